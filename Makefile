@@ -1,0 +1,44 @@
+# Milepost. `make demo` shows the main job; `make test` is the gate.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
+SHELL := /bin/bash
+MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
+
+.PHONY: demo test lint build setup test-browser bench seed deny
+
+## Installs what is missing, builds, and runs one unseen task of each level live.
+demo: build
+	@scripts/demo.sh $(MILEPOST)
+
+## The gate: formatting, clippy with warnings as errors, all tests, those that need Chromium included.
+test: setup
+	@scripts/stage.sh "format" cargo fmt --all --check
+	@scripts/stage.sh "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@scripts/stage.sh "build" cargo build --workspace --all-targets --locked
+	@scripts/stage.sh "tests" cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+build: setup
+	@scripts/stage.sh "build" cargo build --locked --bin milepost
+
+## Chromium and ChromeDriver, where they are missing.
+setup:
+	@scripts/setup.sh
+
+## Every row of the suite's tables at its full size, in real Chromium (hours on two cores).
+test-browser: build
+	@scripts/tables.sh $(MILEPOST)
+
+## Side-by-side benchmarks.
+bench: build
+	@scripts/bench.sh $(MILEPOST)
+
+## Trains the seed model again (about an hour on two cores).
+seed: build
+	@models/seed/train.sh $(MILEPOST)
+
+## Licences, bans and sources of all dependencies (needs cargo-deny).
+deny:
+	cargo deny --all-features check licenses bans sources

@@ -1,0 +1,273 @@
+//! Loading: a thread of its own for every load, the engine crate's thread-locals cleared before and after.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use candle_core::{DType, Device, Tensor};
+use milepost_runtime::{Generation, Result};
+use milepost_text::{ChatTemplate, GrammarCompiler, TextModel, Tokenizer, hash16};
+use mistralrs::core::Pipeline;
+use mistralrs::model_builder_trait::build_model_from_pipeline;
+use mistralrs::{AnyModelBuilder, GgufModelBuilder, IsqType, Model, ModelDType, TextModelBuilder, TokenSource, best_device};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::adapter::Adapter;
+use super::config::{Isq, LocalModelConfig, WeightType};
+use super::hash::hash_files;
+use super::source::Source;
+use crate::failed;
+use crate::proof::Tolerance;
+
+/// The engine crate grows its key-value cache in blocks of so many tokens and fails where a block would pass the context.
+const CACHE_BLOCK: usize = 512;
+
+/// A model in service: everything that one generation answers with.
+pub(super) struct Served {
+    pub(super) model: Model,
+    pub(super) text: TextModel,
+    pub(super) compiler: GrammarCompiler,
+    /// A place for each request in flight; one on a CPU, where a batch of two is answered wrongly.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) place_count: u32,
+    /// Most tokens of prompt and completion together.
+    pub(super) max_seq: usize,
+    pub(super) generation: Generation,
+    pub(super) tolerance: Tolerance,
+    /// Dropped last: gives the freed memory back to the system.
+    pub(super) _release: Release,
+}
+
+/// What the loader thread hands back.
+struct Loaded {
+    model: Model,
+    pipeline: Weak<Mutex<dyn Pipeline>>,
+    max_seq: usize,
+    on_cpu: bool,
+    eos: Vec<u32>,
+    text: Option<TextModel>,
+}
+
+/// Loads a model, with an adapter merged where one is given.
+pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
+    let source = Source::find(config)?;
+    if let (Source::Gguf(path), Some(_)) = (&source, adapter) {
+        return Err(failed(format!(
+            "adapter: {} is a GGUF file, into which an adapter cannot be merged; serve the safetensors it was made from",
+            path.display()
+        )));
+    }
+    let text = match &source {
+        Source::Directory(dir) => Some(TextModel::load(dir)?),
+        _ => None,
+    };
+    if let (Some(text), Some(rows)) = (&text, source.vocab_size()?) {
+        text.check_vocab(rows)?;
+    }
+    let adapter = adapter.map(Adapter::load).transpose()?;
+    let adapter_hash = adapter.as_ref().map(|adapter| adapter.hash.clone());
+    let base = base_hash(&source, config)?;
+    let loaded = on_fresh_thread(config.clone(), source.clone(), adapter).await?;
+    let Some(text) = text.or(loaded.text) else {
+        return Err(failed(format!("model: {} has no tokenizer and chat template; give a directory that has both", config.model)));
+    };
+    if !loaded.eos.contains(&text.end_id()) {
+        let name = config.model.as_str();
+        return Err(failed(format!(
+            "model: {name}: the end token {} is not in generation_config.json's eos_token_id; add it",
+            text.end_id()
+        )));
+    }
+    let place_count = if loaded.on_cpu { 1 } else { config.concurrency.max(1) as u32 };
+    let max_seq = loaded.max_seq.min(config.max_seq.unwrap_or(usize::MAX));
+    let generation = Generation {
+        base,
+        tokenizer: text.tokenizer.hash(),
+        chat_template: text.template.hash(),
+        prompts: config.prompts_hash.clone(),
+        adapter: adapter_hash,
+        parent,
+    };
+    Ok(Served {
+        compiler: GrammarCompiler::new(&text)?,
+        text,
+        places: Arc::new(Semaphore::new(place_count as usize)),
+        place_count,
+        max_seq,
+        generation,
+        tolerance: if config.isq.is_none() && weight_type(config, loaded.on_cpu) == ModelDType::F32 {
+            Tolerance::Exact
+        } else {
+            Tolerance::Rounded
+        },
+        model: loaded.model,
+        _release: Release(loaded.pipeline),
+    })
+}
+
+/// Hash of the weights, with the quantisation and number type they are served in: both change the answers.
+fn base_hash(source: &Source, config: &LocalModelConfig) -> Result<String> {
+    let mut hash = match source {
+        Source::Hub(id) => hash16(id.as_bytes()),
+        _ => hash_files(&source.weight_files()?)?,
+    };
+    if let Some(isq) = config.isq {
+        hash = format!("{hash}-{}", isq.name());
+    }
+    if config.dtype == WeightType::Bf16 {
+        hash.push_str("-bf16");
+    }
+    Ok(hash)
+}
+
+async fn on_fresh_thread(config: LocalModelConfig, source: Source, adapter: Option<Adapter>) -> Result<Loaded> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let load = move || {
+        mistralrs_quant::clear_applied_loras();
+        mistralrs_quant::clear_immediate_isq();
+        let result = build(&config, &source, adapter);
+        mistralrs_quant::clear_applied_loras();
+        mistralrs_quant::clear_immediate_isq();
+        // Nobody waits when the caller was dropped; the model then goes with this value.
+        drop(sender.send(result));
+    };
+    let spawned = std::thread::Builder::new().name("milepost-load".into()).spawn(load);
+    spawned.map_err(|error| failed(format!("no thread for loading the model: {error}")))?;
+    receiver.await.map_err(|_| failed("loading the model panicked; see the log, and check config.json against the weights"))?
+}
+
+fn build(config: &LocalModelConfig, source: &Source, adapter: Option<Adapter>) -> Result<Loaded> {
+    let wrong = |error: &dyn std::fmt::Display| failed(format!("model: {} cannot be loaded: {error}", config.model));
+    // The engine crate warms the model up with `block_in_place`, which needs a runtime of several threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| wrong(&error))?;
+    let on_cpu = best_device(false).map_err(|error| wrong(&error))?.is_cpu();
+    if on_cpu && config.dtype == WeightType::Bf16 {
+        return Err(failed("dtype: bf16 cannot be computed on a CPU; use `dtype: f32`"));
+    }
+    if let Some(adapter) = adapter {
+        push(adapter, weight_type(config, on_cpu))?;
+    }
+    let builder = builder(config, source, on_cpu)?;
+    runtime.block_on(async {
+        let (pipeline, scheduler, options) = builder.build_pipeline().await.map_err(|error| wrong(&format!("{error:#}")))?;
+        let weak = Arc::downgrade(&pipeline);
+        let (limit, eos, text) = inspect(&pipeline, source).await?;
+        let max_seq = if on_cpu && limit >= CACHE_BLOCK { limit / CACHE_BLOCK * CACHE_BLOCK } else { limit };
+        let model = build_model_from_pipeline(pipeline, scheduler, options).await;
+        Ok(Loaded { model, pipeline: weak, max_seq, on_cpu, eos, text })
+    })
+}
+
+fn weight_type(config: &LocalModelConfig, on_cpu: bool) -> ModelDType {
+    match config.dtype {
+        WeightType::F32 => ModelDType::F32,
+        WeightType::Auto if on_cpu => ModelDType::F32,
+        WeightType::Auto | WeightType::Bf16 => ModelDType::BF16,
+    }
+}
+
+fn builder(config: &LocalModelConfig, source: &Source, on_cpu: bool) -> Result<AnyModelBuilder> {
+    if let Source::Gguf(path) = source {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut builder = GgufModelBuilder::new(dir.display(), vec![file]).with_prefix_cache_n(None).with_token_source(TokenSource::None);
+        if on_cpu {
+            builder = builder.with_force_cpu();
+        }
+        return Ok(AnyModelBuilder::Gguf(builder));
+    }
+    let (name, token) = match source {
+        Source::Hub(id) => (id.clone(), TokenSource::CacheToken),
+        Source::Directory(path) | Source::Gguf(path) => (path.display().to_string(), TokenSource::None),
+    };
+    let mut builder =
+        TextModelBuilder::new(name).with_dtype(weight_type(config, on_cpu)).with_prefix_cache_n(None).with_token_source(token);
+    if on_cpu {
+        builder = builder.with_force_cpu();
+    } else {
+        let paged = mistralrs::PagedAttentionMetaBuilder::default().build().map_err(|error| failed(error.to_string()))?;
+        builder = builder.with_paged_attn(paged).with_max_num_seqs(config.concurrency.max(1));
+    }
+    if let Some(isq) = config.isq {
+        builder = builder.with_isq(match isq {
+            Isq::Q4K => IsqType::Q4K,
+            Isq::Q8_0 => IsqType::Q8_0,
+        });
+    }
+    Ok(AnyModelBuilder::Text(builder))
+}
+
+/// Puts the adapter where the loader merges it from: this thread's list.
+fn push(adapter: Adapter, dtype: ModelDType) -> Result<()> {
+    let dtype = if dtype == ModelDType::BF16 { DType::BF16 } else { DType::F32 };
+    let convert = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(dtype)?));
+    let tensors: candle_core::Result<HashMap<String, Tensor>> = adapter.tensors.into_iter().map(convert).collect();
+    let tensors = tensors.map_err(|error| failed(format!("adapter: {error}")))?;
+    let weights = mistralrs_quant::ShardedSafeTensors::wrap(Box::new(tensors), dtype, Device::Cpu);
+    mistralrs_quant::push_applied_lora(mistralrs_quant::LoraAdapter { config: adapter.config, weights });
+    Ok(())
+}
+
+/// Context length, end tokens, and, where the text side came with the weights, tokenizer and template.
+async fn inspect(pipeline: &Arc<Mutex<dyn Pipeline>>, source: &Source) -> Result<(usize, Vec<u32>, Option<TextModel>)> {
+    let pipeline = pipeline.lock().await;
+    let metadata = pipeline.get_metadata();
+    let eos = metadata.eos_tok.clone();
+    let name = match source {
+        Source::Directory(_) => return Ok((metadata.max_seq_len, eos, None)),
+        Source::Gguf(path) => path.clone(),
+        Source::Hub(id) => id.into(),
+    };
+    let missing = |what: &str| failed(format!("model: {} carries no {what}; give a directory of safetensors that has one", name.display()));
+    let tokenizer = pipeline.tokenizer().ok_or_else(|| missing("tokenizer"))?;
+    let json = tokenizer.to_string(false).map_err(|error| failed(format!("{}: its tokenizer: {error}", name.display())))?;
+    let tokenizer = Tokenizer::from_json(json.as_bytes()).map_err(|error| failed(format!("{}: its tokenizer: {error}", name.display())))?;
+    let chat = pipeline.get_chat_template().ok_or_else(|| missing("chat template"))?;
+    let value = chat.chat_template.as_ref().ok_or_else(|| missing("chat template"))?;
+    let source = match value.0.as_ref().left() {
+        Some(source) => source.clone(),
+        None => {
+            value.0.as_ref().right().and_then(|named| named.first()?.get("template").cloned()).ok_or_else(|| missing("chat template"))?
+        }
+    };
+    let template = ChatTemplate::new(&source, chat.bos_tok().as_deref(), chat.eos_tok().as_deref())?;
+    let mut ends = eos.clone();
+    if let Some(end) = template.eos().and_then(|end| tokenizer.token_id(end)) {
+        ends.retain(|id| *id != end);
+        ends.insert(0, end);
+    }
+    let text = TextModel::new(tokenizer, template, ends, &name)?;
+    Ok((metadata.max_seq_len, eos, Some(text)))
+}
+
+/// Waits in the background until the engine's thread has let go of the weights, then returns the freed memory to the system.
+pub(super) struct Release(Weak<Mutex<dyn Pipeline>>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let pipeline = self.0.clone();
+        let wait = move || {
+            // The engine's thread offers nothing to wait on.
+            for _ in 0..500 {
+                if pipeline.strong_count() == 0 {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            trim();
+        };
+        // Without a thread the memory stays with the allocator, which does no harm.
+        drop(std::thread::Builder::new().name("milepost-release".into()).spawn(wait));
+    }
+}
+
+#[cfg(all(feature = "trim", target_os = "linux", target_env = "gnu"))]
+fn trim() {
+    // SAFETY: glibc's `malloc_trim` takes the allocator's own locks and may be called from any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(feature = "trim", target_os = "linux", target_env = "gnu")))]
+fn trim() {}

@@ -1,0 +1,145 @@
+//! The remote engine: any server that speaks the OpenAI protocol, with guided decoding and log-probabilities where it has them.
+
+mod config;
+mod protocol;
+mod transport;
+
+use std::path::Path;
+use std::sync::RwLock;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use milepost_runtime::{Call, Engine, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest, Span};
+use serde_json::json;
+
+use crate::failed;
+use crate::proof::{Tolerance, check_probes};
+pub use config::{GrammarField, RemoteModelConfig};
+use transport::Transport;
+
+/// A model behind an OpenAI-protocol server (vLLM, SGLang, llama.cpp, mistralrs-server).
+///
+/// Token ids stay unknown: the calls it records have empty `completion_ids`, so its episodes can be judged but not trained on.
+#[derive(Debug)]
+pub struct RemoteEngine {
+    config: RemoteModelConfig,
+    transport: Transport,
+    serving: RwLock<Serving>,
+    swapping: tokio::sync::Mutex<()>,
+}
+
+/// What the server is asked for.
+#[derive(Clone, Debug)]
+struct Serving {
+    model: String,
+    generation: Generation,
+}
+
+impl RemoteEngine {
+    /// An engine for the server that the configuration names; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A URL that is not http(s), an empty model name, or an API key variable that is not set.
+    pub fn new(config: &RemoteModelConfig) -> Result<Self> {
+        config.check()?;
+        let transport = Transport::new(config)?;
+        let generation = Generation {
+            base: milepost_text::hash16(format!("{}\0{}", config.url, config.model).as_bytes()),
+            tokenizer: "remote".into(),
+            chat_template: "remote".into(),
+            prompts: config.prompts_hash.clone(),
+            ..Generation::default()
+        };
+        let serving = RwLock::new(Serving { model: config.model.clone(), generation });
+        Ok(Self { config: config.clone(), transport, serving, swapping: tokio::sync::Mutex::default() })
+    }
+
+    fn serving(&self) -> Serving {
+        self.serving.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    async fn score_as(&self, model: &str, request: &ScoreRequest) -> Result<Option<Vec<f32>>> {
+        if request.grammar.is_some() || (request.temperature != 1.0 && request.temperature != 0.0) {
+            return Err(failed("a remote server scores only freely and at temperature 1; score under a grammar with a local model"));
+        }
+        let ids = [request.prompt_ids.as_slice(), &request.completion_ids].concat();
+        let body = json!({ "model": model, "prompt": ids, "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0 });
+        let answer = self.transport.post("/v1/completions", &body).await?;
+        protocol::prompt_logprobs(&answer, request)
+    }
+
+    async fn prove(&self, model: &str, probes: &Probes) -> Result<()> {
+        let mut answers = Vec::with_capacity(probes.requests.len());
+        for probe in &probes.requests {
+            match self.score_as(model, probe).await? {
+                Some(logprobs) => answers.push(logprobs),
+                None => {
+                    tracing::warn!(model, "the server offers no prompt log-probabilities: the adapter is taken without proof");
+                    return Ok(());
+                }
+            }
+        }
+        check_probes(probes, &answers, Tolerance::Rounded)
+    }
+}
+
+#[async_trait]
+impl Engine for RemoteEngine {
+    async fn generate(&self, request: GenerateRequest) -> Result<Generated> {
+        let serving = self.serving();
+        let body = protocol::chat_body(&self.config, &serving.model, &request)?;
+        let begun = Instant::now();
+        let answer = self.transport.post("/v1/chat/completions", &body).await?;
+        let completion = protocol::chat_completion(&answer)?;
+        let call = Call {
+            role: request.role,
+            prompt_ids: Vec::new(),
+            completion_ids: Vec::new(),
+            spans: vec![Span { role: request.role, start: 0, end: completion.logprobs.len() }],
+            grammar: request.grammar,
+            logprobs: completion.logprobs,
+            free_logprobs: Vec::new(),
+            temperature: request.temperature,
+            seed: request.seed,
+            generation: serving.generation.id(),
+            latency_ms: begun.elapsed().as_secs_f64() * 1e3,
+        };
+        Ok(Generated { text: completion.text, call, ends: completion.ends })
+    }
+
+    async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>> {
+        let model = self.serving().model;
+        let scored = self.score_as(&model, &request).await?;
+        scored.ok_or_else(|| failed(format!("{} offers no prompt log-probabilities; score with vLLM or a local model", self.config.url)))
+    }
+
+    fn generation(&self) -> Generation {
+        self.serving().generation
+    }
+
+    /// Loads the adapter over vLLM's `/v1/load_lora_adapter` (the server must see the directory), proves it and asks for it from now on.
+    async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation> {
+        let _one = self.swapping.lock().await;
+        let path = adapter.canonicalize().map_err(|error| failed(format!("adapter: {}: {error}", adapter.display())))?;
+        let weights = path.join("adapter_model.safetensors");
+        let bytes = std::fs::read(&weights).map_err(|error| failed(format!("adapter: {}: {error}", weights.display())))?;
+        let hash = milepost_text::hash16(&bytes);
+        let name = format!("milepost-{hash}");
+        let load = json!({ "lora_name": name, "lora_path": path });
+        self.transport
+            .post_text("/v1/load_lora_adapter", &load)
+            .await
+            .map_err(|error| failed(format!("{error}; start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True")))?;
+        if let Err(error) = self.prove(&name, probes).await {
+            let unload = self.transport.post_text("/v1/unload_lora_adapter", &json!({ "lora_name": name })).await;
+            if let Err(unload) = unload {
+                tracing::warn!(%unload, name, "the refused adapter stays loaded on the server");
+            }
+            return Err(error);
+        }
+        let old = self.serving();
+        let generation = Generation { adapter: Some(hash), parent: Some(old.generation.id()), ..old.generation };
+        *self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Serving { model: name, generation: generation.clone() };
+        Ok(generation)
+    }
+}

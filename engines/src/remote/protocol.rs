@@ -1,0 +1,92 @@
+//! Bodies that are sent and read; no I/O.
+
+use milepost_runtime::{GenerateRequest, Grammar, Message, Result, ScoreRequest, Speaker};
+use serde_json::{Value, json};
+
+use super::config::{GrammarField, RemoteModelConfig};
+use crate::failed;
+
+/// A completion as the server tells it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Completion {
+    pub(super) text: String,
+    /// Natural logarithms, one per token; empty where the server has none.
+    pub(super) logprobs: Vec<f32>,
+    /// Bytes of text through each token; empty where the server has none.
+    pub(super) ends: Vec<usize>,
+}
+
+/// The body of a chat completion.
+pub(super) fn chat_body(config: &RemoteModelConfig, model: &str, request: &GenerateRequest) -> Result<Value> {
+    let messages: Vec<Value> = request.messages.iter().map(message).collect();
+    let mut body = json!({
+        "model": model, "messages": messages, "temperature": request.temperature, "max_tokens": request.max_tokens,
+        // Servers keep seeds in a signed 64-bit number.
+        "seed": request.seed & i64::MAX as u64, "n": 1, "stream": false,
+    });
+    if config.logprobs {
+        body["logprobs"] = true.into();
+    }
+    if let Some(grammar) = &request.grammar {
+        add_grammar(&mut body, config.grammar, grammar);
+    }
+    Ok(body)
+}
+
+fn message(message: &Message) -> Value {
+    let role = match message.role {
+        Speaker::System => "system",
+        Speaker::User => "user",
+        Speaker::Assistant => "assistant",
+    };
+    json!({ "role": role, "content": message.content })
+}
+
+fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
+    let lark = grammar.0.as_str();
+    match field {
+        GrammarField::StructuredOutputs => body["structured_outputs"] = json!({ "grammar": lark }),
+        GrammarField::GuidedGrammar => body["guided_grammar"] = lark.into(),
+        GrammarField::Ebnf => body["ebnf"] = lark.into(),
+        GrammarField::LlamaCpp => body["grammar"] = format!("%llguidance {{}}\n{lark}").into(),
+        GrammarField::Mistralrs => body["grammar"] = json!({ "type": "lark", "value": lark }),
+        GrammarField::Off => {}
+    }
+}
+
+/// Reads a chat completion.
+pub(super) fn chat_completion(answer: &Value) -> Result<Completion> {
+    let choice = &answer["choices"][0];
+    let text =
+        choice["message"]["content"].as_str().ok_or_else(|| failed(format!("the server's answer has no text: {}", shorten(answer))))?;
+    let mut completion = Completion { text: text.to_owned(), ..Completion::default() };
+    let mut end = 0;
+    for token in choice["logprobs"]["content"].as_array().into_iter().flatten() {
+        let Some(logprob) = token["logprob"].as_f64() else { continue };
+        end += token["bytes"].as_array().map(Vec::len).or_else(|| token["token"].as_str().map(str::len)).unwrap_or(0);
+        completion.logprobs.push(logprob as f32);
+        completion.ends.push(end.min(text.len()));
+    }
+    Ok(completion)
+}
+
+/// Reads vLLM's `prompt_logprobs`: for each position an object from token id to its log-probability (null at the first).
+/// `None` where the server has none.
+pub(super) fn prompt_logprobs(answer: &Value, request: &ScoreRequest) -> Result<Option<Vec<f32>>> {
+    let Some(positions) = answer["choices"][0]["prompt_logprobs"].as_array().or(answer["prompt_logprobs"].as_array()) else {
+        return Ok(None);
+    };
+    let one = |(index, token): (usize, &u32)| {
+        let position = request.prompt_ids.len() + index;
+        let logprob = positions.get(position).and_then(|entry| entry[token.to_string()]["logprob"].as_f64());
+        logprob
+            .map(|logprob| logprob as f32)
+            .ok_or_else(|| failed(format!("the server gives no log-probability for token {token} at position {position}")))
+    };
+    request.completion_ids.iter().enumerate().map(one).collect::<Result<Vec<f32>>>().map(Some)
+}
+
+/// The beginning of an answer, for a message.
+pub(super) fn shorten(answer: &Value) -> String {
+    answer.to_string().chars().take(300).collect()
+}

@@ -1,0 +1,137 @@
+//! Adapters: merged once, on the right base, proved before they serve, swapped without a failed request.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use milepost_engines::{LocalModelConfig, MistralEngine};
+use milepost_runtime::{Engine, Probes, ScoreRequest};
+
+use crate::model::{SMALL, TestModel, check_decoding, difference, free, rescore};
+
+fn probe() -> ScoreRequest {
+    ScoreRequest { prompt_ids: (5..60).collect(), completion_ids: (60..90).collect(), grammar: None, temperature: 1.0 }
+}
+
+async fn probes(parent: &dyn Engine, trained: &TestModel) -> Probes {
+    let trained = trained.engine().await;
+    Probes {
+        requests: vec![probe()],
+        expected: vec![trained.score(probe()).await.unwrap()],
+        parent: vec![parent.score(probe()).await.unwrap()],
+    }
+}
+
+async fn with_adapter(model: &TestModel, adapter: &Path) -> MistralEngine {
+    MistralEngine::load(&LocalModelConfig { adapter: Some(adapter.to_owned()), ..model.config_for_engine() }).await.unwrap()
+}
+
+/// Fails when loads share a thread without clearing: the second adapter is then merged on top of the first, and a base load
+/// afterwards carries both.
+#[tokio::test(flavor = "multi_thread")]
+async fn adapters_do_not_leak_between_loads() {
+    let model = TestModel::new(SMALL, 3);
+    let base = model.engine().await.score(probe()).await.unwrap();
+    for (name, seed) in [("first", 1000), ("second", 2000)] {
+        let (adapter, merged) = model.adapter(name, seed, 0.3);
+        let served = with_adapter(&model, &adapter).await.score(probe()).await.unwrap();
+        let trained = merged.engine().await.score(probe()).await.unwrap();
+        assert!(difference(&served, &trained) <= 1e-4, "{name} is not served alone");
+        assert!(difference(&served, &base) > 1e-2, "{name} changes the model");
+    }
+    let after = model.engine().await.score(probe()).await.unwrap();
+    assert_eq!(after, base, "a base load after adapters is clean");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_under_traffic_fails_no_request() {
+    let model = TestModel::new(SMALL, 3);
+    let engine = Arc::new(model.engine().await);
+    let parent = engine.generation();
+    let (adapter, merged) = model.adapter("next", 3000, 0.3);
+    let probes = probes(engine.as_ref(), &merged).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = |number: u64| {
+        let (engine, stop) = (engine.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                answers.push(engine.generate(free(number, 12)).await.unwrap());
+            }
+            answers
+        })
+    };
+    let clients: Vec<_> = (0..3).map(client).collect();
+    let generation = engine.swap(&adapter, &probes).await.unwrap();
+    let last = engine.generate(free(7, 12)).await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!((last.call.generation, generation.parent.clone()), (generation.id(), Some(parent.id())));
+    assert_eq!(engine.generation(), generation);
+    let old = model.engine().await;
+    for client in clients {
+        for answer in client.await.unwrap() {
+            let served: &dyn Engine = if answer.call.generation == parent.id() { &old } else { engine.as_ref() };
+            check_decoding(served, &answer.call, 1e-4).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_proof_leaves_the_old_generation_serving() {
+    let model = TestModel::new(SMALL, 3);
+    let engine = model.engine().await;
+    let before = engine.generate(free(1, 12)).await.unwrap();
+    let (adapter, merged) = model.adapter("a", 4000, 0.3);
+    let (other, _) = model.adapter("b", 5000, 0.3);
+    let (nothing, _) = model.adapter("zero", 6000, 0.0);
+    let good = probes(&engine, &merged).await;
+    let unchanged = Probes { expected: good.parent.clone(), ..good.clone() };
+    let refused = [
+        (&other, good.clone(), "not the trained one"),
+        (&nothing, unchanged, "changes nothing"),
+        (&adapter, Probes::default(), "no probes"),
+        (&model.path().join("nowhere"), good, "is missing"),
+    ];
+    for (adapter, probes, reason) in refused {
+        let error = engine.swap(adapter, &probes).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    let after = engine.generate(free(1, 12)).await.unwrap();
+    assert_eq!((after.call.logprobs, after.call.generation), (before.call.logprobs, before.call.generation));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_crate_would_ignore_is_refused() {
+    let model = TestModel::new(SMALL, 3);
+    let (adapter, _) = model.adapter("odd", 7000, 0.3);
+    let path = adapter.join("adapter_config.json");
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("use_rslora", serde_json::json!(true)),
+        ("use_dora", serde_json::json!(true)),
+        ("rank_pattern", serde_json::json!({ "q_proj": 8 })),
+        ("bias", serde_json::json!("all")),
+        ("target_modules", serde_json::json!("q_proj|v_proj")),
+        ("target_modules", serde_json::json!(["q_proj"])),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let config = LocalModelConfig { adapter: Some(adapter.clone()), ..model.config_for_engine() };
+        let error = MistralEngine::load(&config).await.unwrap_err().to_string();
+        assert!(error.contains("adapter_config.json") && (error.contains(key) || error.contains("target module")), "{error}");
+    }
+}
+
+/// The text that a swapped engine writes can be scored by it: tokenizer and template stay those of the base.
+#[tokio::test(flavor = "multi_thread")]
+async fn start_up_with_an_adapter_names_it_in_the_generation() {
+    let model = TestModel::new(SMALL, 3);
+    let (adapter, merged) = model.adapter("start", 8000, 0.3);
+    let engine = with_adapter(&model, &adapter).await;
+    let generation = engine.generation();
+    assert!(generation.adapter.is_some() && generation.base == model.engine().await.generation().base);
+    let answer = engine.generate(free(2, 12)).await.unwrap();
+    let trained = rescore(&merged.engine().await, &answer.call, None).await;
+    assert!(difference(&trained, &answer.call.free_logprobs) <= 1e-4);
+}

@@ -1,0 +1,19 @@
+//! Trainable model, fused operations, optimiser and recipes.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+mod files;
+pub mod model;
+pub mod ops;
+pub mod optim;
+pub mod plot;
+pub mod recipes;
+#[cfg(test)]
+mod testing;
+mod trainer;
+
+pub use error::{Error, Result};
+pub use model::{Model, ModelConfig};
+pub use ops::matmul::Precision;
+pub use recipes::sft;
+pub use trainer::{Batch, Metrics, Sequence, Trainer};

@@ -1,0 +1,201 @@
+//! The `config.json` of a Hugging Face `Qwen3ForCausalLM` directory.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::attention::Heads;
+use crate::{Error, Result};
+
+/// The shape of a Qwen3 model, in the keys of Hugging Face's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Class names; `["Qwen3ForCausalLM"]`.
+    pub architectures: Vec<String>,
+    /// `qwen3`.
+    pub model_type: String,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// `silu`.
+    #[serde(default = "silu")]
+    pub hidden_act: String,
+    /// Positions; a multiple of 512 when this crate writes it, which mistralrs asks for.
+    pub max_position_embeddings: usize,
+    /// Added to the mean square in every norm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Always true here: the embedding is also the output matrix.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Always false here.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Read by other programs only.
+    #[serde(default)]
+    pub attention_dropout: f64,
+    /// Always false here.
+    #[serde(default)]
+    pub use_sliding_window: bool,
+    /// Always null here.
+    #[serde(default)]
+    pub sliding_window: Option<usize>,
+    /// Read by other programs only.
+    #[serde(default)]
+    pub max_window_layers: usize,
+    /// Standard deviation of fresh weights.
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+    /// The type of the stored tensors; `float32` when this crate writes it.
+    #[serde(default = "float32", alias = "dtype")]
+    pub torch_dtype: String,
+    /// Read by other programs only.
+    #[serde(default = "yes")]
+    pub use_cache: bool,
+    /// The token that begins a text.
+    #[serde(default)]
+    pub bos_token_id: Option<u32>,
+    /// The token that ends a text.
+    #[serde(default)]
+    pub eos_token_id: Option<u32>,
+}
+
+fn silu() -> String {
+    "silu".into()
+}
+
+fn float32() -> String {
+    "float32".into()
+}
+
+fn initializer_range() -> f64 {
+    0.02
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ModelConfig {
+    /// The bundled seed's shape: width 256, 4 layers, 4 query and 2 key heads of 64, MLP 768, 2,048 positions.
+    pub fn seed(vocab_size: usize, bos_token_id: u32, eos_token_id: u32) -> Self {
+        Self {
+            architectures: vec!["Qwen3ForCausalLM".into()],
+            model_type: "qwen3".into(),
+            vocab_size,
+            hidden_size: 256,
+            intermediate_size: 768,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 64,
+            hidden_act: silu(),
+            max_position_embeddings: 2048,
+            rms_norm_eps: 1e-6,
+            rope_theta: 10_000.0,
+            tie_word_embeddings: true,
+            attention_bias: false,
+            attention_dropout: 0.0,
+            use_sliding_window: false,
+            sliding_window: None,
+            max_window_layers: 4,
+            initializer_range: initializer_range(),
+            torch_dtype: float32(),
+            use_cache: true,
+            bos_token_id: Some(bos_token_id),
+            eos_token_id: Some(eos_token_id),
+        }
+    }
+
+    /// Reads and checks `config.json` of a model directory.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let config: Self = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Writes `config.json` into a model directory.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let path = directory.join("config.json");
+        let config = Self { torch_dtype: float32(), ..self.clone() };
+        let text = serde_json::to_string_pretty(&config).map_err(Error::json(&path))?;
+        crate::files::replace(&path, text.as_bytes())
+    }
+
+    /// The attention heads.
+    pub fn heads(&self) -> Heads {
+        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim }
+    }
+
+    /// Refuses what this crate cannot train.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |key, problem: String| Err(Error::Config { key, problem });
+        if self.model_type != "qwen3" {
+            return refuse("model_type", format!("`{}` cannot be trained yet, only `qwen3`", self.model_type));
+        }
+        if !self.tie_word_embeddings {
+            return refuse("tie_word_embeddings", "must be true: a separate output matrix is not supported".into());
+        }
+        if self.attention_bias || self.use_sliding_window || self.hidden_act != "silu" {
+            return refuse("attention_bias", "bias, sliding windows and activations but silu are not supported".into());
+        }
+        if self.num_key_value_heads == 0 || !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return refuse("num_key_value_heads", "must divide num_attention_heads".into());
+        }
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
+            return refuse("head_dim", "must be even: rotary positions turn pairs".into());
+        }
+        if self.vocab_size == 0 || self.hidden_size == 0 || self.intermediate_size == 0 || self.num_hidden_layers == 0 {
+            return refuse("hidden_size", "vocabulary, widths and layers must be at least 1".into());
+        }
+        if self.max_position_embeddings == 0 || !self.max_position_embeddings.is_multiple_of(512) {
+            return refuse("max_position_embeddings", "must be a multiple of 512".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_survives_its_file_and_names_what_mistralrs_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = ModelConfig::seed(2048, 0, 1);
+        config.save(directory.path()).unwrap();
+        assert_eq!(ModelConfig::load(directory.path()).unwrap(), config);
+        let text = std::fs::read_to_string(directory.path().join("config.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(json["sliding_window"].is_null() && json.get("sliding_window").is_some());
+        assert_eq!(json["torch_dtype"], "float32");
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused() {
+        for change in [
+            (|c: &mut ModelConfig| c.tie_word_embeddings = false) as fn(&mut ModelConfig),
+            |c| c.num_key_value_heads = 3,
+            |c| c.max_position_embeddings = 700,
+            |c| c.model_type = "llama".into(),
+        ] {
+            let mut config = ModelConfig::seed(64, 0, 1);
+            change(&mut config);
+            assert!(config.check().is_err());
+        }
+    }
+}

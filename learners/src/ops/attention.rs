@@ -1,0 +1,284 @@
+//! Causal attention with grouped keys over packed sequences, in blocks of queries; what lies above the diagonal block is
+//! never computed, and only the log-sum-exp of each row is kept for the way back (Dao et al. 2022, algorithm 4).
+
+use std::ops::Range;
+
+use super::fit;
+use super::matmul::{Mat, MatMut, Precision, Write, matmul};
+use super::vector::{dot, exp, exp_shifted_in_place, max, scale};
+
+/// Queries in one block.
+const BLOCK: usize = 64;
+
+/// How many heads there are and how wide they are; `heads` is a multiple of `kv_heads`.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+/// Where one sequence lies in the packed rows.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Its rows among the queries.
+    pub queries: Range<usize>,
+    /// Its rows among the keys and values.
+    pub keys: Range<usize>,
+}
+
+/// What attention reads.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Queries `[M, heads * D]`.
+    pub q: &'a [f32],
+    /// Keys `[N, kv_heads * D]`.
+    pub k: &'a [f32],
+    /// Values `[N, kv_heads * D]` in rows `v_stride` apart.
+    pub v: &'a [f32],
+    /// Elements from a row of `v` to the next.
+    pub v_stride: usize,
+    /// The position of each query in its sequence `[M]`, ascending in each span.
+    pub positions: &'a [u32],
+    /// The sequences.
+    pub spans: &'a [Span],
+    /// The heads.
+    pub heads: Heads,
+    /// The numbers that products are computed in.
+    pub precision: Precision,
+}
+
+/// Where the gradients go; all three are overwritten.
+pub struct Gradients<'a> {
+    /// Of the queries `[M, heads * D]`.
+    pub dq: &'a mut [f32],
+    /// Of the keys `[N, kv_heads * D]`.
+    pub dk: &'a mut [f32],
+    /// Of the values, with the stride of the values.
+    pub dv: &'a mut [f32],
+}
+
+/// Buffers that are kept from call to call.
+#[derive(Default)]
+pub struct Scratch {
+    scores: Vec<f32>,
+    slopes: Vec<f32>,
+}
+
+/// One block of queries of one head, and the keys that it can see.
+struct Block {
+    queries: Range<usize>,
+    keys: usize,
+}
+
+impl<'a> Inputs<'a> {
+    fn q_width(&self) -> usize {
+        self.heads.heads * self.heads.head_dim
+    }
+
+    fn k_width(&self) -> usize {
+        self.heads.kv_heads * self.heads.head_dim
+    }
+
+    fn kv_head(&self, head: usize) -> usize {
+        head / (self.heads.heads / self.heads.kv_heads)
+    }
+
+    fn softmax_scale(&self) -> f32 {
+        1.0 / (self.heads.head_dim as f32).sqrt()
+    }
+
+    /// The blocks of one sequence.
+    fn blocks(&self, span: &'a Span) -> impl Iterator<Item = Block> + 'a {
+        let positions = self.positions;
+        span.queries.clone().step_by(BLOCK).map(move |start| {
+            let queries = start..(start + BLOCK).min(span.queries.end);
+            Block { keys: positions[queries.end - 1] as usize + 1, queries }
+        })
+    }
+
+    /// A block's rows of a matrix that is laid out like the queries.
+    fn of_queries<'b>(&self, data: &'b [f32], block: &Block, head: usize) -> Mat<'b> {
+        let at = block.queries.start * self.q_width() + head * self.heads.head_dim;
+        Mat::strided(&data[at..], block.queries.len(), self.heads.head_dim, self.q_width())
+    }
+
+    fn keys(&self, span: &Span, block: &Block, head: usize) -> Mat<'a> {
+        let at = span.keys.start * self.k_width() + self.kv_head(head) * self.heads.head_dim;
+        Mat::strided(&self.k[at..], block.keys, self.heads.head_dim, self.k_width())
+    }
+
+    fn values(&self, span: &Span, block: &Block, head: usize) -> Mat<'a> {
+        let at = span.keys.start * self.v_stride + self.kv_head(head) * self.heads.head_dim;
+        Mat::strided(&self.v[at..], block.keys, self.heads.head_dim, self.v_stride)
+    }
+}
+
+/// `out = softmax(q kᵀ / √D) v` for every head, and `lse[m, h] = log Σ exp` of each row.
+///
+/// Shapes: `out` `[M, heads * D]`, `lse` `[M, heads]`.
+pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: &mut [f32]) {
+    let Heads { heads, head_dim, .. } = inputs.heads;
+    let width = inputs.q_width();
+    for span in inputs.spans {
+        for block in inputs.blocks(span) {
+            let rows = block.queries.len();
+            for head in 0..heads {
+                let scores = fit(&mut scratch.scores, rows * block.keys);
+                let q = inputs.of_queries(inputs.q, &block, head);
+                let s = MatMut::new(scores, rows, block.keys);
+                matmul(inputs.precision, s, q, inputs.keys(span, &block, head).t(), inputs.softmax_scale(), Write::Set);
+                let mut sums = [0.0f32; BLOCK];
+                for (i, row) in scores.chunks_exact_mut(block.keys).enumerate() {
+                    let m = block.queries.start + i;
+                    let (seen, hidden) = row.split_at_mut(inputs.positions[m] as usize + 1);
+                    let top = max(seen);
+                    sums[i] = exp_shifted_in_place(seen, top);
+                    hidden.fill(0.0);
+                    lse[m * heads + head] = top + sums[i].ln();
+                }
+                let at = block.queries.start * width + head * head_dim;
+                let o = MatMut::strided(&mut out[at..], rows, head_dim, width);
+                let p = Mat::new(scores, rows, block.keys);
+                matmul(inputs.precision, o, p, inputs.values(span, &block, head), 1.0, Write::Set);
+                for (i, sum) in sums[..rows].iter().enumerate() {
+                    scale(&mut out[at + i * width..at + i * width + head_dim], 1.0 / sum);
+                }
+            }
+        }
+    }
+}
+
+/// The gradients of queries, keys and values, given those of the output; `out` and `lse` are those of [`forward`].
+pub fn backward(scratch: &mut Scratch, inputs: Inputs<'_>, (out, lse): (&[f32], &[f32]), dout: &[f32], gradients: Gradients<'_>) {
+    let Heads { heads, head_dim, .. } = inputs.heads;
+    let Gradients { dq, dk, dv } = gradients;
+    let (width, k_width, v_stride) = (inputs.q_width(), inputs.k_width(), inputs.v_stride);
+    dk.fill(0.0);
+    for row in dv.chunks_mut(v_stride) {
+        row[..k_width].fill(0.0);
+    }
+    let (factor, precision) = (inputs.softmax_scale(), inputs.precision);
+    for span in inputs.spans {
+        for block in inputs.blocks(span) {
+            let (rows, cols) = (block.queries.len(), block.keys);
+            for head in 0..heads {
+                let (probabilities, slopes) = (fit(&mut scratch.scores, rows * cols), fit(&mut scratch.slopes, rows * cols));
+                let q = inputs.of_queries(inputs.q, &block, head);
+                let dout_block = inputs.of_queries(dout, &block, head);
+                let (k, v) = (inputs.keys(span, &block, head), inputs.values(span, &block, head));
+                matmul(precision, MatMut::new(probabilities, rows, cols), q, k.t(), factor, Write::Set);
+                matmul(precision, MatMut::new(slopes, rows, cols), dout_block, v.t(), 1.0, Write::Set);
+                let every = probabilities.chunks_exact_mut(cols).zip(slopes.chunks_exact_mut(cols)).enumerate();
+                for (i, (p, ds)) in every {
+                    let m = block.queries.start + i;
+                    let seen = inputs.positions[m] as usize + 1;
+                    let columns = m * width + head * head_dim..m * width + (head + 1) * head_dim;
+                    let delta = dot(&dout[columns.clone()], &out[columns]);
+                    let shift = lse[m * heads + head];
+                    for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
+                        *p = exp(*p - shift);
+                        *ds = *p * (*ds - delta);
+                    }
+                    p[seen..].fill(0.0);
+                    ds[seen..].fill(0.0);
+                }
+                let (p, ds) = (Mat::new(probabilities, rows, cols), Mat::new(slopes, rows, cols));
+                let kv_column = inputs.kv_head(head) * head_dim;
+                let dv_at = span.keys.start * v_stride + kv_column;
+                let dk_at = span.keys.start * k_width + kv_column;
+                let dq_at = block.queries.start * width + head * head_dim;
+                let dv = MatMut::strided(&mut dv[dv_at..], cols, head_dim, v_stride);
+                matmul(precision, dv, p.t(), dout_block, 1.0, Write::Add);
+                let dk = MatMut::strided(&mut dk[dk_at..], cols, head_dim, k_width);
+                matmul(precision, dk, ds.t(), q, factor, Write::Add);
+                let dq = MatMut::strided(&mut dq[dq_at..], rows, head_dim, width);
+                matmul(precision, dq, ds, k, factor, Write::Set);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, random, weighted_sum};
+
+    const HEADS: Heads = Heads { heads: 4, kv_heads: 2, head_dim: 4 };
+
+    /// Two sequences; the second has queries at some positions only, and the first fills more than a block.
+    struct Case {
+        spans: Vec<Span>,
+        positions: Vec<u32>,
+        q: Vec<f32>,
+        k: Vec<f32>,
+        v: Vec<f32>,
+    }
+
+    fn case(first: usize) -> Case {
+        let spans = vec![Span { queries: 0..first, keys: 0..first }, Span { queries: first..first + 2, keys: first..first + 6 }];
+        let positions = (0..first as u32).chain([1, 4]).collect();
+        let rows = first + 6;
+        Case { spans, positions, q: random((first + 2) * 16, 1), k: random(rows * 8, 2), v: random(rows * 11, 3) }
+    }
+
+    fn inputs(c: &Case) -> Inputs<'_> {
+        Inputs {
+            q: &c.q,
+            k: &c.k,
+            v: &c.v,
+            v_stride: 11,
+            positions: &c.positions,
+            spans: &c.spans,
+            heads: HEADS,
+            precision: Precision::F32,
+        }
+    }
+
+    fn run(inputs: Inputs<'_>) -> (Vec<f32>, Vec<f32>) {
+        let (mut out, mut lse) = (vec![0.0; inputs.q.len()], vec![0.0; inputs.q.len() / 4]);
+        forward(&mut Scratch::default(), inputs, &mut out, &mut lse);
+        (out, lse)
+    }
+
+    #[test]
+    fn blocks_agree_with_the_definition() {
+        let c = case(BLOCK + 9);
+        let (out, _) = run(inputs(&c));
+        for span in &c.spans {
+            for m in span.queries.clone() {
+                for head in 0..4 {
+                    let q = &c.q[m * 16 + head * 4..][..4];
+                    let scores: Vec<f64> = (0..=c.positions[m] as usize)
+                        .map(|p| f64::from(dot(q, &c.k[(span.keys.start + p) * 8 + head / 2 * 4..][..4]) / 2.0).exp())
+                        .collect();
+                    let total: f64 = scores.iter().sum();
+                    for d in 0..4 {
+                        let want: f64 = scores
+                            .iter()
+                            .enumerate()
+                            .map(|(p, s)| s / total * f64::from(c.v[(span.keys.start + p) * 11 + head / 2 * 4 + d]))
+                            .sum();
+                        assert!((f64::from(out[m * 16 + head * 4 + d]) - want).abs() < 1e-5);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let c = case(5);
+        let (out, lse) = run(inputs(&c));
+        let dout = random(out.len(), 4);
+        let (mut dq, mut dk, mut dv) = (vec![9.0; c.q.len()], vec![9.0; c.k.len()], vec![0.0; c.v.len()]);
+        let gradients = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+        backward(&mut Scratch::default(), inputs(&c), (&out, &lse), &dout, gradients);
+        check_gradient("q", &c.q, &dq, |q| weighted_sum(&run(Inputs { q, ..inputs(&c) }).0, &dout));
+        check_gradient("k", &c.k, &dk, |k| weighted_sum(&run(Inputs { k, ..inputs(&c) }).0, &dout));
+        check_gradient("v", &c.v, &dv, |v| weighted_sum(&run(Inputs { v, ..inputs(&c) }).0, &dout));
+    }
+}

@@ -1,0 +1,126 @@
+//! The output head with cross-entropy, over the needed rows only and in chunks, so that logits never exist at once.
+
+use super::fit;
+use super::linear::{self, Dims};
+use super::matmul::{Precision, Write};
+use super::vector::{exp_shifted_in_place, max, scale};
+
+/// Rows whose logits exist at once.
+const CHUNK: usize = 256;
+
+/// What the head reads.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Normalised hidden states `[M, C]`.
+    pub x: &'a [f32],
+    /// The output matrix `[V, C]`.
+    pub table: &'a [f32],
+    /// The token that each row should predict `[M]`.
+    pub targets: &'a [u32],
+    /// Width `C`.
+    pub width: usize,
+    /// The numbers that products are computed in.
+    pub precision: Precision,
+}
+
+/// What the head says about each row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// The log-probability of the target.
+    pub logprob: f32,
+    /// Whether no other token has a higher logit.
+    pub exact: Exact,
+}
+
+/// Whether the target is the most likely token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exact {
+    /// It is.
+    Yes,
+    /// Another token is more likely.
+    No,
+}
+
+/// Where the gradients of [`cross_entropy`] go.
+pub struct Gradients<'a> {
+    /// Of the hidden states `[M, C]`; overwritten.
+    pub dx: &'a mut [f32],
+    /// Of the output matrix `[V, C]`; added to.
+    pub dtable: &'a mut [f32],
+}
+
+/// Scores every row, without gradients.
+pub fn score(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>) {
+    run(logits, inputs, scores, |_, _, _, _| {});
+}
+
+/// Scores every row and gives the gradients of `Σ_m weights[m] * -logprob[m]`.
+pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32], scores: &mut Vec<Score>, gradients: Gradients<'_>) {
+    let Inputs { x, table, width, targets, precision } = inputs;
+    let vocabulary = table.len() / width;
+    let Gradients { dx, dtable } = gradients;
+    run(logits, inputs, scores, |first, rows, probabilities, sums| {
+        for (i, row) in probabilities.chunks_exact_mut(vocabulary).enumerate() {
+            let weight = weights[first + i];
+            scale(row, weight / sums[i]);
+            row[targets[first + i] as usize] -= weight;
+        }
+        let dims = Dims { rows, inputs: width, outputs: vocabulary, precision };
+        let columns = first * width..(first + rows) * width;
+        linear::backward_input(&mut dx[columns.clone()], probabilities, table, dims, Write::Set);
+        linear::backward_weight(dtable, probabilities, &x[columns], dims);
+    });
+}
+
+/// Scores chunk after chunk and hands each on as `(first row, rows, exp(logit - max), their sums)`.
+fn run(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>, mut then: impl FnMut(usize, usize, &mut [f32], &[f32])) {
+    let Inputs { x, table, targets, width, precision } = inputs;
+    let vocabulary = table.len() / width;
+    scores.clear();
+    for first in (0..targets.len()).step_by(CHUNK) {
+        let rows = CHUNK.min(targets.len() - first);
+        let logits = fit(logits, rows * vocabulary);
+        let dims = Dims { rows, inputs: width, outputs: vocabulary, precision };
+        linear::forward(logits, &x[first * width..(first + rows) * width], table, dims, Write::Set);
+        let mut sums = [0.0; CHUNK];
+        for (i, row) in logits.chunks_exact_mut(vocabulary).enumerate() {
+            let (top, own) = (max(row), row[targets[first + i] as usize]);
+            sums[i] = exp_shifted_in_place(row, top);
+            let exact = if own >= top { Exact::Yes } else { Exact::No };
+            scores.push(Score { logprob: own - top - sums[i].ln(), exact });
+        }
+        then(first, rows, logits, &sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, random};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let (x, table, weights) = (random(3 * 5, 1), random(7 * 5, 2), [1.0, 0.01, 2.0]);
+        let targets = [6, 0, 3];
+        let loss = |x: &[f32], table: &[f32]| {
+            let mut scores = Vec::new();
+            score(&mut Vec::new(), Inputs { x, table, targets: &targets, width: 5, precision: Precision::F32 }, &mut scores);
+            scores.iter().zip(weights).map(|(s, w): (&Score, f32)| -f64::from(s.logprob) * f64::from(w)).sum()
+        };
+        let (mut dx, mut dtable, mut scores) = (vec![0.0; 15], vec![0.0; 35], Vec::new());
+        let gradients = Gradients { dx: &mut dx, dtable: &mut dtable };
+        let inputs = Inputs { x: &x, table: &table, targets: &targets, width: 5, precision: Precision::F32 };
+        cross_entropy(&mut Vec::new(), inputs, &weights, &mut scores, gradients);
+        check_gradient("x", &x, &dx, |x| loss(x, &table));
+        check_gradient("table", &table, &dtable, |table| loss(&x, table));
+    }
+
+    #[test]
+    fn the_likeliest_token_is_exact() {
+        let (x, table) = ([1.0, 0.0], [0.0, 0.0, 3.0, 0.0]);
+        let mut scores = Vec::new();
+        score(&mut Vec::new(), Inputs { x: &x, table: &table, targets: &[1], width: 2, precision: Precision::F32 }, &mut scores);
+        assert_eq!(scores[0].exact, Exact::Yes);
+        assert!((scores[0].logprob + (1.0f32 + (-3.0f32).exp()).ln()).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,56 @@
+//! Linear layers without bias: `y = x Wᵀ`.
+
+use super::matmul::{Mat, MatMut, Precision, Write, matmul};
+
+/// The shape of a linear layer's use: `x` is `[rows, inputs]`, `W` is `[outputs, inputs]`, `y` is `[rows, outputs]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// Rows of the input.
+    pub rows: usize,
+    /// Width of the input.
+    pub inputs: usize,
+    /// Width of the output.
+    pub outputs: usize,
+    /// The numbers that products are computed in.
+    pub precision: Precision,
+}
+
+/// `y = x Wᵀ`, or `y += x Wᵀ` (a residual).
+pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], d: Dims, write: Write) {
+    let out = MatMut::new(y, d.rows, d.outputs);
+    matmul(d.precision, out, Mat::new(x, d.rows, d.inputs), Mat::new(w, d.outputs, d.inputs).t(), 1.0, write);
+}
+
+/// `dx = dy W`, or `dx += dy W`.
+pub fn backward_input(dx: &mut [f32], dy: &[f32], w: &[f32], d: Dims, write: Write) {
+    let out = MatMut::new(dx, d.rows, d.inputs);
+    matmul(d.precision, out, Mat::new(dy, d.rows, d.outputs), Mat::new(w, d.outputs, d.inputs), 1.0, write);
+}
+
+/// `dW += dyᵀ x`.
+pub fn backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], d: Dims) {
+    let out = MatMut::new(dw, d.outputs, d.inputs);
+    matmul(d.precision, out, Mat::new(dy, d.rows, d.outputs).t(), Mat::new(x, d.rows, d.inputs), 1.0, Write::Add);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_gradient, random, weighted_sum};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let d = Dims { rows: 5, inputs: 7, outputs: 3, precision: Precision::F32 };
+        let (x, w, dy) = (random(35, 1), random(21, 2), random(15, 3));
+        let loss = |x: &[f32], w: &[f32]| {
+            let mut y = vec![0.0; 15];
+            forward(&mut y, x, w, d, Write::Set);
+            weighted_sum(&y, &dy)
+        };
+        let (mut dx, mut dw) = (vec![0.0; 35], vec![0.0; 21]);
+        backward_input(&mut dx, &dy, &w, d, Write::Set);
+        backward_weight(&mut dw, &dy, &x, d);
+        check_gradient("x", &x, &dx, |x| loss(x, &w));
+        check_gradient("w", &w, &dw, |w| loss(&x, w));
+    }
+}

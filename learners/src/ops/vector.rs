@@ -1,0 +1,129 @@
+//! Elementwise building blocks that the compiler turns into vector instructions.
+
+const LANES: usize = 16;
+
+/// `a * b + c`, in one rounding where the target has the instruction.
+#[inline(always)]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The exponential, to about 2 units in the last place; below -87 it is about 1e-38, above 88 it saturates.
+///
+/// Cephes `expf`: range reduction by powers of two, then a polynomial of degree 5.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
+    // `clamp` would keep a NaN out of the comparison chain in a slower way.
+    #[allow(clippy::manual_clamp)]
+    let x = x.max(-87.3).min(88.3);
+    let shifted = fma(x, std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    let r = fma(n, -0.693_359_4, x);
+    let r = fma(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    p = fma(p, r, 1.398_2e-3);
+    p = fma(p, r, 8.333_452e-3);
+    p = fma(p, r, 4.166_579_6e-2);
+    p = fma(p, r, 1.666_666_5e-1);
+    p = fma(p, r, 0.5);
+    p = fma(p, r * r, r + 1.0);
+    let exponent = (shifted.to_bits() << 23).wrapping_add(0x3f80_0000);
+    p * f32::from_bits(exponent)
+}
+
+/// The logistic function.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The inner product of two slices of one length.
+#[inline]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for l in 0..LANES {
+            lanes[l] = fma(x[l], y[l], lanes[l]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The largest element, or negative infinity.
+#[inline]
+pub fn max(a: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for x in chunks {
+        for l in 0..LANES {
+            lanes[l] = if x[l] > lanes[l] { x[l] } else { lanes[l] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| m.max(x))
+}
+
+/// Replaces every element by `exp(x - shift)` and returns their sum.
+#[inline]
+pub fn exp_shifted_in_place(a: &mut [f32], shift: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = a.as_chunks_mut::<LANES>();
+    for x in chunks {
+        for l in 0..LANES {
+            x[l] = exp(x[l] - shift);
+            lanes[l] += x[l];
+        }
+    }
+    let mut total = lanes.iter().sum::<f32>();
+    for x in rest {
+        *x = exp(*x - shift);
+        total += *x;
+    }
+    total
+}
+
+/// `y += x`.
+#[inline]
+pub fn add(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// `y *= factor`.
+#[inline]
+pub fn scale(y: &mut [f32], factor: f32) {
+    for y in y {
+        *y *= factor;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_library() {
+        for i in -8000..8000 {
+            let x = i as f32 * 0.01;
+            let (got, want) = (exp(x), f64::from(x).exp());
+            assert!((f64::from(got) / want - 1.0).abs() < 4e-7, "{x}: {got} {want}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn reductions_agree_with_plain_loops() {
+        let a: Vec<f32> = (0..37).map(|i| (i as f32 * 0.7).sin()).collect();
+        let want: f32 = a.iter().map(|x| x * x).sum();
+        assert!((dot(&a, &a) - want).abs() < 1e-5);
+        assert_eq!(max(&a), a.iter().copied().fold(f32::MIN, f32::max));
+        let mut e = a.clone();
+        let total = exp_shifted_in_place(&mut e, 0.5);
+        assert!((total - a.iter().map(|x| (x - 0.5).exp()).sum::<f32>()).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,209 @@
+//! AdamW (Loshchilov and Hutter 2019) with global-norm clipping, and learning-rate schedules.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Layout, Role};
+
+/// Numbers that one task of the pool handles; fixed, so that sums do not depend on the number of threads.
+const CHUNK: usize = 1 << 15;
+
+/// The optimiser's constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay; norms and embeddings are exempt.
+    pub weight_decay: f32,
+    /// The largest norm of a gradient; a larger one is scaled down to it.
+    pub clip: f32,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.01, clip: 1.0 }
+    }
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// The parameters moved.
+    Applied {
+        /// Norm of the gradient before clipping.
+        grad_norm: f32,
+    },
+    /// The gradient was not finite; nothing moved, and the skip was counted.
+    Skipped,
+}
+
+/// AdamW over one flat slice, moments in `f32`.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    /// Its constants.
+    pub config: AdamWConfig,
+    /// Steps that moved the parameters.
+    pub steps: u64,
+    /// Steps that were skipped because their gradient was not finite.
+    pub skipped: u64,
+    pub(crate) first: Vec<f32>,
+    pub(crate) second: Vec<f32>,
+    /// Where weight decay applies, as ascending ranges.
+    decayed: Vec<std::ops::Range<usize>>,
+}
+
+impl AdamW {
+    /// An optimiser at rest.
+    pub fn new(config: AdamWConfig, layout: &Layout) -> Self {
+        let decays = |role| matches!(role, Role::Matrix | Role::ResidualMatrix);
+        let decayed = layout.tensors.iter().filter(|t| decays(t.role)).map(|t| t.range.clone()).collect();
+        let zeros = || vec![0.0; layout.len()];
+        Self { config, steps: 0, skipped: 0, first: zeros(), second: zeros(), decayed }
+    }
+
+    /// One step with the sum of the workers' gradients times `factor`; the gradients are zero afterwards.
+    pub fn step(&mut self, params: &mut [f32], grads: &mut [&mut [f32]], factor: f32, lr: f32) -> Step {
+        let grad_norm = sum_into_first(grads, factor);
+        let Some((total, rest)) = grads.split_first_mut() else { return Step::Applied { grad_norm: 0.0 } };
+        for other in rest {
+            other.par_chunks_mut(CHUNK).for_each(|c| c.fill(0.0));
+        }
+        if !grad_norm.is_finite() {
+            total.par_chunks_mut(CHUNK).for_each(|c| c.fill(0.0));
+            self.skipped += 1;
+            return Step::Skipped;
+        }
+        self.steps += 1;
+        let AdamWConfig { beta1, beta2, eps, weight_decay, clip } = self.config;
+        let clip = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
+        let age = self.steps.min(1 << 30) as i32;
+        let step_size = lr / (1.0 - beta1.powi(age));
+        let correction = 1.0 / (1.0 - beta2.powi(age)).sqrt();
+        params
+            .par_chunks_mut(CHUNK)
+            .zip(total.par_chunks_mut(CHUNK))
+            .zip(self.first.par_chunks_mut(CHUNK))
+            .zip(self.second.par_chunks_mut(CHUNK))
+            .enumerate()
+            .for_each(|(index, (((p, g), m), v))| {
+                for range in within(&self.decayed, index * CHUNK, p.len()) {
+                    crate::ops::vector::scale(&mut p[range], 1.0 - lr * weight_decay);
+                }
+                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                    let d = *g * clip;
+                    *g = 0.0;
+                    *m = beta1 * *m + (1.0 - beta1) * d;
+                    *v = beta2 * *v + (1.0 - beta2) * d * d;
+                    *p -= step_size * *m / (v.sqrt() * correction + eps);
+                }
+            });
+        Step::Applied { grad_norm }
+    }
+}
+
+/// Leaves `factor * Σ grads` in the first slice and returns its norm.
+fn sum_into_first(grads: &mut [&mut [f32]], factor: f32) -> f32 {
+    let Some((total, rest)) = grads.split_first_mut() else { return 0.0 };
+    let sums: Vec<f64> = total
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .map(|(index, total)| {
+            for other in rest.iter() {
+                crate::ops::vector::add(total, &other[index * CHUNK..index * CHUNK + total.len()]);
+            }
+            crate::ops::vector::scale(total, factor);
+            f64::from(crate::ops::vector::dot(total, total))
+        })
+        .collect();
+    sums.iter().sum::<f64>().sqrt() as f32
+}
+
+/// The parts of ascending `ranges` inside `start..start + len`, counted from `start`.
+fn within(ranges: &[std::ops::Range<usize>], start: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    let first = ranges.partition_point(|r| r.end <= start);
+    ranges[first..]
+        .iter()
+        .take_while(move |r| r.start < start + len)
+        .map(move |r| r.start.max(start) - start..r.end.min(start + len) - start)
+}
+
+/// How the learning rate moves after its warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// It falls along half a cosine to a hundredth.
+    #[default]
+    Cosine,
+    /// It falls on a line to a hundredth.
+    Linear,
+}
+
+impl Schedule {
+    /// The factor of the peak learning rate when `done` (0 to 1) of the run is over.
+    pub fn factor(self, done: f64) -> f64 {
+        const FLOOR: f64 = 0.01;
+        let done = done.clamp(0.0, 1.0);
+        let left = match self {
+            Self::Constant => return 1.0,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Self::Linear => 1.0 - done,
+        };
+        FLOOR + (1.0 - FLOOR) * left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+
+    fn tiny() -> Layout {
+        let mut config = ModelConfig::seed(8, 0, 1);
+        (config.hidden_size, config.intermediate_size, config.num_hidden_layers) = (4, 4, 1);
+        Layout::new(&config)
+    }
+
+    #[test]
+    fn a_step_is_that_of_the_paper() {
+        let layout = tiny();
+        let mut optimizer = AdamW::new(AdamWConfig { clip: 0.0, weight_decay: 0.1, ..Default::default() }, &layout);
+        let (mut p, n) = (vec![1.0; layout.len()], layout.len());
+        let (mut a, mut b) = (vec![0.25; n], vec![0.25; n]);
+        let step = optimizer.step(&mut p, &mut [&mut a, &mut b], 2.0, 0.1);
+        assert_eq!(step, Step::Applied { grad_norm: (n as f32).sqrt() });
+        assert!(a.iter().chain(&b).all(|g| *g == 0.0));
+        // The first step moves by lr against the sign of the gradient; matrices also decay by lr * weight decay.
+        for t in &layout.tensors {
+            let decays = matches!(t.role, Role::Matrix | Role::ResidualMatrix);
+            let want = if decays { 0.99 - 0.1 } else { 0.9 };
+            assert!(p[t.range.clone()].iter().all(|x| (x - want).abs() < 1e-5), "{}", t.name);
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_counted_and_dropped() {
+        let layout = tiny();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &layout);
+        let (mut p, mut g) = (vec![1.0; layout.len()], vec![0.0; layout.len()]);
+        g[3] = f32::NAN;
+        assert_eq!(optimizer.step(&mut p, &mut [&mut g], 1.0, 0.1), Step::Skipped);
+        assert_eq!((optimizer.skipped, optimizer.steps, p[3], g[3]), (1, 0, 1.0, 0.0));
+    }
+
+    #[test]
+    fn schedules_end_low() {
+        assert_eq!(Schedule::Constant.factor(1.0), 1.0);
+        for schedule in [Schedule::Cosine, Schedule::Linear] {
+            assert!((schedule.factor(0.0) - 1.0).abs() < 1e-9);
+            assert!((schedule.factor(0.5) - 0.505).abs() < 1e-9);
+            assert!((schedule.factor(2.0) - 0.01).abs() < 1e-9);
+        }
+    }
+}

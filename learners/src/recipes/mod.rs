@@ -1,0 +1,3 @@
+//! Recipes: one algorithm per file, readable from top to bottom.
+
+pub mod sft;

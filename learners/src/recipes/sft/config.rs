@@ -1,0 +1,172 @@
+//! What a supervised run can be told.
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+use crate::ops::matmul::Precision;
+use crate::optim::{AdamWConfig, Schedule};
+use crate::{Error, Result};
+
+/// A supervised run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// How it moves after the warm-up.
+    pub schedule: Schedule,
+    /// Steps over which it rises from 0.
+    pub warmup_steps: u64,
+    /// Weight of a prompt token's prediction, on average; a completion token has 1.
+    pub prompt_weight: f32,
+    /// Fraction of the prompt tokens that are trained, each with `prompt_weight / prompt_share`.
+    ///
+    /// The expected gradient does not depend on it; a small share lets the last layer and the head skip the rest.
+    pub prompt_share: f32,
+    /// Tokens of prompts and completions in one step.
+    pub tokens_per_batch: usize,
+    /// Minutes that the run lasts; the schedule follows the clock, so that it always ends decayed and on time.
+    pub minutes: Option<f64>,
+    /// Steps that the run lasts, where `minutes` is not given.
+    pub total_steps: u64,
+    /// Seeds the choice of trained prompt tokens.
+    pub seed: u64,
+    /// Steps from a checkpoint to the next; 0 for none but the last.
+    pub checkpoint_every: u64,
+    /// Steps from a log line to the next, where no progress bar can be shown.
+    pub log_every: u64,
+    /// Go on from the checkpoint in the output directory, if there is one.
+    pub resume: bool,
+    /// The largest gradient norm.
+    pub clip: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// The numbers that products are computed in.
+    pub precision: Precision,
+    /// Decay of Adam's first moment.
+    pub beta1: f32,
+    /// Decay of Adam's second moment.
+    pub beta2: f32,
+    /// The difficulty goes up when the average exact match reaches this.
+    pub curriculum_threshold: f64,
+    /// By how much it goes up.
+    pub curriculum_step: f32,
+    /// Batches that the average remembers.
+    pub curriculum_memory: f64,
+    /// The longest example in tokens; longer ones are left out.
+    pub max_tokens: usize,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self {
+            lr: 2e-3,
+            schedule: Schedule::default(),
+            warmup_steps: 50,
+            prompt_weight: 0.01,
+            prompt_share: 0.05,
+            tokens_per_batch: 16_384,
+            minutes: None,
+            total_steps: 1000,
+            seed: 1,
+            checkpoint_every: 200,
+            log_every: 10,
+            resume: false,
+            clip: 1.0,
+            weight_decay: 0.01,
+            precision: Precision::default(),
+            beta1: 0.9,
+            beta2: 0.98,
+            curriculum_threshold: 0.8,
+            curriculum_step: 0.1,
+            curriculum_memory: 10.0,
+            max_tokens: 1024,
+        }
+    }
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Budget {
+    /// After so many minutes.
+    Minutes(f64),
+    /// After so many steps.
+    Steps(u64),
+}
+
+impl Budget {
+    /// How much of it is spent, 0 to 1 and beyond.
+    pub fn done(self, status: &Status) -> f64 {
+        match self {
+            Self::Minutes(minutes) => status.seconds / (minutes * 60.0),
+            Self::Steps(steps) => status.step as f64 / steps as f64,
+        }
+    }
+}
+
+impl SftConfig {
+    /// When the run ends.
+    pub fn budget(&self) -> Budget {
+        self.minutes.map_or(Budget::Steps(self.total_steps), Budget::Minutes)
+    }
+
+    /// The optimiser's part.
+    pub fn optimizer(&self) -> AdamWConfig {
+        let Self { beta1, beta2, weight_decay, clip, .. } = *self;
+        AdamWConfig { beta1, beta2, weight_decay, clip, ..Default::default() }
+    }
+
+    /// The learning rate of the step that comes next.
+    pub fn learning_rate(&self, status: &Status) -> f32 {
+        let warmup = ((status.step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
+        (self.lr * warmup * self.schedule.factor(self.budget().done(status))) as f32
+    }
+
+    /// Refuses values that cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        let rules = [
+            ("lr", self.lr > 0.0 && self.lr.is_finite(), "must be above 0"),
+            ("prompt_weight", (0.0..1.0).contains(&self.prompt_weight), "must be at least 0 and below 1"),
+            ("prompt_share", self.prompt_share > 0.0 && self.prompt_share <= 1.0, "must be above 0 and at most 1"),
+            (
+                "prompt_share",
+                self.prompt_weight < self.prompt_share,
+                "must be above prompt_weight, or prompt tokens would weigh more than completions",
+            ),
+            ("tokens_per_batch", self.tokens_per_batch > 0, "must be above 0"),
+            ("minutes", self.minutes.is_none_or(|m| m > 0.0), "must be above 0"),
+            ("total_steps", self.total_steps > 0, "must be above 0"),
+            ("log_every", self.log_every > 0, "must be above 0"),
+            ("curriculum_step", self.curriculum_step > 0.0, "must be above 0"),
+            ("curriculum_memory", self.curriculum_memory >= 1.0, "must be at least 1"),
+        ];
+        for (key, holds, problem) in rules {
+            if !holds {
+                return Err(Error::Config { key, problem: problem.into() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_and_defaults_fill_the_rest() {
+        assert!(serde_json::from_str::<SftConfig>(r#"{"learning_rate": 1.0}"#).is_err());
+        let config: SftConfig = serde_json::from_str(r#"{"lr": 0.5, "minutes": 2}"#).unwrap();
+        assert_eq!(config, SftConfig { lr: 0.5, minutes: Some(2.0), ..Default::default() });
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn the_rate_warms_up_and_ends_low_on_the_clock() {
+        let config = SftConfig { minutes: Some(1.0), warmup_steps: 4, lr: 1.0, ..Default::default() };
+        let at = |step, seconds| config.learning_rate(&Status { step, seconds, ..Default::default() });
+        assert_eq!(at(0, 0.0), 0.25);
+        assert_eq!(at(3, 0.0), 1.0);
+        assert!(at(900, 59.9) < 0.011);
+    }
+}

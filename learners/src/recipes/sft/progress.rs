@@ -1,0 +1,74 @@
+//! What a person sees of a run: a bar or log lines, `metrics.jsonl`, and a drawing at the end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Budget, SftConfig, Status, resume};
+use crate::{Error, Result, plot};
+
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    file: File,
+    path: PathBuf,
+    budget: Budget,
+    log_every: u64,
+}
+
+impl Progress {
+    pub fn new(config: &SftConfig, directory: &Path, status: &Status) -> Result<Self> {
+        let path = directory.join("metrics.jsonl");
+        let mut options = OpenOptions::new();
+        let options = if status.step > 0 { options.append(true) } else { options.write(true).truncate(true) };
+        let file = options.create(true).open(&path).map_err(Error::io(&path))?;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(1000);
+            let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {msg}");
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Ok(Self { bar, file, path, budget: config.budget(), log_every: config.log_every })
+    }
+
+    /// Shows and writes one step.
+    pub fn step(&mut self, status: &Status) -> Result<()> {
+        let line = serde_json::to_string(&resume::finite(status)).map_err(Error::json(&self.path))?;
+        writeln!(self.file, "{line}").map_err(Error::io(&self.path))?;
+        let done = self.budget.done(status).min(1.0);
+        if let Some(bar) = &self.bar {
+            bar.set_position((done * 1000.0) as u64);
+            bar.set_message(describe(status, done));
+        } else if status.step == 1 || status.step.is_multiple_of(self.log_every) {
+            eprintln!("step {:>6}  {}", status.step, describe(status, done));
+        }
+        Ok(())
+    }
+
+    /// Ends the bar and draws `metrics.svg`.
+    pub fn finish(&self, status: &Status) -> Result<()> {
+        if let Some(bar) = &self.bar {
+            bar.finish_with_message(describe(status, 1.0));
+        }
+        for (tag, average) in &status.exact_by_tag {
+            tracing::info!(tag, exact = average.value, examples = average.count, "trained");
+        }
+        plot::draw_file(&self.path, &self.path.with_extension("svg"))
+    }
+}
+
+/// One line for a person.
+fn describe(status: &Status, done: f64) -> String {
+    let left = if done > 0.0 { status.seconds / done * (1.0 - done) } else { 0.0 };
+    format!(
+        "loss {:.4}  exact {:.2} (average {:.2})  difficulty {:.2}  {:.1}k tok/s  lr {:.1e}  left {}",
+        status.loss,
+        status.exact,
+        status.exact_average.value,
+        status.difficulty,
+        status.tokens_per_second / 1000.0,
+        status.lr,
+        indicatif::HumanDuration(Duration::from_secs_f64(left)),
+    )
+}

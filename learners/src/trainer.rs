@@ -1,0 +1,280 @@
+//! The four verbs of training: `forward_backward`, `optim_step`, `logprobs`, `save` and `load`.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Model, ModelConfig, Packed, Workspace, input_len, read_tensors, write_tensors};
+use crate::ops::head::Exact;
+use crate::ops::matmul::Precision;
+use crate::optim::{AdamW, AdamWConfig, Step};
+use crate::{Error, Result, files};
+
+/// Tokens that one worker takes through the model at once, unless one sequence is longer.
+const MICRO_BATCH: usize = 1024;
+
+/// Tokens, and how much it matters to predict each from those before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequence {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// `weights[i]` is the weight of predicting `tokens[i]`: 0 is not trained; the first counts for nothing.
+    pub weights: Vec<f32>,
+}
+
+/// What one call trains on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The sequences, of any lengths.
+    pub sequences: Vec<Sequence>,
+}
+
+/// What a batch said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// `Σ weight * -logprob / Σ |weight|`.
+    pub loss: f64,
+    /// Tokens that went through the model.
+    pub tokens: usize,
+    /// Predictions with a weight.
+    pub trained_tokens: usize,
+    /// Fraction of the sequences with a weight of at least 1 whose every such token was the likeliest; `NaN` for none.
+    pub exact: f64,
+    /// The same for each sequence; `None` where no weight is at least 1.
+    pub exact_sequences: Vec<Option<bool>>,
+}
+
+/// One core's share: its memory and its gradient.
+struct Worker {
+    workspace: Workspace,
+    packed: Packed,
+    grads: Vec<f32>,
+}
+
+/// What one worker found out about one sequence.
+struct Scored {
+    index: usize,
+    /// `-Σ weight * logprob`.
+    loss: f64,
+    exact: Option<bool>,
+    /// `(position, logprob)` of each needed token.
+    logprobs: Vec<(usize, f32)>,
+}
+
+/// A model in training: parameters, optimiser, and one worker per thread of the rayon pool.
+///
+/// Gradients add up over calls of [`Trainer::forward_backward`] until [`Trainer::optim_step`] divides them by the weights
+/// seen, so that a large batch in parts equals the batch in one.
+pub struct Trainer {
+    model: Model,
+    optimizer: AdamW,
+    workers: Vec<Worker>,
+    weight_seen: f64,
+}
+
+/// The part of the state that is not a tensor.
+#[derive(Serialize, Deserialize)]
+struct State {
+    optimizer: AdamWConfig,
+    steps: u64,
+    skipped: u64,
+}
+
+impl Trainer {
+    /// Trains a model from rest.
+    pub fn new(model: Model, config: AdamWConfig) -> Self {
+        let optimizer = AdamW::new(config, &model.params.layout);
+        let worker = || Worker { workspace: Workspace::default(), packed: Packed::default(), grads: Vec::new() };
+        let workers = (0..rayon::current_num_threads()).map(|_| worker()).collect();
+        Self { model, optimizer, workers, weight_seen: 0.0 }
+    }
+
+    /// Trains a fresh random model.
+    pub fn random(config: ModelConfig, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+        Ok(Self::new(Model::random(config, seed)?, optimizer))
+    }
+
+    /// Reads what [`Trainer::save`] wrote; training goes on as if it had never stopped.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let model = Model::load(directory)?;
+        let path = directory.join("trainer.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let state: State = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        let moments = directory.join("optimizer.safetensors");
+        let mut trainer = Self::new(model, state.optimizer);
+        let layout = &trainer.model.params.layout;
+        trainer.optimizer.first = read_tensors(&moments, layout, "first.")?;
+        trainer.optimizer.second = read_tensors(&moments, layout, "second.")?;
+        trainer.optimizer.steps = state.steps;
+        trainer.optimizer.skipped = state.skipped;
+        Ok(trainer)
+    }
+
+    /// Writes model and optimiser to a directory that is also a Hugging Face model directory.
+    ///
+    /// Accumulated gradients are not part of it: save after a step.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        self.model.save(directory)?;
+        let AdamW { config, steps, skipped, first, second, .. } = &self.optimizer;
+        let parts = [("first.", &first[..]), ("second.", &second[..])];
+        write_tensors(&directory.join("optimizer.safetensors"), &self.model.params.layout, &parts)?;
+        let path = directory.join("trainer.json");
+        let state = State { optimizer: *config, steps: *steps, skipped: *skipped };
+        let text = serde_json::to_string_pretty(&state).map_err(Error::json(&path))?;
+        files::replace(&path, text.as_bytes())
+    }
+
+    /// The model as it is.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Changes the optimiser's constants, and nothing of its state.
+    pub fn set_optimizer_config(&mut self, config: AdamWConfig) {
+        self.optimizer.config = config;
+    }
+
+    /// Changes the numbers that products are computed in.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.model.precision = precision;
+    }
+
+    /// Steps that moved the parameters.
+    pub fn steps(&self) -> u64 {
+        self.optimizer.steps
+    }
+
+    /// Steps that were skipped for a gradient that was not finite.
+    pub fn skipped(&self) -> u64 {
+        self.optimizer.skipped
+    }
+
+    /// Adds the gradient of `Σ weight * -logprob` and says how well the batch was predicted.
+    pub fn forward_backward(&mut self, batch: &Batch) -> Result<Metrics> {
+        let len = self.model.params.layout.len();
+        let scored = self.run(&batch.sequences, |model, worker| {
+            worker.grads.resize(len, 0.0);
+            model.forward_backward(&worker.packed, &mut worker.workspace, &mut worker.grads);
+        })?;
+        let weights = batch.sequences.iter().flat_map(|s| s.weights.iter().skip(1));
+        let weight: f64 = weights.map(|w| f64::from(w.abs())).sum();
+        self.weight_seen += weight;
+        let mut metrics = Metrics {
+            loss: scored.iter().map(|s| s.loss).sum::<f64>() / weight.max(f64::MIN_POSITIVE),
+            tokens: batch.sequences.iter().map(input_len).sum(),
+            trained_tokens: scored.iter().map(|s| s.logprobs.len()).sum(),
+            exact: f64::NAN,
+            exact_sequences: vec![None; batch.sequences.len()],
+        };
+        for s in &scored {
+            metrics.exact_sequences[s.index] = s.exact;
+        }
+        let judged: Vec<bool> = metrics.exact_sequences.iter().flatten().copied().collect();
+        metrics.exact = judged.iter().filter(|e| **e).count() as f64 / judged.len() as f64;
+        Ok(metrics)
+    }
+
+    /// Moves the parameters by the gradient that has accumulated, divided by the weights that it has seen.
+    pub fn optim_step(&mut self, lr: f32) -> Step {
+        let factor = if self.weight_seen > 0.0 { (1.0 / self.weight_seen) as f32 } else { 0.0 };
+        self.weight_seen = 0.0;
+        let len = self.model.params.layout.len();
+        let used = self.workers.iter_mut().filter(|w| w.grads.len() == len);
+        let mut grads: Vec<&mut [f32]> = used.map(|w| &mut w.grads[..]).collect();
+        self.optimizer.step(&mut self.model.params.data, &mut grads, factor, lr)
+    }
+
+    /// The log-probability of every token whose weight is not 0, and 0 elsewhere; one list per sequence, as long as it.
+    pub fn logprobs(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        let scored = self.run(sequences, |model, worker| model.score(&worker.packed, &mut worker.workspace))?;
+        let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(|s| vec![0.0; s.tokens.len()]).collect();
+        for s in scored {
+            for (position, logprob) in s.logprobs {
+                logprobs[s.index][position] = logprob;
+            }
+        }
+        Ok(logprobs)
+    }
+
+    /// Lets every worker take its share through `compute`, one micro-batch after the other.
+    fn run(&mut self, sequences: &[Sequence], compute: impl Fn(&Model, &mut Worker) + Sync) -> Result<Vec<Scored>> {
+        self.check(sequences)?;
+        let shares = share(sequences, self.workers.len());
+        let model = &self.model;
+        let scored: Vec<Vec<Scored>> = self
+            .workers
+            .par_iter_mut()
+            .zip(shares)
+            .map(|(worker, share)| {
+                let mut scored = Vec::with_capacity(share.len());
+                worker.packed.clear();
+                for (i, &index) in share.iter().enumerate() {
+                    worker.packed.push(index, &sequences[index]);
+                    let next = share.get(i + 1).map_or(usize::MAX, |&n| input_len(&sequences[n]));
+                    if worker.packed.tokens.len().saturating_add(next) > MICRO_BATCH && !worker.packed.rows.is_empty() {
+                        compute(model, worker);
+                        scored.extend(worker.scored());
+                        worker.packed.clear();
+                    }
+                }
+                scored
+            })
+            .collect();
+        Ok(scored.into_iter().flatten().collect())
+    }
+
+    fn check(&self, sequences: &[Sequence]) -> Result<()> {
+        let config = &self.model.config;
+        for (index, s) in sequences.iter().enumerate() {
+            let problem = if s.tokens.len() != s.weights.len() {
+                format!("has {} tokens and {} weights", s.tokens.len(), s.weights.len())
+            } else if s.tokens.len() > config.max_position_embeddings {
+                format!("has {} tokens, the model {} positions", s.tokens.len(), config.max_position_embeddings)
+            } else if let Some(token) = s.tokens.iter().find(|t| **t as usize >= config.vocab_size) {
+                format!("holds token {token}, the vocabulary has {}", config.vocab_size)
+            } else if s.weights.iter().any(|w| !w.is_finite()) {
+                "holds a weight that is not finite".into()
+            } else {
+                continue;
+            };
+            return Err(Error::Batch { index, problem });
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// What the latest micro-batch said about its sequences.
+    fn scored(&self) -> Vec<Scored> {
+        let packed = &self.packed;
+        let spans = packed.row_spans.iter().zip(&packed.sequences);
+        let scored = spans.map(|(span, &index)| {
+            let mut s = Scored { index, loss: 0.0, exact: None, logprobs: Vec::with_capacity(span.queries.len()) };
+            for row in span.queries.clone() {
+                let (score, weight) = (self.workspace.scores[row], packed.weights[row]);
+                s.loss -= f64::from(weight) * f64::from(score.logprob);
+                if weight >= 1.0 {
+                    s.exact = Some(s.exact.unwrap_or(true) && score.exact == Exact::Yes);
+                }
+                s.logprobs.push((packed.row_positions[row] as usize + 1, score.logprob));
+            }
+            s
+        });
+        scored.collect()
+    }
+}
+
+/// Deals the sequences out, longest first and always to the least loaded; the same for the same lengths.
+fn share(sequences: &[Sequence], workers: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(input_len(&sequences[i])));
+    let mut shares = vec![(0usize, Vec::new()); workers];
+    for index in order {
+        if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
+            *load += input_len(&sequences[index]);
+            share.push(index);
+        }
+    }
+    shares.into_iter().map(|(_, share)| share).collect()
+}

@@ -1,0 +1,158 @@
+//! Whole runs: a tiny model learns to copy, and a run that was interrupted ends where one that was not ends.
+#![allow(clippy::unwrap_used)]
+
+use milepost_learners::model::{Packed, Workspace};
+use milepost_learners::optim::{AdamWConfig, Step};
+use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
+use milepost_learners::{Batch, Model, ModelConfig, Precision, Sequence, Trainer};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+fn tiny() -> ModelConfig {
+    let mut config = ModelConfig::seed(32, 0, 1);
+    config.hidden_size = 64;
+    config.intermediate_size = 128;
+    config.num_hidden_layers = 2;
+    config.head_dim = 16;
+    config
+}
+
+/// `x y z ; → x y z .`, longer as it gets harder.
+struct Copying(StdRng);
+
+impl ExampleSource for Copying {
+    fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
+        let one = |_| {
+            let len = 2 + (difficulty * 4.0) as usize;
+            let mut prompt: Vec<u32> = (0..len).map(|_| self.0.random_range(4..32)).collect();
+            let mut completion = prompt.clone();
+            prompt.push(2);
+            completion.push(1);
+            Example { prompt, completion, tag: format!("copy {len}") }
+        };
+        (0..count).map(one).collect()
+    }
+}
+
+#[test]
+fn a_tiny_model_learns_to_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut trainer = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    let config = SftConfig {
+        lr: 5e-3,
+        total_steps: 500,
+        tokens_per_batch: 768,
+        warmup_steps: 10,
+        curriculum_step: 0.25,
+        log_every: 50,
+        ..Default::default()
+    };
+    let source = Box::new(Copying(StdRng::seed_from_u64(7)));
+    let status = sft::run(&mut trainer, source, &config, directory.path()).unwrap();
+    assert!(status.difficulty >= 0.5, "difficulty reached {}", status.difficulty);
+    assert!(status.exact_by_tag["copy 2"].value > 0.8, "{:?}", status.exact_by_tag);
+    let written = std::fs::read_to_string(directory.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(written.lines().count(), 500);
+    assert!(directory.path().join("metrics.svg").exists());
+    assert!(directory.path().join("model.safetensors").exists());
+    // Resuming a run that is over trains no further, and has the same model.
+    let mut again = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
+    let source = Box::new(Copying(StdRng::seed_from_u64(7)));
+    let resumed = SftConfig { resume: true, ..config };
+    let after = sft::run(&mut again, source, &resumed, directory.path()).unwrap();
+    assert_eq!(after.step, 500);
+    assert_eq!(again.model().params.data, trainer.model().params.data);
+}
+
+fn batch(seed: u64) -> Batch {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut sequence = |_| {
+        let len = rng.random_range(2..90);
+        Sequence {
+            tokens: (0..len).map(|_| rng.random_range(0..32)).collect(),
+            weights: (0..len).map(|_| if rng.random::<f32>() < 0.3 { 1.0 } else { 0.0 }).collect(),
+        }
+    };
+    Batch { sequences: (0..40).map(&mut sequence).collect() }
+}
+
+fn step(trainer: &mut Trainer, seed: u64) {
+    trainer.forward_backward(&batch(seed)).unwrap();
+    assert!(matches!(trainer.optim_step(1e-2), Step::Applied { .. }));
+}
+
+#[test]
+fn a_saved_trainer_goes_on_bit_for_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut straight = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    (0..3).for_each(|seed| step(&mut straight, seed));
+    straight.save(directory.path()).unwrap();
+    let mut resumed = Trainer::load(directory.path()).unwrap();
+    for seed in 3..6 {
+        step(&mut straight, seed);
+        step(&mut resumed, seed);
+    }
+    assert_eq!(straight.model().params.data, resumed.model().params.data);
+    assert_eq!((resumed.steps(), resumed.skipped()), (6, 0));
+}
+
+#[test]
+fn parts_of_a_batch_add_up_to_the_batch() {
+    let mut whole = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    let mut parts = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    let all = batch(1);
+    whole.forward_backward(&all).unwrap();
+    for sequences in all.sequences.chunks(7) {
+        parts.forward_backward(&Batch { sequences: sequences.to_vec() }).unwrap();
+    }
+    let (Step::Applied { grad_norm: a }, Step::Applied { grad_norm: b }) = (whole.optim_step(1e-3), parts.optim_step(1e-3)) else {
+        panic!("a step was skipped");
+    };
+    assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
+}
+
+#[test]
+fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
+    let mut model = Model::random(ModelConfig { initializer_range: 0.2, ..tiny() }, 1).unwrap();
+    model.precision = Precision::F32;
+    let mut packed = Packed::default();
+    batch(4).sequences.iter().enumerate().for_each(|(i, s)| packed.push(i, s));
+    let mut workspace = Workspace::default();
+    let mut grads = vec![0.0; model.params.data.len()];
+    model.forward_backward(&packed, &mut workspace, &mut grads);
+    for tensor in model.params.layout.tensors.clone() {
+        let gradient = &grads[tensor.range.clone()];
+        let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        // Along its own gradient, the loss must rise by the gradient's norm.
+        let before = model.params.data.clone();
+        let mut loss_at = |offset: f64| {
+            let places = tensor.range.clone().zip(gradient);
+            places.for_each(|(i, g)| model.params.data[i] = (f64::from(before[i]) + offset * f64::from(*g) / norm) as f32);
+            model.score(&packed, &mut workspace);
+            model.params.data.copy_from_slice(&before);
+            -workspace.scores.iter().map(|s| f64::from(s.logprob)).sum::<f64>()
+        };
+        let slope = (loss_at(5e-3) - loss_at(-5e-3)) / 1e-2;
+        assert!((slope / norm - 1.0).abs() < 0.02, "{}: {slope} {norm}", tensor.name);
+    }
+}
+
+#[test]
+fn bf16_products_hardly_change_what_the_model_says() {
+    let mut trainer = Trainer::random(ModelConfig { initializer_range: 0.1, ..tiny() }, 1, AdamWConfig::default()).unwrap();
+    let data = batch(4);
+    let half = trainer.logprobs(&data.sequences).unwrap();
+    trainer.set_precision(Precision::F32);
+    let single = trainer.logprobs(&data.sequences).unwrap();
+    let worst = half.iter().flatten().zip(single.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 0.1, "{worst}");
+}
+
+#[test]
+fn what_cannot_be_trained_on_is_refused() {
+    let mut trainer = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    for (tokens, weights) in [(vec![1, 99], vec![0.0, 1.0]), (vec![1], vec![]), (vec![1, 2], vec![0.0, f32::NAN])] {
+        let batch = Batch { sequences: vec![Sequence { tokens, weights }] };
+        assert!(trainer.forward_backward(&batch).is_err());
+    }
+    assert_eq!(trainer.forward_backward(&Batch::default()).unwrap().tokens, 0);
+}

@@ -1,0 +1,190 @@
+//! The model policies: one type, three planners.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use milepost_runtime::action::{ActionForms, action_rules, shared_rules};
+use milepost_runtime::plan::step_rules;
+use milepost_runtime::{
+    Action, Answered, Call, Context, Decision, Engine, Error, GenerateRequest, Generated, Grammar, Message, Plan, Planned, Policy, Result,
+    Revision, Role, Span,
+};
+
+use crate::config::{PlannerKind, PlannersConfig, ReviseMode};
+use crate::prompts::Prompts;
+
+/// A policy that asks an engine.
+pub struct ModelPolicy {
+    engine: Arc<dyn Engine>,
+    prompts: Arc<Prompts>,
+    kind: PlannerKind,
+    config: PlannersConfig,
+}
+
+/// What one call asks for.
+struct Ask<'a> {
+    role: Role,
+    grammar: Grammar,
+    max_tokens: usize,
+    seed: u64,
+    messages: &'a (dyn Fn(usize) -> Result<Vec<Message>> + Sync),
+}
+
+impl ModelPolicy {
+    /// A policy of this kind on this engine.
+    pub fn new(engine: Arc<dyn Engine>, prompts: Arc<Prompts>, kind: PlannerKind, config: PlannersConfig) -> Self {
+        Self { engine, prompts, kind, config }
+    }
+
+    /// Asks the engine; a prompt that is too long is asked again with less of the page.
+    async fn ask(&self, ask: Ask<'_>) -> Result<Generated> {
+        let mut lines = self.prompts.page_lines();
+        loop {
+            let request = GenerateRequest {
+                role: ask.role,
+                messages: (ask.messages)(lines)?,
+                grammar: Some(ask.grammar.clone()),
+                temperature: self.config.temperature,
+                seed: ask.seed,
+                max_tokens: ask.max_tokens,
+            };
+            match self.engine.generate(request).await {
+                Err(Error::PromptTooLong { tokens, limit, .. }) if lines > 8 => {
+                    lines = lines * 3 / 4;
+                    tracing::debug!(tokens, limit, lines, "the prompt is too long; showing less of the page");
+                }
+                generated => return generated,
+            }
+        }
+    }
+
+    fn forms<'a>(&self, context: Context<'a>) -> ActionForms<'a> {
+        ActionForms { kinds: &context.task.capability.action_kinds, tools: context.tools, answer_text: self.config.answer_by }
+    }
+
+    /// One call for revision and action.
+    async fn joint(&self, context: Context<'_>) -> Result<Decision> {
+        let planned = self.kind != PlannerKind::React;
+        let max_tokens = if self.kind == PlannerKind::Adaplan { self.config.plan_tokens } else { self.config.action_tokens };
+        let generated = self
+            .ask(Ask {
+                role: Role::Executor,
+                grammar: turn_grammar(self.kind, context, &self.forms(context)),
+                max_tokens,
+                seed: context.seed,
+                messages: &|lines| self.prompts.turn(context, planned, lines),
+            })
+            .await?;
+        let (revision, action) = match planned {
+            false => (Revision::Keep, Action::parse(&generated.text)?),
+            true => read_turn(&generated.text)?,
+        };
+        let calls = vec![if planned { spanned(generated) } else { generated.call }];
+        Ok(Decision { revision, action, calls })
+    }
+
+    /// Two calls: the planner revises, the executor acts on the revised plan.
+    async fn separate(&self, context: Context<'_>) -> Result<Decision> {
+        let rules = Revision::rules(context.plan);
+        let revised = self
+            .ask(Ask {
+                role: Role::Planner,
+                grammar: Grammar(format!("start: revision\n{rules}\n{}\n{}", step_rules(), shared_rules())),
+                max_tokens: self.config.plan_tokens,
+                seed: context.seed,
+                messages: &|lines| self.prompts.turn(context, true, lines),
+            })
+            .await?;
+        let revision = Revision::parse(&revised.text)?;
+        let mut plan = context.plan.clone();
+        plan.revise(revision.clone())?;
+        let context = Context { plan: &plan, ..context };
+        let acted = self
+            .ask(Ask {
+                role: Role::Executor,
+                grammar: turn_grammar(PlannerKind::Frozen, context, &self.forms(context)),
+                max_tokens: self.config.action_tokens,
+                seed: context.seed.wrapping_add(1),
+                messages: &|lines| self.prompts.turn(context, true, lines),
+            })
+            .await?;
+        let (_, action) = read_turn(&acted.text)?;
+        Ok(Decision { revision, action, calls: vec![revised.call, acted.call] })
+    }
+}
+
+/// The grammar of a turn: revision (where the planner may revise), then the actions that exist now.
+fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>) -> Grammar {
+    let actions = action_rules(context.observation, forms);
+    let shared = shared_rules();
+    Grammar(match kind {
+        PlannerKind::React => format!("start: action\n{actions}\n{shared}"),
+        PlannerKind::Frozen => format!("start: \"keep\\n\" action\n{actions}\n{shared}"),
+        PlannerKind::Adaplan => {
+            format!("start: revision \"\\n\" action\n{}\n{}\n{actions}\n{shared}", Revision::rules(context.plan), step_rules())
+        }
+    })
+}
+
+/// Splits a turn's text: the action is its last line, the revision all before.
+fn read_turn(text: &str) -> Result<(Revision, Action)> {
+    let (revision, action) = text
+        .trim_end()
+        .rsplit_once('\n')
+        .ok_or_else(|| Error::parse("turn", text, "expected a revision and, on the next line, an action"))?;
+    Ok((Revision::parse(revision)?, Action::parse(action)?))
+}
+
+/// The call with its spans cut: tokens up to the last line are the planner's, the rest the executor's.
+fn spanned(generated: Generated) -> Call {
+    let mut call = generated.call;
+    let tokens = call.completion_ids.len();
+    if let Some(cut) = generated.text.trim_end().rfind('\n') {
+        let planner = generated.ends.iter().take_while(|end| **end <= cut + 1).count().min(tokens);
+        call.spans = vec![Span { role: Role::Planner, start: 0, end: planner }, Span { role: Role::Executor, start: planner, end: tokens }];
+    }
+    call
+}
+
+#[async_trait]
+impl Policy for ModelPolicy {
+    fn name(&self) -> &str {
+        self.kind.word()
+    }
+
+    async fn plan(&self, context: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)> {
+        if self.kind == PlannerKind::React {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let generated = self
+            .ask(Ask {
+                role: Role::Planner,
+                grammar: Grammar(format!("start: steps \"end\"\n{}\n{}", step_rules(), shared_rules())),
+                max_tokens: self.config.plan_tokens,
+                seed: context.seed,
+                messages: &|lines| self.prompts.plan(context, lines),
+            })
+            .await?;
+        Ok((Plan::parse_steps(&generated.text)?, vec![generated.call]))
+    }
+
+    async fn turn(&self, context: Context<'_>) -> Result<Decision> {
+        match (self.kind, self.config.revise) {
+            (PlannerKind::Adaplan, ReviseMode::Separate) => self.separate(context).await,
+            _ => self.joint(context).await,
+        }
+    }
+
+    async fn answer(&self, context: Context<'_>) -> Result<Answered> {
+        let generated = self
+            .ask(Ask {
+                role: Role::Summarizer,
+                grammar: Grammar("start: /[^\\x00-\\x1F]{1,200}/".into()),
+                max_tokens: self.config.action_tokens,
+                seed: context.seed.wrapping_add(2),
+                messages: &|lines| self.prompts.answer(context, lines),
+            })
+            .await?;
+        Ok(Answered { text: generated.text.trim().to_owned(), calls: vec![generated.call] })
+    }
+}

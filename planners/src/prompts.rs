@@ -1,0 +1,173 @@
+//! Prompts: templates filled from a context. Stable parts come first: rules, goal, plan with its cursor, actions, page.
+
+use milepost_runtime::{Action, Context, Error, Message, Milestone, Observation, Plan, Result, Revision, StepStatus};
+use minijinja::{Environment, context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::{PlannersConfig, PromptProfile};
+
+const SEED: [(&str, &str); 4] = [
+    ("plan", include_str!("../prompts/seed/plan.jinja")),
+    ("turn", include_str!("../prompts/seed/turn.jinja")),
+    ("answer", include_str!("../prompts/seed/answer.jinja")),
+    ("verify", include_str!("../prompts/seed/verify.jinja")),
+];
+
+const INSTRUCT: [(&str, &str); 4] = [
+    ("plan", include_str!("../prompts/instruct/plan.jinja")),
+    ("turn", include_str!("../prompts/instruct/turn.jinja")),
+    ("answer", include_str!("../prompts/instruct/answer.jinja")),
+    ("verify", include_str!("../prompts/instruct/verify.jinja")),
+];
+
+/// One plan step as a template sees it.
+#[derive(Serialize)]
+struct StepView<'a> {
+    number: usize,
+    text: &'a str,
+    mark: &'static str,
+}
+
+/// The compiled templates of one profile.
+pub struct Prompts {
+    templates: Environment<'static>,
+    config: PlannersConfig,
+    hash: String,
+}
+
+impl Prompts {
+    /// Compiles the profile's templates.
+    ///
+    /// # Errors
+    /// A template that does not compile.
+    pub fn new(config: &PlannersConfig) -> Result<Self> {
+        let sources = match config.prompt_profile {
+            PromptProfile::Seed => SEED,
+            PromptProfile::Instruct => INSTRUCT,
+        };
+        let mut templates = Environment::new();
+        templates.set_trim_blocks(true);
+        templates.set_lstrip_blocks(true);
+        let mut hasher = Sha256::new();
+        for (name, source) in sources {
+            hasher.update(source.as_bytes());
+            templates.add_template(name, source).map_err(|error| Error::Policy(format!("prompt template {name}: {error}")))?;
+        }
+        hasher.update(format!("{} {} {}", config.page_lines, config.plan_window, config.history));
+        let hash = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { templates, config: config.clone(), hash })
+    }
+
+    /// Hash of the templates and of the figures that shape them: part of a generation's identity.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Messages of the first plan's call.
+    pub fn plan(&self, context: Context<'_>, page_lines: usize) -> Result<Vec<Message>> {
+        self.render(
+            "plan",
+            context! { goal => context.task.goal, tools => tool_names(context), page => context.observation.render(page_lines) },
+        )
+    }
+
+    /// Messages of a turn's call; `planned` is false for `react`.
+    pub fn turn(&self, context: Context<'_>, planned: bool, page_lines: usize) -> Result<Vec<Message>> {
+        let plan = context.plan;
+        let history = if planned { self.config.history } else { self.config.history * 3 };
+        let from = context.steps.len().saturating_sub(history);
+        let actions: Vec<String> =
+            context.steps[from..].iter().map(|step| told(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
+        self.render(
+            "turn",
+            context! {
+                goal => context.task.goal,
+                tools => tool_names(context),
+                planned,
+                folded => plan.cursor.saturating_sub(1),
+                steps => window(plan, self.config.plan_window),
+                later => plan.steps.len().saturating_sub(plan.cursor + self.config.plan_window),
+                now => plan.current().map(|step| step.text.as_str()),
+                stalled => context.stalled,
+                actions,
+                page => context.observation.render(page_lines),
+            },
+        )
+    }
+
+    /// Messages of the summarizer's call.
+    pub fn answer(&self, context: Context<'_>, page_lines: usize) -> Result<Vec<Message>> {
+        let actions: Vec<String> =
+            context.steps.iter().map(|step| told(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
+        let results: Vec<&str> = context.steps.iter().filter_map(|step| step.outcome.result.as_deref()).collect();
+        self.render("answer", context! { goal => context.task.goal, actions, results, page => context.observation.render(page_lines) })
+    }
+
+    /// Messages of a verifier's call.
+    pub fn verify(&self, milestone: &Milestone, observation: &Observation) -> Result<Vec<Message>> {
+        self.render("verify", context! { milestone => milestone.text, page => observation.render(self.config.page_lines) })
+    }
+
+    /// Page lines that prompts hold by default.
+    pub fn page_lines(&self) -> usize {
+        self.config.page_lines
+    }
+
+    fn render(&self, name: &str, values: minijinja::Value) -> Result<Vec<Message>> {
+        let fail = |error: minijinja::Error| Error::Policy(format!("prompt template {name}: {error:#}"));
+        let text = self.templates.get_template(name).map_err(fail)?.render(values).map_err(fail)?;
+        Ok(match text.split_once("\n---\n") {
+            Some((system, user)) => vec![Message::system(system.trim()), Message::user(user.trim())],
+            None => vec![Message::user(text.trim())],
+        })
+    }
+}
+
+/// What the model writes for a turn: the revision, then the action on a line of its own; without a plan the action alone.
+pub fn turn_completion(revision: &Revision, action: &Action, planned: bool) -> String {
+    match planned {
+        true => format!("{revision}\n{action}"),
+        false => action.to_string(),
+    }
+}
+
+fn tool_names(context: Context<'_>) -> Vec<&str> {
+    context.tools.iter().map(|tool| tool.name.as_str()).collect()
+}
+
+/// The steps around the cursor: the last executed one and `ahead` from the cursor on.
+fn window(plan: &Plan, ahead: usize) -> Vec<StepView<'_>> {
+    let from = plan.cursor.saturating_sub(1);
+    plan.steps
+        .iter()
+        .enumerate()
+        .skip(from)
+        .take(plan.cursor - from + ahead)
+        .map(|(index, step)| StepView {
+            number: index + 1,
+            text: &step.text,
+            mark: match step.status {
+                StepStatus::Done => "done",
+                StepStatus::Failed => "failed",
+                StepStatus::Pending if index == plan.cursor => "now",
+                StepStatus::Pending => "next",
+            },
+        })
+        .collect()
+}
+
+/// A past action in one short line, with the element's name in place of its id.
+fn told(action: &Action, observation: &Observation, error: Option<&str>) -> String {
+    let line = action.to_string();
+    let named = match action.target().and_then(|id| observation.element(id)) {
+        Some(element) => {
+            line.replacen(&element.id.to_string(), &format!("{} {}", element.role, milepost_runtime::text::quote(&element.name)), 1)
+        }
+        None => line,
+    };
+    match error {
+        Some(error) => format!("{named} ! {}", error.chars().take(80).collect::<String>()),
+        None => named,
+    }
+}

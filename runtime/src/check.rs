@@ -1,0 +1,244 @@
+//! Checks: a small closed language that decides a milestone from an observation, with no model call.
+//!
+//! ```text
+//! url contains "/cart"            text visible "Order placed"     field "City" is "Oslo"
+//! exists button "Pay"             count row at least 3            checked "Gift wrap"
+//! CHECK and CHECK                 CHECK or CHECK                  not CHECK          (CHECK)
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::observation::{Observation, State};
+use crate::text::{quote, squash, unquote};
+
+/// Three-valued answer: against a truncated observation an absent thing is unknown, not false.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Holds.
+    True,
+    /// Does not hold.
+    False,
+    /// Cannot be told.
+    #[default]
+    Unknown,
+}
+
+impl Verdict {
+    fn not(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::False => Self::True,
+            Self::Unknown => Self::Unknown,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::False, _) | (_, Self::False) => Self::False,
+            (Self::True, Self::True) => Self::True,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// One check, evaluated against an [`Observation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Check {
+    /// The address contains this text.
+    UrlContains(String),
+    /// This text can be read on the page (case and white space ignored) or in the last tool result.
+    TextVisible(String),
+    /// A field with this name has this value.
+    FieldHasValue {
+        /// Accessible name of the field.
+        name: String,
+        /// Its value, exact after trimming.
+        value: String,
+    },
+    /// A checkbox, radio button or option with this name is ticked.
+    Checked(String),
+    /// An element with this role and name exists.
+    Exists {
+        /// ARIA role.
+        role: String,
+        /// Accessible name.
+        name: String,
+    },
+    /// At least so many elements have this role.
+    CountAtLeast {
+        /// ARIA role.
+        role: String,
+        /// How many.
+        count: u32,
+    },
+    /// Both hold.
+    And(Box<Check>, Box<Check>),
+    /// One holds.
+    Or(Box<Check>, Box<Check>),
+    /// Does not hold.
+    Not(Box<Check>),
+}
+
+impl Check {
+    /// Decides the check against one observation.
+    pub fn evaluate(&self, observation: &Observation) -> Verdict {
+        let known = |found: bool| match (found, observation.truncated) {
+            (true, _) => Verdict::True,
+            (false, true) => Verdict::Unknown,
+            (false, false) => Verdict::False,
+        };
+        match self {
+            Self::UrlContains(part) => match observation.url.contains(part.as_str()) {
+                true => Verdict::True,
+                false => Verdict::False,
+            },
+            Self::TextVisible(text) => known(contains_folded(&observation.readable(), text)),
+            Self::FieldHasValue { name, value } => {
+                match observation.elements.iter().find(|element| element.name == *name && element.value.is_some()) {
+                    Some(_) => {
+                        let holds = observation
+                            .elements
+                            .iter()
+                            .any(|element| element.name == *name && element.value.as_deref().map(str::trim) == Some(value.trim()));
+                        if holds { Verdict::True } else { Verdict::False }
+                    }
+                    None => known(false),
+                }
+            }
+            Self::Checked(name) => known(
+                observation
+                    .elements
+                    .iter()
+                    .any(|element| element.name == *name && (element.is(State::Checked) || element.is(State::Selected))),
+            ),
+            Self::Exists { role, name } => known(observation.find(role, name).is_some()),
+            Self::CountAtLeast { role, count } => {
+                known(observation.elements.iter().filter(|element| element.role == *role).count() >= *count as usize)
+            }
+            Self::And(a, b) => a.evaluate(observation).and(b.evaluate(observation)),
+            Self::Or(a, b) => a.evaluate(observation).not().and(b.evaluate(observation).not()).not(),
+            Self::Not(a) => a.evaluate(observation).not(),
+        }
+    }
+
+    /// Reads a check; the whole text must be one.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (check, rest) = parse_or(text.trim())?;
+        match rest.trim() {
+            "" => Ok(check),
+            rest => Err(Error::parse("check", text, format!("unexpected {rest:?}; checks are joined with `and` / `or`"))),
+        }
+    }
+
+    /// Grammar rules (Lark) for one check without connectives as rule `check`; needs `literal`.
+    pub fn grammar_rules() -> &'static str {
+        r#"check: "url contains " literal | "text visible " literal | "field " literal " is " literal | "checked " literal | "exists " ROLE " " literal | "count " ROLE " at least " NUMBER | "not " check
+ROLE: /[a-z]{2,16}/
+NUMBER: /[0-9]{1,3}/"#
+    }
+}
+
+/// Case- and space-insensitive containment.
+pub fn contains_folded(haystack: &str, needle: &str) -> bool {
+    let needle = squash(needle).to_lowercase();
+    !needle.is_empty() && squash(haystack).to_lowercase().contains(&needle)
+}
+
+fn parse_or(text: &str) -> Result<(Check, &str)> {
+    let (mut left, mut rest) = parse_and(text)?;
+    while let Some(tail) = rest.trim_start().strip_prefix("or ") {
+        let (right, tail) = parse_and(tail)?;
+        left = Check::Or(Box::new(left), Box::new(right));
+        rest = tail;
+    }
+    Ok((left, rest))
+}
+
+fn parse_and(text: &str) -> Result<(Check, &str)> {
+    let (mut left, mut rest) = parse_atom(text)?;
+    while let Some(tail) = rest.trim_start().strip_prefix("and ") {
+        let (right, tail) = parse_atom(tail)?;
+        left = Check::And(Box::new(left), Box::new(right));
+        rest = tail;
+    }
+    Ok((left, rest))
+}
+
+fn parse_atom(text: &str) -> Result<(Check, &str)> {
+    const FORMS: &str = "expected `url contains \"…\"`, `text visible \"…\"`, `field \"…\" is \"…\"`, `checked \"…\"`, \
+                         `exists ROLE \"…\"`, `count ROLE at least N`, `not CHECK` or `(CHECK)`";
+    let text = text.trim_start();
+    let one = |rest, make: fn(String) -> Check| unquote("check", rest).map(|(literal, rest)| (make(literal), rest));
+    if let Some(rest) = text.strip_prefix("url contains ") {
+        one(rest.trim_start(), Check::UrlContains)
+    } else if let Some(rest) = text.strip_prefix("text visible ") {
+        one(rest.trim_start(), Check::TextVisible)
+    } else if let Some(rest) = text.strip_prefix("checked ") {
+        one(rest.trim_start(), Check::Checked)
+    } else if let Some(rest) = text.strip_prefix("field ") {
+        let (name, rest) = unquote("check", rest.trim_start())?;
+        let rest =
+            rest.trim_start().strip_prefix("is ").ok_or_else(|| Error::parse("check", text, "expected `is` after the field's name"))?;
+        let (value, rest) = unquote("check", rest.trim_start())?;
+        Ok((Check::FieldHasValue { name, value }, rest))
+    } else if let Some(rest) = text.strip_prefix("exists ") {
+        let (role, rest) = word(rest, text)?;
+        let (name, rest) = unquote("check", rest.trim_start())?;
+        Ok((Check::Exists { role, name }, rest))
+    } else if let Some(rest) = text.strip_prefix("count ") {
+        let (role, rest) = word(rest, text)?;
+        let rest = rest.trim_start().strip_prefix("at least ").ok_or_else(|| Error::parse("check", text, "expected `at least N`"))?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let count = rest[..digits].parse().map_err(|_| Error::parse("check", text, "expected a number after `at least`"))?;
+        Ok((Check::CountAtLeast { role, count }, &rest[digits..]))
+    } else if let Some(rest) = text.strip_prefix("not ") {
+        let (check, rest) = parse_atom(rest)?;
+        Ok((Check::Not(Box::new(check)), rest))
+    } else if let Some(rest) = text.strip_prefix('(') {
+        let (check, rest) = parse_or(rest)?;
+        let rest = rest.trim_start().strip_prefix(')').ok_or_else(|| Error::parse("check", text, "the closing parenthesis is missing"))?;
+        Ok((check, rest))
+    } else {
+        Err(Error::parse("check", text, FORMS))
+    }
+}
+
+fn word<'a>(rest: &'a str, whole: &str) -> Result<(String, &'a str)> {
+    let rest = rest.trim_start();
+    match rest.split_once(' ') {
+        Some((word, rest)) if !word.is_empty() => Ok((word.to_owned(), rest)),
+        _ => Err(Error::parse("check", whole, "expected a role")),
+    }
+}
+
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UrlContains(part) => write!(f, "url contains {}", quote(part)),
+            Self::TextVisible(text) => write!(f, "text visible {}", quote(text)),
+            Self::FieldHasValue { name, value } => write!(f, "field {} is {}", quote(name), quote(value)),
+            Self::Checked(name) => write!(f, "checked {}", quote(name)),
+            Self::Exists { role, name } => write!(f, "exists {role} {}", quote(name)),
+            Self::CountAtLeast { role, count } => write!(f, "count {role} at least {count}"),
+            Self::And(a, b) => write!(f, "({a} and {b})"),
+            Self::Or(a, b) => write!(f, "({a} or {b})"),
+            Self::Not(a) => write!(f, "not {a}"),
+        }
+    }
+}
+
+impl From<Check> for String {
+    fn from(check: Check) -> Self {
+        check.to_string()
+    }
+}
+
+impl TryFrom<String> for Check {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        Self::parse(&text)
+    }
+}

@@ -1,0 +1,40 @@
+//! Milepost's contracts, its agent loop, and the store of episodes.
+//!
+//! Everything here is plain data and narrow traits; concrete engines, browsers, policies and suites live in
+//! other crates and meet these traits only in the binary.
+
+pub mod action;
+pub mod agent;
+pub mod call;
+pub mod check;
+pub mod config;
+pub mod episode;
+pub mod error;
+pub mod grammar;
+pub mod listener;
+pub mod observation;
+pub mod plan;
+pub mod progress;
+pub mod secrets;
+mod senses;
+pub mod store;
+pub mod task;
+pub mod text;
+pub mod traits;
+
+pub use action::{Action, ActionKind, Direction, Key};
+pub use agent::Agent;
+pub use call::{Call, Generation, Message, Role, Span, Speaker};
+pub use check::{Check, Verdict};
+pub use episode::{Episode, Outcome, Step, Stop};
+pub use error::{Error, Result};
+pub use grammar::Grammar;
+pub use listener::{Event, Listener, NoListener};
+pub use observation::{Element, Observation, Rect, State};
+pub use plan::{Milestone, Plan, PlanStep, Planned, Revision, StepStatus};
+pub use secrets::Secrets;
+pub use store::{EpisodeStore, SqliteStore};
+pub use task::{Capability, Limits, Task};
+pub use traits::{
+    Answered, Checker, Context, Decision, Engine, Environment, GenerateRequest, Generated, Policy, Probes, ScoreRequest, Tool, Verifier,
+};

@@ -1,0 +1,133 @@
+//! What a turn of the loop is made of: looking, checking milestones, acting, answering.
+
+use crate::action::{Action, ToolForm};
+use crate::agent::{Agent, State};
+use crate::check::Verdict;
+use crate::config::Screenshots;
+use crate::episode::{Episode, Outcome, Stop};
+use crate::error::{Error, Result};
+use crate::listener::Event;
+use crate::observation::Observation;
+use crate::plan::{Plan, VerdictBy};
+use crate::task::Task;
+
+impl Agent<'_> {
+    /// Looks at the page; a browser that died is started once more where it was.
+    pub(crate) async fn observe(&mut self, episode: &Episode, state: &mut State) -> Result<Observation> {
+        let mut observation = match self.environment.observe().await {
+            Err(Error::EnvironmentGone(reason)) if !state.restarted => {
+                tracing::warn!(%reason, "starting the browser once more");
+                state.restarted = true;
+                self.environment.reset(&episode.task).await?;
+                if let Some(last) = &episode.last_observation {
+                    self.environment.act(&Action::Goto(last.url.clone())).await?;
+                }
+                self.environment.observe().await?
+            }
+            observed => observed?,
+        };
+        observation.tool_result = state.tool_result.take();
+        Ok(observation)
+    }
+
+    /// Checks milestones from the cursor on; each true one moves it. Returns the plan steps reached.
+    pub(crate) async fn verify(
+        &mut self,
+        turn: u32,
+        episode: &mut Episode,
+        state: &mut State,
+        observation: &Observation,
+    ) -> Result<Vec<usize>> {
+        let mut reached = Vec::new();
+        while let Some(step) = state.plan.current() {
+            let (verdict, by) = match (&step.milestone.check, self.verifier) {
+                (Some(check), _) => (check.evaluate(observation), VerdictBy::Check),
+                (None, Some(verifier)) if step.executed_at.is_some() => match verifier.verify(&step.milestone, observation).await {
+                    Ok((verdict, calls)) => {
+                        for call in &calls {
+                            self.store.call(&episode.id, Some(turn), call).await?;
+                        }
+                        episode.calls.extend(calls);
+                        (verdict, VerdictBy::Verifier)
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the verifier failed; the milestone stays undecided");
+                        (Verdict::Unknown, VerdictBy::Verifier)
+                    }
+                },
+                (None, _) => break,
+            };
+            let index = state.plan.cursor;
+            if !state.plan.settle(verdict, by, turn) {
+                break;
+            }
+            reached.push(index);
+            state.progress.milestone();
+            self.listener.event(Event::Milestone(&state.plan, index));
+        }
+        Ok(reached)
+    }
+
+    /// Carries out an action: a tool's, the browser's, or one that ends the episode.
+    pub(crate) async fn act(&mut self, action: &Action, observation: &Observation, task: &Task) -> Result<(Outcome, Option<Stop>)> {
+        Ok(match action {
+            Action::Answer { .. } => (Outcome::done(), Some(Stop::Answered)),
+            Action::Stop(reason) => (Outcome::done(), Some(Stop::GaveUp(reason.clone()))),
+            Action::Call { tool, arguments } => match self.tools.iter().find(|known| known.form().name == *tool) {
+                None => (Outcome::failed(format!("invalid: there is no tool {tool:?}")), None),
+                Some(known) => match known.call(arguments, task).await {
+                    Ok(result) => (Outcome { result: Some(result), ..Outcome::done() }, None),
+                    Err(error) => (Outcome { result: Some(format!("error: {error}")), ..Outcome::failed(error.to_string()) }, None),
+                },
+            },
+            action => match action.invalid_on(observation) {
+                Some(reason) => (Outcome::failed(format!("invalid: {reason}")), None),
+                None => match self.environment.act(action).await {
+                    Err(Error::EnvironmentGone(reason)) => (Outcome::failed(format!("the browser session is gone: {reason}")), None),
+                    outcome => (outcome?, None),
+                },
+            },
+        })
+    }
+
+    /// Lets the policy write the answer from the episode, unless the executor wrote it.
+    pub(crate) async fn write_answer(&mut self, episode: &mut Episode, state: &State, forms: &[ToolForm]) -> Result<()> {
+        let Some(step) = episode.steps.last() else { return Ok(()) };
+        episode.answer = match &step.action {
+            Action::Answer { text: Some(text) } => Some(text.clone()),
+            _ => {
+                let answered = self.policy.answer(self.context(episode, state, forms, &step.observation)).await?;
+                for call in &answered.calls {
+                    self.store.call(&episode.id, None, call).await?;
+                }
+                episode.calls.extend(answered.calls);
+                Some(answered.text)
+            }
+        };
+        Ok(())
+    }
+
+    /// Takes a screenshot where one is wanted; a browser that cannot draw one does not stop the episode.
+    pub(crate) async fn screenshot(&mut self, episode: &str, turn: u32, notable: bool) -> Result<Option<String>> {
+        let wanted = match self.screenshots {
+            Screenshots::Off => false,
+            Screenshots::All => true,
+            Screenshots::Milestones => notable,
+        };
+        match wanted {
+            false => Ok(None),
+            true => match self.environment.screenshot().await {
+                Ok(Some(png)) => Ok(Some(self.store.screenshot(episode, turn, &png).await?)),
+                Ok(None) | Err(_) => Ok(None),
+            },
+        }
+    }
+
+    /// Writes down and shows a plan version that takes the place of the one before.
+    pub(crate) async fn replaced(&mut self, episode: &mut Episode, plan: &Plan) -> Result<()> {
+        self.store.plan(&episode.id, plan).await?;
+        self.listener.event(Event::Plan(plan));
+        episode.plans.push(plan.clone());
+        Ok(())
+    }
+}

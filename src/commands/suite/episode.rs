@@ -1,0 +1,173 @@
+//! One suite episode: the site, the place to act, the loop, and the reference milestones watched beside it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use milepost_runtime::config::Screenshots;
+use milepost_runtime::{Agent, Environment, Episode, EpisodeStore, Event, Listener, Policy, Secrets, Tool, Verdict, Verifier};
+use milepost_suites::Instance;
+use milepost_tools::browser::BrowserEnvironment;
+use milepost_tools::plain::PlainEnvironment;
+use serde::Serialize;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::config::Config;
+use crate::transport::{InProcess, InProcessFetch};
+use crate::wiring;
+
+/// Reference milestones of an episode, by their checks and by the server's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MilestoneCount {
+    /// Verified true by their deterministic check, while the state had them.
+    pub verified: u64,
+    /// True by the server's state at the end.
+    #[serde(rename = "true")]
+    pub reached: u64,
+    /// Checks that held before the state had it.
+    pub premature: u64,
+}
+
+impl std::ops::AddAssign for MilestoneCount {
+    fn add_assign(&mut self, other: Self) {
+        self.verified += other.verified;
+        self.reached += other.reached;
+        self.premature += other.premature;
+    }
+}
+
+/// Checks the reference milestones on each observation, next to the run: the agent never sees them.
+pub struct MilestoneWatch<'a, 'l> {
+    instance: &'a Instance,
+    verified: Vec<bool>,
+    premature: Vec<bool>,
+    inner: &'a mut (dyn Listener + 'l),
+}
+
+impl<'a, 'l> MilestoneWatch<'a, 'l> {
+    /// Watches an instance, passing events on.
+    pub fn new(instance: &'a Instance, inner: &'a mut (dyn Listener + 'l)) -> Self {
+        let count = instance.milestones().len();
+        Self { instance, verified: vec![false; count], premature: vec![false; count], inner }
+    }
+
+    /// What was seen so far.
+    pub fn count(&self) -> MilestoneCount {
+        let sum = |flags: &[bool]| flags.iter().filter(|flag| **flag).count() as u64;
+        MilestoneCount { verified: sum(&self.verified), reached: sum(&self.instance.truths()), premature: sum(&self.premature) }
+    }
+}
+
+impl Listener for MilestoneWatch<'_, '_> {
+    fn event(&mut self, event: Event<'_>) {
+        if let Event::Observed(observation) = &event {
+            let truths = self.instance.truths();
+            for (index, milestone) in self.instance.milestones().iter().enumerate() {
+                if milestone.check.evaluate(observation) == Verdict::True {
+                    match truths[index] {
+                        true => self.verified[index] = true,
+                        false => self.premature[index] = true,
+                    }
+                }
+            }
+        }
+        self.inner.event(event);
+    }
+}
+
+/// Where episodes run.
+pub enum Place {
+    /// Real Chromium, one session for many episodes.
+    Browser(Box<BrowserEnvironment>),
+    /// The plain reader in the process.
+    Plain,
+}
+
+/// Who plays, and what is kept.
+pub struct Player<'a> {
+    /// The policy; `None` lets the instance's oracle play.
+    pub policy: Option<&'a dyn Policy>,
+    /// Decides milestones without a check.
+    pub verifier: Option<&'a dyn Verifier>,
+    /// Where episodes are written.
+    pub store: &'a dyn EpisodeStore,
+    /// Which steps leave a screenshot.
+    pub screenshots: Screenshots,
+    /// Id of the generation.
+    pub generation: String,
+    /// Cancels.
+    pub cancel: watch::Receiver<bool>,
+}
+
+/// A played episode.
+pub struct Played {
+    /// The episode.
+    pub episode: Episode,
+    /// Whether the checker is satisfied.
+    pub solved: bool,
+    /// Its reference milestones.
+    pub milestones: MilestoneCount,
+}
+
+/// Plays one instance and writes the checker's verdict into the store.
+pub async fn play(
+    instance: &Instance,
+    seed: u64,
+    place: &mut Place,
+    player: &Player<'_>,
+    config: &Config,
+    listener: &mut dyn Listener,
+) -> Result<Played> {
+    let oracle = instance.oracle();
+    let policy = player.policy.unwrap_or(&oracle);
+    let (served, base) = match place {
+        Place::Browser(_) => {
+            let served = instance.serve().await?;
+            let url = served.url.clone();
+            (Some(served), url)
+        }
+        Place::Plain => (None, Url::parse("http://site.local/")?),
+    };
+    let mut task = instance.task(&base)?;
+    task.limits = config.limits.clone();
+    let mut secrets = Secrets::default();
+    for (name, value) in instance.secrets() {
+        secrets.add(name, value, &base);
+    }
+    let transport = Arc::new(InProcess(instance.router()));
+    let tools: Vec<Arc<dyn Tool>> = match place {
+        Place::Browser(_) => wiring::tools(config)?,
+        Place::Plain => vec![Arc::new(InProcessFetch(transport.clone()))],
+    };
+    let mut plain;
+    let environment: &mut dyn Environment = match place {
+        Place::Browser(browser) => {
+            browser.set_secrets(secrets);
+            browser.as_mut()
+        }
+        Place::Plain => {
+            plain = PlainEnvironment::new(transport, secrets);
+            &mut plain
+        }
+    };
+    let mut watch = MilestoneWatch::new(instance, listener);
+    let agent = Agent {
+        policy,
+        verifier: player.verifier,
+        environment,
+        tools: &tools,
+        store: player.store,
+        listener: &mut watch,
+        cancel: player.cancel.clone(),
+        screenshots: player.screenshots,
+        generation: player.generation.clone(),
+        seed,
+    };
+    let mut episode = agent.run(task).await?;
+    let milestones = watch.count();
+    let solved = episode.stop == Some(milepost_runtime::Stop::Answered) && instance.success(episode.answer.as_deref());
+    episode.success = Some(solved);
+    player.store.set_success(&episode.id, Some(solved)).await?;
+    drop(served);
+    Ok(Played { episode, solved, milestones })
+}

@@ -1,0 +1,13 @@
+//! The program: command line, configuration, and the wiring of concrete types to the runtime's traits.
+//!
+//! No logic of its own: what an agent does lives in the crates below; this is where they meet.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod demonstrations;
+pub mod exit;
+pub mod live;
+pub mod statistics;
+pub mod transport;
+pub mod wiring;

@@ -1,0 +1,117 @@
+//! The oracle: a policy that knows the instance's plan and when it must be revised, and runs through the same loop as a model.
+
+use async_trait::async_trait;
+use milepost_runtime::text::quote;
+use milepost_runtime::{Answered, Call, Check, Context, Decision, Observation, Planned, Policy, Result, Revision, Verdict};
+
+use crate::plan_steps::{Intent, at, clickable};
+
+/// Where a rule applies.
+#[derive(Clone, Debug)]
+pub(crate) enum At {
+    /// While this step (its text) is under the cursor.
+    Step(String),
+    /// When all steps are done.
+    End,
+}
+
+/// From where the old plan follows after the new steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Resume {
+    /// The current step again: the new ones are put before it.
+    Current,
+    /// The step after the current one.
+    Next,
+    /// Nowhere: the new steps are all there is.
+    Nowhere,
+}
+
+/// When a plan must change, and how: derivable from goal, plan and page.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    /// The cursor's place.
+    pub(crate) at: At,
+    /// What the page shows.
+    pub(crate) when: Check,
+    /// The new steps.
+    pub(crate) steps: Vec<Planned>,
+    /// What follows them.
+    pub(crate) resume: Resume,
+}
+
+/// Solves one instance.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    pub(crate) plan: Vec<Planned>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) answer: Option<String>,
+}
+
+impl Oracle {
+    /// The first plan, which any reader of the goal and the first page could write.
+    pub fn first_plan(&self) -> &[Planned] {
+        &self.plan
+    }
+
+    fn revision(&self, context: &Context<'_>) -> Revision {
+        let current = context.plan.current().map(|step| step.text.as_str());
+        let rule = self.rules.iter().find(|rule| {
+            let here = match (&rule.at, current) {
+                (At::Step(text), Some(current)) => text == current,
+                (At::End, None) => true,
+                _ => false,
+            };
+            here && rule.when.evaluate(context.observation) == Verdict::True
+        });
+        let cursor = context.plan.cursor;
+        match rule {
+            Some(rule) => {
+                let resume = match rule.resume {
+                    Resume::Current => Some(cursor + 1),
+                    Resume::Next => Some(cursor + 2),
+                    Resume::Nowhere => None,
+                };
+                Revision::Rewrite { steps: rule.steps.clone(), resume }
+            }
+            None => current
+                .and_then(|current| next_page(current, context.observation))
+                .map_or(Revision::Keep, |step| Revision::Rewrite { steps: vec![step], resume: Some(cursor + 1) }),
+        }
+    }
+}
+
+/// The step to the next page, where the one under the cursor clicks something that is not on this page of a list.
+fn next_page(current: &str, page: &Observation) -> Option<Planned> {
+    let Ok(Intent::Click(label)) = Intent::parse(current) else { return None };
+    if clickable(page, &label) || !clickable(page, "Next") {
+        return None;
+    }
+    let number = page.url.split_once("page=").and_then(|(_, rest)| rest.split('&').next()?.parse::<u32>().ok()).unwrap_or(1);
+    Some(Planned { text: format!("click {}", quote("Next")), check: Some(at(format!("page={}", number + 1))) })
+}
+
+#[async_trait]
+impl Policy for Oracle {
+    fn name(&self) -> &str {
+        "oracle"
+    }
+
+    async fn plan(&self, _: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)> {
+        Ok((self.plan.clone(), Vec::new()))
+    }
+
+    async fn turn(&self, context: Context<'_>) -> Result<Decision> {
+        let revision = self.revision(&context);
+        let text = match &revision {
+            Revision::Rewrite { steps, .. } => steps.first().map(|step| step.text.as_str()),
+            Revision::Keep => context.plan.current().map(|step| step.text.as_str()),
+        };
+        let before = context.steps.last().filter(|step| step.observation.path() == context.observation.path());
+        let action = Intent::parse(text.unwrap_or("answer"))?.action(context.observation, before.map(|step| &step.action))?;
+        Ok(Decision { revision, action, calls: Vec::new() })
+    }
+
+    async fn answer(&self, _: Context<'_>) -> Result<Answered> {
+        Ok(Answered { text: self.answer.clone().unwrap_or_else(|| "done".into()), calls: Vec::new() })
+    }
+}

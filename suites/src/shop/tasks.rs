@@ -1,0 +1,203 @@
+//! Easy and medium tasks in the shop.
+
+use milepost_runtime::Planned;
+
+use super::{Checkout, DELIVERIES, Line, PAGE, Shop};
+use crate::instance::{Draft, Instance};
+use crate::oracle::{At, Resume, Rule};
+use crate::plan_steps::{at, fetches, finish, leads, seen, shows, ticks, types, types_result};
+use crate::seeded::{CITIES, Rng, STREETS};
+
+/// Searching for an item and opening its page.
+pub(super) fn search_for(name: &str) -> Vec<Planned> {
+    vec![types("Search", name), leads("Search", "/search"), shows(name, format!("About {name}"))]
+}
+
+pub(super) fn add(rng: &mut Rng) -> Instance {
+    let shop = Shop::draw(rng);
+    let item = rng.below(PAGE);
+    let name = shop.name(item);
+    let goal = rng.pick(&[
+        format!("Put \"{name}\" into the cart."),
+        format!("Add one \"{name}\" to my cart."),
+        format!("I want \"{name}\" in the cart."),
+    ]);
+    let plan = vec![shows(&name, format!("About {name}")), shows("Add to cart", format!("Added 1 {name}"))];
+    Draft::new(shop, "/", goal, plan)
+        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+        .guard(|shop| shop.cart.len() == 1)
+        .finish()
+}
+
+pub(super) fn price(rng: &mut Rng) -> Instance {
+    let shop = Shop::draw(rng);
+    let item = rng.below(shop.items.len());
+    let (name, what) = (shop.name(item), rng.below(4));
+    let found = &shop.items[item];
+    let (fact, value) = [
+        ("Price", found.price.to_string()),
+        ("Maker", found.maker.to_owned()),
+        ("Code", found.code.to_string()),
+        ("Days to deliver", found.days.to_string()),
+    ][what]
+        .clone();
+    let goal = rng.pick(&[
+        format!("Search for \"{name}\" and report its \"{fact}\"."),
+        format!("What does the shop say under \"{fact}\" for \"{name}\"?"),
+        format!("Look up \"{name}\" and tell me the \"{fact}\"."),
+    ]);
+    Draft::new(shop, "/", goal, search_for(&name))
+        .fact(format!("the page of {name} is open"), seen(format!("About {name}")), move |shop| shop.opened.contains(&item))
+        .answer(value)
+        .finish()
+}
+
+pub(super) fn later(rng: &mut Rng) -> Instance {
+    let shop = Shop::draw(rng);
+    let item = rng.below(shop.items.len());
+    let name = shop.name(item);
+    let goal = rng.pick(&[
+        format!("Search for \"{name}\" and save it for later."),
+        format!("Find \"{name}\" and keep it for later with \"Save for later\"."),
+    ]);
+    let mut plan = search_for(&name);
+    plan.push(shows("Save for later", format!("Kept {name}")));
+    Draft::new(shop, "/", goal, plan)
+        .fact(format!("{name} is kept"), seen(format!("Kept {name}")), move |shop| shop.later == [item])
+        .guard(|shop| shop.cart.is_empty())
+        .finish()
+}
+
+pub(super) fn total(rng: &mut Rng) -> Instance {
+    let mut shop = Shop::draw(rng);
+    let lines = rng.numbers(0, 9, 4);
+    shop.cart = lines.iter().map(|&item| Line { item: item as usize, quantity: rng.between(1, 3) }).collect();
+    let gone = shop.cart[rng.below(4)].item;
+    let name = shop.name(gone);
+    let left: u32 = shop.cart.iter().filter(|line| line.item != gone).map(|line| shop.items[line.item].price * line.quantity).sum();
+    let goal = rng.pick(&[
+        format!("Remove \"{name}\" from the cart and report the \"Total\"."),
+        format!("Take \"{name}\" out of my cart. What is the \"Total\" then?"),
+    ]);
+    let plan = vec![leads("Cart", "/cart"), shows(&format!("Remove {name}"), format!("Removed {name}"))];
+    Draft::new(shop, "/", goal, plan)
+        .fact(format!("{name} is out of the cart"), seen(format!("Removed {name}")), move |shop| {
+            shop.cart.iter().all(|line| line.item != gone)
+        })
+        .guard(|shop| shop.cart.len() == 3)
+        .answer(left.to_string())
+        .finish()
+}
+
+pub(super) fn swap(rng: &mut Rng) -> Instance {
+    let mut shop = Shop::draw(rng);
+    let items = rng.numbers(0, 9, 2);
+    let (wanted, other) = (items[0] as usize, items[1] as usize);
+    let out = rng.chance(80);
+    shop.items[wanted].in_stock = !out;
+    let (name, instead, quantity) = (shop.name(wanted), shop.name(other), rng.between(2, 9));
+    let goal = rng.pick(&[
+        format!("Put \"{quantity}\" of \"{name}\" into the cart. If it is out of stock take \"{instead}\" instead. Then open the cart."),
+        format!("I need \"{quantity}\" pieces of \"{name}\" in the cart, or of \"{instead}\" where the first is out of stock. Open the cart at the end."),
+    ]);
+    let amount = types("Quantity", &quantity.to_string());
+    let mut plan = search_for(&name);
+    plan.extend([amount.clone(), shows("Add to cart", format!("Added {quantity}")), leads("Cart", "/cart")]);
+    let bought = if out { other } else { wanted };
+    let text = format!("Added {quantity} {}", shop.name(bought));
+    Draft::new(shop, "/", goal, plan)
+        .rule(Rule { at: At::Step(amount.text), when: seen("Out of stock"), steps: search_for(&instead), resume: Resume::Current })
+        .fact("the right item is in the cart", seen(text), move |shop| shop.taken(bought, quantity))
+        .guard(|shop| shop.cart.len() == 1)
+        .finish()
+}
+
+pub(super) fn order(rng: &mut Rng) -> Instance {
+    let shop = Shop::draw(rng);
+    let item = rng.below(PAGE);
+    let name = shop.name(item);
+    let wanted = Checkout {
+        name: rng.people(1).concat(),
+        street: rng.pick(&STREETS).into(),
+        zip: rng.digits(),
+        city: CITIES[rng.below(10)].into(),
+        delivery: rng.pick(&DELIVERIES).into(),
+        ..Checkout::default()
+    };
+    let Checkout { name: person, street, zip, city, delivery, .. } = wanted.clone();
+    let goal = rng.pick(&[
+        format!("Order one \"{name}\" for \"{person}\", street \"{street}\", zip \"{zip}\", city \"{city}\", delivery \"{delivery}\". Report the order number."),
+        format!("Buy \"{name}\". Send it to \"{person}\", \"{street}\", zip \"{zip}\", \"{city}\", by \"{delivery}\", and tell me the order number."),
+    ]);
+    let mut plan = vec![
+        shows(&name, format!("About {name}")),
+        shows("Add to cart", format!("Added 1 {name}")),
+        leads("Cart", "/cart"),
+        leads("Checkout", "/address"),
+    ];
+    plan.extend(address(&wanted));
+    plan.extend([ticks(&delivery), leads("Continue", "/review"), leads("Place order", "/order")]);
+    let number = shop.order_number.to_string();
+    Draft::new(shop, "/", goal, plan)
+        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+        .fact("the order is placed", seen("Order number"), |shop| shop.order.is_some())
+        .guard(move |shop| shop.checkout == wanted && shop.order.as_ref().is_some_and(|lines| lines.len() == 1))
+        .answer(number)
+        .finish()
+}
+
+/// Filling in the address and going on.
+pub(super) fn address(wanted: &Checkout) -> Vec<Planned> {
+    vec![
+        types("Name", &wanted.name),
+        types("Street", &wanted.street),
+        types("Zip", &wanted.zip),
+        crate::plan_steps::selects("City", &wanted.city),
+        leads("Continue", "/delivery"),
+    ]
+}
+
+pub(super) fn pick(rng: &mut Rng) -> Instance {
+    let mut shop = Shop::draw(rng);
+    let item = rng.below(shop.items.len());
+    shop.picked = item;
+    let name = shop.name(item);
+    let path = format!("/api/pick/{}", name.rsplit(' ').next().unwrap_or_default());
+    let goal = rng.pick(&[
+        format!("Fetch \"{path}\", search for the best pick it names, and put one into the cart."),
+        format!("\"{path}\" tells the best pick. Fetch it, search for that item and add it to the cart."),
+    ]);
+    let mut then = search_for(&name);
+    then.push(shows("Add to cart", format!("Added 1 {name}")));
+    Draft::new(shop, "/", goal, vec![fetches(&path, "best_pick")])
+        .rule(Rule { at: At::End, when: seen("best_pick"), steps: finish(then), resume: Resume::Nowhere })
+        .fact("the best pick is known", seen("best_pick"), |shop| shop.asked)
+        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+        .guard(|shop| shop.cart.len() == 1)
+        .finish()
+}
+
+pub(super) fn code(rng: &mut Rng) -> Instance {
+    let shop = Shop::draw(rng);
+    let item = rng.below(PAGE);
+    let name = shop.name(item);
+    let path = format!("/api/voucher/{name}");
+    let goal = rng.pick(&[
+        format!("Add \"{name}\" to the cart. In the cart use the code that \"{path}\" gives."),
+        format!("Put one \"{name}\" into the cart, open it, fetch \"{path}\" and use that code."),
+    ]);
+    let plan = vec![
+        shows(&name, format!("About {name}")),
+        shows("Add to cart", format!("Added 1 {name}")),
+        leads("Cart", "/cart"),
+        fetches(&path, "voucher"),
+        types_result("Code"),
+        shows("Use code", "The code was accepted"),
+    ];
+    Draft::new(shop, "/", goal, plan)
+        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+        .fact("the cart is open", at("/cart"), move |shop| shop.taken(item, 1))
+        .fact("the code is used", seen("The code was accepted"), |shop| shop.used_code == shop.voucher)
+        .guard(|shop| shop.cart.len() == 1)
+        .finish()
+}

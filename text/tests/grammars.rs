@@ -1,0 +1,236 @@
+//! Every grammar that the runtime writes compiles, and whatever it allows parses back and is valid on its page.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::LazyLock;
+
+use milepost_runtime::action::{ActionForms, AnswerText, ToolForm, action_rules, shared_rules};
+use milepost_runtime::plan::step_rules;
+use milepost_runtime::{Action, ActionKind, Check, Element, Grammar, Observation, Plan, Planned, Revision, State, StepStatus};
+use milepost_text::{BitMask, ChatTemplate, GrammarCompiler, SEED_SPECIALS, SEED_TEMPLATE, TextModel, rebuild_masks, train_bpe};
+
+static TEXT: LazyLock<TextModel> = LazyLock::new(|| {
+    let page = observation();
+    let mut corpus = vec![page.render(100), Plan::default_text()];
+    corpus.extend((0..400).map(|i| format!("type {i} \"Ada Lovelace {}\"\nclick {i}\nselect 3 \"Oslo\"\n", i * 7)));
+    let tokenizer = train_bpe(corpus.iter().map(String::as_str), 600, &SEED_SPECIALS).unwrap();
+    let template = ChatTemplate::new(SEED_TEMPLATE, None, Some("<|end|>")).unwrap();
+    let end = tokenizer.token_id("<|end|>").unwrap();
+    TextModel::new(tokenizer, template, vec![end], std::path::Path::new("test")).unwrap()
+});
+
+static COMPILER: LazyLock<GrammarCompiler> = LazyLock::new(|| GrammarCompiler::new(&TEXT).unwrap());
+
+trait DefaultText {
+    fn default_text() -> String;
+}
+
+impl DefaultText for Plan {
+    fn default_text() -> String {
+        "open the cart => url contains \"/cart\"\nfill in the city => field \"City\" is \"Oslo\"\npay => text visible \"Order placed\"\nend\n\
+         revise\nresume 3\nkeep\nexists button \"Pay\"\ncount row at least 3\nchecked \"Gift\"\nnot text visible \"x\"\n"
+            .repeat(5)
+    }
+}
+
+fn observation() -> Observation {
+    let element = |id: u32, role: &str, name: &str| Element { id, role: role.into(), name: name.into(), ..Element::default() };
+    let options = vec!["Oslo".into(), "Bergen \"west\"".into(), "Åles\\und".into(), "<|end|>".into(), "Oslo".into(), String::new()];
+    Observation {
+        url: "http://shop.test/cart".into(),
+        title: "Cart".into(),
+        elements: vec![
+            element(1, "link", "Home"),
+            element(2, "textbox", "City"),
+            Element { options: options.clone(), ..element(3, "combobox", "Town") },
+            Element { state: vec![State::Disabled], ..element(4, "button", "Pay") },
+            element(11, "searchbox", "Search"),
+            element(112, "button", "Go"),
+            Element { options, state: vec![State::Disabled], ..element(12, "listbox", "Old") },
+        ],
+        text: "Total | 12".into(),
+        ..Observation::default()
+    }
+}
+
+const KINDS: [ActionKind; 11] = [
+    ActionKind::Click,
+    ActionKind::Type,
+    ActionKind::Select,
+    ActionKind::Press,
+    ActionKind::Scroll,
+    ActionKind::Goto,
+    ActionKind::Back,
+    ActionKind::Wait,
+    ActionKind::Call,
+    ActionKind::Answer,
+    ActionKind::Stop,
+];
+
+fn tools() -> Vec<ToolForm> {
+    let fetch = serde_json::json!({
+        "type": "object", "additionalProperties": false, "required": ["url"],
+        "properties": { "url": { "type": "string", "maxLength": 60 } },
+    });
+    let count = serde_json::json!({
+        "type": "object", "additionalProperties": false, "required": ["n", "kind"],
+        "properties": { "n": { "type": "integer", "minimum": 0, "maximum": 99 }, "kind": { "enum": ["a b", "c"] } },
+    });
+    vec![ToolForm { name: "fetch".into(), schema: fetch }, ToolForm { name: "count".into(), schema: count }]
+}
+
+fn actions(answer_text: AnswerText) -> String {
+    let tools = tools();
+    action_rules(&observation(), &ActionForms { kinds: &KINDS, tools: &tools, answer_text })
+}
+
+/// SplitMix64: the tests draw the same completions everywhere.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+/// A completion drawn uniformly from the allowed tokens. The end token is taken when it may be with one chance in four, so
+/// that lists end.
+fn sample(grammar: &Grammar, draw: &mut Draw) -> Vec<u32> {
+    let mut machine = COMPILER.matcher(grammar).unwrap();
+    let (mut ids, mut mask) = (Vec::new(), BitMask::default());
+    loop {
+        machine.allowed(&mut mask).unwrap();
+        let allowed: Vec<u32> = mask.ids().collect();
+        assert!(!allowed.is_empty(), "stuck after {:?} in\n{}", TEXT.decode(&ids), grammar.0);
+        assert_eq!(mask.get(TEXT.end_id()), machine.accepting(), "the end token is allowed exactly when the text is a sentence");
+        let token = allowed[draw.below(allowed.len())];
+        machine.advance(token).unwrap();
+        ids.push(token);
+        if token == TEXT.end_id() {
+            return ids;
+        }
+        assert!(ids.len() < 40_000, "no end in sight: {:?}", TEXT.decode(&ids));
+    }
+}
+
+fn check_samples(grammar: &Grammar, count: u64, check: impl Fn(&str)) {
+    for seed in 0..count {
+        let ids = sample(grammar, &mut Draw(seed));
+        let text = TEXT.decode(&ids);
+        check(&text);
+        if seed < 20 {
+            let masks = rebuild_masks(&COMPILER, grammar, &ids).unwrap();
+            assert!(masks.iter().zip(&ids).all(|(mask, id)| mask.get(*id)) && masks.len() == ids.len());
+        }
+    }
+}
+
+fn check_action(text: &str) {
+    let action = Action::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+    assert_eq!(action.invalid_on(&observation()), None, "{text:?}");
+    assert!(Action::parse(&action.to_string()).is_ok(), "{action}");
+}
+
+/// The grammar accepts this text, token by token as the tokenizer writes it, and ends there.
+fn check_accepts(grammar: &Grammar, text: &str) {
+    let ids = TEXT.encode_completion(text).unwrap();
+    let masks = rebuild_masks(&COMPILER, grammar, &ids).unwrap_or_else(|error| panic!("{text:?}: {error}\n{}", grammar.0));
+    let refused = masks.iter().zip(&ids).position(|(mask, id)| !mask.get(*id));
+    assert_eq!(refused, None, "{text:?} is refused after {:?}", refused.map(|at| TEXT.decode(&ids[..at])));
+}
+
+#[test]
+fn actions_of_a_random_model_are_valid() {
+    for answer in [AnswerText::Summarizer, AnswerText::Executor] {
+        let grammar = Grammar(format!("start: action\n{}\n{}", actions(answer), shared_rules()));
+        check_samples(&grammar, 500, check_action);
+    }
+}
+
+#[test]
+fn every_verb_can_be_written() {
+    let grammar = Grammar(format!("start: action\n{}\n{}", actions(AnswerText::Executor), shared_rules()));
+    for text in [
+        "click 1",
+        "click 11",
+        "click 112",
+        "type 2 \"ana \\\"x\\\" \\\\ æ\"",
+        "select 3 \"Bergen \\\"west\\\"\"",
+        "select 3 \"Åles\\\\und\"",
+        "select 3 \"<|end|>\"",
+        "press PageDown",
+        "scroll up",
+        "goto \"/a\"",
+        "back",
+        "wait",
+        "stop \"no\"",
+        "answer \"12\"",
+        "call count {\"n\":12,\"kind\":\"a b\"}",
+    ] {
+        check_accepts(&grammar, text);
+    }
+}
+
+#[test]
+fn plans_of_a_random_model_parse() {
+    let grammar = Grammar(format!("start: steps \"end\"\n{}\n{}", step_rules(), shared_rules()));
+    check_samples(&grammar, 25, |text| {
+        let steps = Plan::parse_steps(text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(steps.len() <= 60);
+        assert_eq!(text.lines().count(), steps.len() + 1, "{text:?}");
+    });
+    check_accepts(&grammar, "open the cart => url contains \"/cart\"\npay 12 => not count row at least 3\nend");
+    check_accepts(&grammar, "resume 3 => exists button \"Pay => now\"\nend here => checked \"a\"\nend");
+}
+
+#[test]
+fn turns_of_a_random_model_parse() {
+    let step = |text: &str| Planned { text: text.into(), check: Some(Check::UrlContains("/x".into())) };
+    let mut plan = Plan::new((0..14).map(|i| step(&format!("step {i}"))).collect());
+    plan.steps[0].status = StepStatus::Done;
+    plan.cursor = 1;
+    let rules = format!("{}\n{}\n{}\n{}", Revision::rules(&plan), step_rules(), actions(AnswerText::Summarizer), shared_rules());
+    let grammar = Grammar(format!("start: revision \"\\n\" action\n{rules}"));
+    check_samples(&grammar, 60, |text| {
+        let (revision, action) = text.rsplit_once('\n').unwrap();
+        let revision = Revision::parse(revision).unwrap_or_else(|error| panic!("{error}"));
+        let mut plan = plan.clone();
+        plan.revise(revision).unwrap_or_else(|error| panic!("{error}"));
+        check_action(action);
+    });
+    check_accepts(&grammar, "keep\nclick 1");
+    check_accepts(&grammar, "revise\nopen it => url contains \"/y\"\nresume 14\ntype 2 \"Oslo\"");
+    check_accepts(&grammar, "revise\nresume 2\nback");
+    check_accepts(&grammar, "revise\nend\nanswer");
+    let finished =
+        Grammar(format!("start: revision \"\\n\" action\n{}", rules.replace(&Revision::rules(&plan), &Revision::rules(&Plan::default()))));
+    check_accepts(&finished, "revise\na step => checked \"b\"\nend\nclick 1");
+}
+
+/// From wherever a random model stands when its budget runs out, a sentence can be reached.
+#[test]
+fn any_place_has_a_landing() {
+    let turn = format!("start: revision \"\\n\" action\n{}\n{}", Revision::rules(&Plan::default()), step_rules());
+    let grammar = Grammar(format!("{turn}\n{}\n{}", actions(AnswerText::Executor), shared_rules()));
+    for seed in 0..60 {
+        let ids = sample(&grammar, &mut Draw(seed));
+        let mut machine = COMPILER.matcher(&grammar).unwrap();
+        let cut = Draw(!seed).below(ids.len());
+        ids[..cut].iter().for_each(|id| machine.advance(*id).unwrap());
+        let path =
+            machine.landing(64, seed).unwrap_or_else(|| panic!("no landing after …{:?}", TEXT.decode(&ids[cut.saturating_sub(20)..cut])));
+        assert!(path.len() <= 64 && path.last() == Some(&TEXT.end_id()));
+        assert_eq!(machine.landing(64, seed).unwrap(), path, "the same seed lands at the same place");
+        let text = TEXT.decode(&[&ids[..cut], &path].concat());
+        check_action(text.rsplit_once('\n').unwrap().1);
+    }
+}
+
+#[test]
+fn a_grammar_that_does_not_compile_says_why() {
+    let error = COMPILER.matcher(&Grammar("start: nothing".into())).err().unwrap().to_string();
+    assert!(error.contains("does not compile") && error.contains("nothing"), "{error}");
+}

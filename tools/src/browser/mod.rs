@@ -1,0 +1,318 @@
+//! A real browser as an environment: Chromium through ChromeDriver (WebDriver), or any running WebDriver server.
+
+mod act;
+mod config;
+mod doctor;
+mod process;
+mod session;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use base64::Engine;
+use milepost_runtime::{Action, Environment, Error, Observation, Outcome, Result, Secrets, Task};
+use serde_json::{Value, json};
+
+pub use config::BrowserConfig;
+pub use doctor::{Finding, diagnose};
+pub use process::reap_orphans;
+
+use config::{check_pair, find_chromedriver, find_chromium};
+use process::DriverProcess;
+use session::{CallError, CallResult, Command, Patience, Session};
+
+const OBSERVE: &str = concat!("const limits = arguments[0];\n", include_str!("observe.js"), "\nreturn observe();");
+const VEIL: &str = concat!(include_str!("act.js"), "\nreturn veil(arguments[0], arguments[1]);");
+const CLEAR_STORAGE: &str = "try { localStorage.clear(); sessionStorage.clear(); } catch { /* an opaque origin has none */ }";
+
+const MAX_ELEMENTS: u32 = 400;
+const MAX_CHARACTERS: u32 = 20_000;
+const OBSERVE_MS: u32 = 200;
+const LOAD_MS: u32 = 1_000;
+const LEAVE_MS: u32 = 3_000;
+
+/// The page as it was last seen.
+#[derive(Debug, Default)]
+struct Page {
+    url: String,
+    title: String,
+    fingerprint: Option<String>,
+}
+
+/// An open tab.
+#[derive(Debug)]
+struct Tab {
+    handle: String,
+    title: String,
+}
+
+/// A browser to act in. Dropping it ends every process that it started.
+#[derive(Debug)]
+pub struct BrowserEnvironment {
+    session: Session,
+    config: BrowserConfig,
+    secrets: Secrets,
+    page: Page,
+    /// Open tabs, the current one last.
+    tabs: Vec<Tab>,
+    /// Whether a dialog was open when the page was last looked at.
+    dialog: bool,
+    /// Elements that a secret was typed into: no screenshot shows their value.
+    veiled: HashSet<u32>,
+    /// Whether an action may still be changing the page.
+    unsettled: bool,
+    /// Whether an episode has run in this browser.
+    used: bool,
+}
+
+impl BrowserEnvironment {
+    /// Replaces the secrets, for the next episode in the same browser.
+    pub fn set_secrets(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
+    }
+
+    /// Starts ChromeDriver and Chromium (or opens a session on `webdriver_url`), after ending what crashed processes left.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] when a program is missing, the two do not fit together, or the browser does not start;
+    /// [`Error::BadInput`] for an address that is no WebDriver server's.
+    pub async fn launch(config: &BrowserConfig, secrets: Secrets) -> Result<Self> {
+        let session = match &config.webdriver_url {
+            Some(url) => Session::join(config, url).await?,
+            None => start(config).await?,
+        };
+        let (page, tabs) = (Page::default(), Vec::new());
+        Ok(Self {
+            session,
+            config: config.clone(),
+            secrets,
+            page,
+            tabs,
+            dialog: false,
+            veiled: HashSet::new(),
+            unsettled: false,
+            used: false,
+        })
+    }
+
+    /// Process ids of the driver (first) and the browser, as far as they were started here.
+    pub fn processes(&self) -> Vec<u32> {
+        self.session.processes()
+    }
+
+    /// Forgets what an earlier episode left: other tabs, cookies, storage.
+    async fn forget(&mut self) -> CallResult<()> {
+        self.dialog = true;
+        self.dismiss_dialog().await?;
+        while self.tabs.len() > 1 {
+            self.session.call(Command::delete("window"), Patience::Navigation).await?;
+            self.tabs.pop();
+            self.switch_to_last().await?;
+        }
+        for command in ["Network.clearBrowserCookies", "Network.clearBrowserCache"] {
+            tolerate(self.session.devtools(command, json!({})).await)?;
+        }
+        tolerate(self.session.script(CLEAR_STORAGE, json!([]), Patience::Navigation).await)?;
+        self.veiled.clear();
+        self.page = Page::default();
+        Ok(())
+    }
+
+    async fn begin(&mut self, task: &Task) -> CallResult<()> {
+        if std::mem::replace(&mut self.used, true) {
+            self.forget().await?;
+        }
+        self.open(&task.start_url).await?;
+        tolerate(self.session.devtools("Page.resetNavigationHistory", json!({})).await)?;
+        self.page.url = task.start_url.to_string();
+        Ok(())
+    }
+
+    /// Notices tabs that opened (the newest becomes the current one) and tabs that closed.
+    async fn follow_tabs(&mut self) -> CallResult<()> {
+        let handles = self.session.call(Command::get("window/handles"), Patience::Page).await?;
+        let handles: Vec<&str> = handles.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let current = self.tabs.last().map(|tab| tab.handle.clone());
+        let first = self.tabs.is_empty();
+        self.tabs.retain(|tab| handles.contains(&tab.handle.as_str()));
+        let opened: Vec<&str> = handles.into_iter().filter(|handle| self.tabs.iter().all(|tab| tab.handle != *handle)).collect();
+        self.tabs.extend(opened.iter().map(|handle| Tab { handle: (*handle).to_owned(), title: String::new() }));
+        let Some(last) = self.tabs.last() else { return Err(CallError::Gone("its last tab was closed".into())) };
+        if !first && current.as_ref() != Some(&last.handle) {
+            self.switch_to_last().await?;
+            if !opened.is_empty() {
+                self.session.prepare_tab().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn switch_to_last(&mut self) -> CallResult<()> {
+        let Some(tab) = self.tabs.last() else { return Ok(()) };
+        let handle = tab.handle.clone();
+        self.session.call(Command::post("window", json!({ "handle": handle })), Patience::Navigation).await.map(drop)
+    }
+
+    async fn look(&mut self, patience: Patience) -> CallResult<Observation> {
+        self.follow_tabs().await?;
+        let quiet = if self.unsettled { self.config.settle_ms } else { 0 };
+        let limits = json!({ "elements": MAX_ELEMENTS, "characters": MAX_CHARACTERS, "milliseconds": OBSERVE_MS, "load": LOAD_MS, "quiet": quiet, "leave": LEAVE_MS });
+        let seen = self.session.script(OBSERVE, json!([limits]), patience).await?;
+        // A dialog that opens under a script makes it return nothing.
+        let seen = seen.as_str().ok_or(CallError::Dialog)?;
+        let mut seen: Observation =
+            serde_json::from_str(seen).map_err(|error| CallError::Refused(format!("the page's observation cannot be read ({error})")))?;
+        // Chromium's own error page hides the address that failed.
+        if seen.url.starts_with("chrome-error:") {
+            seen.url = self.session.call(Command::get("url"), Patience::Page).await?.as_str().unwrap_or_default().to_owned();
+        }
+        Ok(seen)
+    }
+
+    /// The observation while a dialog is open, or none when it has closed.
+    async fn look_at_dialog(&mut self) -> CallResult<Option<Observation>> {
+        match self.session.call(Command::get("alert/text"), Patience::Navigation).await {
+            Ok(text) => {
+                self.dialog = true;
+                let dialog = Some(text.as_str().unwrap_or_default().to_owned());
+                Ok(Some(Observation { url: self.page.url.clone(), title: self.page.title.clone(), dialog, ..Observation::default() }))
+            }
+            Err(CallError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hides secrets, adds the tabs, and says whether anything changed.
+    fn complete(&mut self, mut observation: Observation) -> Observation {
+        self.page.url.clone_from(&observation.url);
+        self.page.title.clone_from(&observation.title);
+        if let Some(tab) = self.tabs.last_mut() {
+            tab.title.clone_from(&observation.title);
+        }
+        if self.tabs.len() > 1 {
+            observation.tabs = self.tabs.iter().rev().map(|tab| tab.title.clone()).collect();
+        }
+        self.scrub(&mut observation);
+        let fingerprint = format!("{} {}", observation.fingerprint(), observation.dialog.as_deref().unwrap_or_default());
+        observation.changed = self.page.fingerprint.as_ref() != Some(&fingerprint);
+        self.page.fingerprint = Some(fingerprint);
+        observation
+    }
+
+    async fn shoot(&mut self) -> CallResult<Vec<u8>> {
+        let veiled: Vec<u32> = self.veiled.iter().copied().collect();
+        if !veiled.is_empty() {
+            self.session.script(VEIL, json!([veiled, "disc"]), Patience::Navigation).await?;
+        }
+        let shot = self.session.call(Command::get("screenshot"), Patience::Navigation).await;
+        if !veiled.is_empty() {
+            tolerate(self.session.script(VEIL, json!([veiled, ""]), Patience::Navigation).await)?;
+        }
+        let shot = shot?;
+        base64::engine::general_purpose::STANDARD
+            .decode(shot.as_str().unwrap_or_default())
+            .map_err(|error| CallError::Refused(format!("the screenshot cannot be read ({error})")))
+    }
+
+    fn scrub(&self, observation: &mut Observation) {
+        if self.secrets.names().is_empty() {
+            return;
+        }
+        let clean = |text: &mut String| *text = self.secrets.scrub(text);
+        [&mut observation.url, &mut observation.title, &mut observation.text].into_iter().for_each(clean);
+        observation.tabs.iter_mut().chain(observation.dialog.as_mut()).for_each(clean);
+        for element in &mut observation.elements {
+            clean(&mut element.name);
+            element.options.iter_mut().chain(element.value.as_mut()).for_each(clean);
+        }
+    }
+}
+
+async fn start(config: &BrowserConfig) -> Result<Session> {
+    config.check_sandbox()?;
+    let (settings, state_dir) = (config.clone(), config.state_dir());
+    let found = tokio::task::spawn_blocking(move || {
+        match reap_orphans(&settings.state_dir()) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "ended browsers that a crash had left"),
+            Err(error) => tracing::warn!(%error, dir = %settings.state_dir().display(), "cannot look for browsers that a crash left"),
+        }
+        let pair = (find_chromium(&settings)?, find_chromedriver(&settings)?);
+        check_pair(&pair.0, &pair.1).map(|()| pair)
+    });
+    let (chromium, driver) = found.await.map_err(|error| Error::Environment(format!("looking for the browser failed: {error}")))??;
+    if config.no_sandbox {
+        tracing::warn!("Chromium runs without its sandbox (`browser.no_sandbox`): use it for pages you trust, or in a container");
+    }
+    let process = DriverProcess::start(&driver.path, &state_dir).await?;
+    Session::start(config, process, &chromium.path).await
+}
+
+/// Passes over what only a driver other than Chromium's refuses, and a document that went away.
+fn tolerate(answer: CallResult<Value>) -> CallResult<()> {
+    match answer {
+        Ok(_) | Err(CallError::Refused(_) | CallError::Navigated) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl Environment for BrowserEnvironment {
+    async fn reset(&mut self, task: &Task) -> Result<()> {
+        self.begin(task).await.map_err(|error| match error {
+            CallError::Gone(reason) => Error::EnvironmentGone(reason),
+            CallError::Refused(reason) => {
+                Error::Environment(format!("cannot open {}: {reason}; check the address and that the site is up", task.start_url))
+            }
+            CallError::Slow => Error::Environment(format!(
+                "{} did not load within {} ms; check that the site is up or raise `browser.page_load_timeout_ms`",
+                task.start_url, self.config.page_load_timeout_ms
+            )),
+            other => other.into_error(),
+        })
+    }
+
+    async fn observe(&mut self) -> Result<Observation> {
+        let deadline = Instant::now() + self.config.navigation_timeout();
+        // An action's own call has waited for the page that it led to; only later ones may still be on their way.
+        let mut patience = Patience::Page;
+        loop {
+            let error = match self.look(std::mem::replace(&mut patience, Patience::Navigation)).await {
+                Ok(observation) => {
+                    (self.dialog, self.unsettled) = (false, false);
+                    return Ok(self.complete(observation));
+                }
+                Err(error) => error,
+            };
+            match error {
+                CallError::Dialog => {
+                    if let Some(observation) = self.look_at_dialog().await.map_err(CallError::into_error)? {
+                        return Ok(self.complete(observation));
+                    }
+                }
+                CallError::Navigated | CallError::Slow | CallError::NoWindow if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                error => return Err(error.into_error()),
+            }
+        }
+    }
+
+    async fn act(&mut self, action: &Action) -> Result<Outcome> {
+        self.perform(action).await
+    }
+
+    async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
+        match self.shoot().await {
+            Ok(png) => Ok(Some(png)),
+            Err(CallError::Dialog | CallError::Navigated | CallError::NoWindow) => Ok(None),
+            Err(error) => Err(error.into_error()),
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.session.close().await;
+        Ok(())
+    }
+}

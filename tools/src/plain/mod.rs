@@ -1,0 +1,297 @@
+//! An environment for pages without scripts that needs no browser: it reads, fills and submits them as a browser would.
+//!
+//! What it observes equals what the browser's script observes on the same page, as long as style sheets neither hide
+//! elements nor turn inline elements into blocks; `style` attributes are respected.
+
+mod act;
+mod cookies;
+mod dom;
+mod form;
+mod names;
+mod page;
+mod read;
+mod restore;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod value;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use milepost_runtime::{Action, Environment, Error, Observation, Outcome, Result, Secrets, Task, secrets};
+use url::Url;
+
+use act::Effect;
+use cookies::Cookies;
+use page::Page;
+use restore::FormState;
+pub use transport::{HttpTransport, Method, Request, Response, Transport};
+
+/// Most redirects that are followed for one page.
+const MAX_REDIRECTS: usize = 20;
+
+/// A way back.
+enum Past {
+    /// Another document, read again by its address, and what was in its controls.
+    Address(Url, FormState),
+    /// Another document that cannot be read again.
+    Kept(Box<Page>),
+    /// The same document, at another fragment.
+    Fragment(Url),
+}
+
+/// A session on script-free pages: cookies, history, the page and the state of its controls.
+pub struct PlainEnvironment {
+    transport: Arc<dyn Transport>,
+    secrets: Secrets,
+    cookies: Cookies,
+    page: Option<Page>,
+    history: Vec<Past>,
+    fingerprint: Option<String>,
+}
+
+impl PlainEnvironment {
+    /// A session without a page; [`Environment::reset`] opens the first.
+    pub fn new(transport: Arc<dyn Transport>, secrets: Secrets) -> Self {
+        Self { transport, secrets, cookies: Cookies::default(), page: None, history: Vec::new(), fingerprint: None }
+    }
+
+    /// Reads a document, following redirects; `None` where the site answers without one (status 204 or 205).
+    async fn load(&mut self, mut method: Method, mut url: Url, mut body: Option<String>) -> Result<Option<Page>> {
+        for _ in 0..=MAX_REDIRECTS {
+            let fragment = url.fragment().map(str::to_owned);
+            let mut bare = url.clone();
+            bare.set_fragment(None);
+            let cookies = self.cookies.header(&bare);
+            let response = self.transport.request(Request { method, url: bare, body: body.clone(), cookies }).await?;
+            for header in &response.set_cookies {
+                self.cookies.store(header, &url);
+            }
+            let target = response.location.as_deref().filter(|_| matches!(response.status, 301 | 302 | 303 | 307 | 308));
+            if let Some(target) = target {
+                let mut next = url.join(target.trim()).ok().filter(|next| matches!(next.scheme(), "http" | "https"));
+                let Some(mut next) = next.take() else {
+                    return Err(Error::Environment(format!("{url} redirects to {target:?}, which is no http or https address")));
+                };
+                if next.fragment().is_none() {
+                    next.set_fragment(fragment.as_deref());
+                }
+                if matches!(response.status, 301..=303) {
+                    (method, body) = (Method::Get, None);
+                }
+                url = next;
+                continue;
+            }
+            if matches!(response.status, 204 | 205) {
+                return Ok(None);
+            }
+            let page = Page::new(url, &document(&response)?, method == Method::Post);
+            match page.refresh() {
+                Some((0, next)) if next != page.url => (method, url, body) = (Method::Get, next, None),
+                _ => return Ok(Some(page)),
+            }
+        }
+        Err(Error::Environment(format!("{url} redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    /// Leaves the page for another; the one that is left goes to the history.
+    async fn open(&mut self, method: Method, url: Url, body: Option<String>) -> Result<()> {
+        let same = method == Method::Get && self.page.as_ref().is_some_and(|page| page.url == url);
+        if let Some(next) = self.load(method, url, body).await? {
+            match self.page.replace(next) {
+                Some(left) if !same => self.history.push(if left.posted {
+                    Past::Kept(Box::new(left))
+                } else {
+                    Past::Address(left.url.clone(), left.form_state())
+                }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a link; one to a place on the same page only moves there.
+    async fn follow(&mut self, url: Url) -> Result<()> {
+        if let Some(page) =
+            self.page.as_mut().filter(|page| url.fragment().is_some() && without_fragment(&page.url) == without_fragment(&url))
+        {
+            if page.url != url {
+                self.history.push(Past::Fragment(std::mem::replace(&mut page.url, url)));
+            }
+            return Ok(());
+        }
+        self.open(Method::Get, url, None).await
+    }
+
+    async fn back(&mut self) -> Result<Outcome> {
+        match self.history.pop() {
+            None => return Ok(Outcome::failed("there is no earlier page to go back to")),
+            Some(Past::Kept(page)) => self.page = Some(*page),
+            Some(Past::Fragment(url)) => {
+                if let Some(page) = &mut self.page {
+                    page.url = url;
+                }
+            }
+            Some(Past::Address(url, state)) => {
+                if let Some(mut page) = self.load(Method::Get, url, None).await? {
+                    page.restore(state);
+                    self.page = Some(page);
+                }
+            }
+        }
+        Ok(Outcome::done())
+    }
+
+    async fn take(&mut self, effect: Effect) -> Result<Outcome> {
+        match effect {
+            Effect::Stay => {}
+            Effect::Follow(url) => self.follow(url).await?,
+            Effect::Submit(submission) => self.open(submission.method, submission.url, submission.body).await?,
+        }
+        Ok(Outcome::done())
+    }
+
+    async fn goto(&mut self, target: &str) -> Result<Outcome> {
+        let url = match &self.page {
+            Some(page) => page.url.join(target),
+            None => Url::parse(target),
+        };
+        match url {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => match self.follow(url.clone()).await {
+                Ok(()) => Ok(Outcome::done()),
+                Err(error) => Ok(Outcome::failed(format!("{url} cannot be opened: {error}"))),
+            },
+            _ => Ok(Outcome::failed(format!("invalid: {target:?} is no http or https address"))),
+        }
+    }
+
+    async fn click(&mut self, id: u32) -> Result<Outcome> {
+        let Some((page, node)) = self.page.as_mut().and_then(|page| page.node(id).map(|node| (page, node))) else { return Ok(missing(id)) };
+        if page.disabled(node) || page.dom.attribute(node, "aria-disabled") == Some("true") {
+            return Ok(Outcome::failed(format!("element {id} is disabled")));
+        }
+        if page.input_type(node) == "file" {
+            return Ok(Outcome::failed(format!("element {id} opens a file chooser, and files cannot be uploaded")));
+        }
+        if page.out_of_view(node) {
+            return Ok(Outcome::failed(format!("element {id} has no place on the page to click")));
+        }
+        let effect = page.click(node)?;
+        self.take(effect).await
+    }
+
+    fn fill(&mut self, id: u32, text: &str) -> Outcome {
+        let Some((page, node)) = self.page.as_mut().and_then(|page| page.node(id).map(|node| (page, node))) else { return missing(id) };
+        if secrets::names(text).is_empty() {
+            return page.fill(node, id, text);
+        }
+        match self.secrets.reveal(text, &page.url) {
+            Ok(text) => page.fill(node, id, &text),
+            Err(error) => Outcome::failed(error.to_string()),
+        }
+    }
+
+    async fn perform(&mut self, action: &Action) -> Result<Outcome> {
+        match action {
+            Action::Click(id) => self.click(*id).await,
+            Action::Type { id, text } => Ok(self.fill(*id, text)),
+            Action::Select { id, option } => Ok(match self.page.as_mut().and_then(|page| page.node(*id).map(|node| (page, node))) {
+                Some((page, node)) => page.choose(node, *id, option),
+                None => missing(*id),
+            }),
+            Action::Press(key) => match self.page.as_mut().map(|page| page.press(*key)) {
+                Some(effect) => self.take(effect?).await,
+                None => Ok(Outcome::done()),
+            },
+            Action::Goto(target) => self.goto(target).await,
+            Action::Back => self.back().await,
+            // The whole page is in view at once.
+            Action::Scroll(_) => Ok(Outcome::done()),
+            Action::Wait => match self.page.as_ref().and_then(Page::refresh) {
+                Some((_, url)) => self.open(Method::Get, url, None).await.map(|()| Outcome::done()),
+                None => Ok(Outcome::done()),
+            },
+            Action::Call { .. } | Action::Answer { .. } | Action::Stop(_) => {
+                Ok(Outcome::failed(format!("invalid: `{action}` is not for the browser")))
+            }
+        }
+    }
+
+    fn scrub(&self, observation: &mut Observation) {
+        if self.secrets.names().is_empty() {
+            return;
+        }
+        let clean = |text: &mut String| *text = self.secrets.scrub(text);
+        [&mut observation.url, &mut observation.title, &mut observation.text].into_iter().for_each(clean);
+        for element in &mut observation.elements {
+            clean(&mut element.name);
+            element.options.iter_mut().chain(element.value.as_mut()).for_each(clean);
+        }
+    }
+}
+
+#[async_trait]
+impl Environment for PlainEnvironment {
+    async fn reset(&mut self, task: &Task) -> Result<()> {
+        *self = Self::new(self.transport.clone(), self.secrets.clone());
+        self.open(Method::Get, task.start_url.clone(), None).await?;
+        match self.page {
+            Some(_) => Ok(()),
+            None => Err(Error::Environment(format!("{} answers without a page", task.start_url))),
+        }
+    }
+
+    async fn observe(&mut self) -> Result<Observation> {
+        let Some(page) = &mut self.page else {
+            return Err(Error::Environment("no page is open; reset the environment to a task first".into()));
+        };
+        let mut observation = read::read(page);
+        self.scrub(&mut observation);
+        let fingerprint = observation.fingerprint();
+        observation.changed = self.fingerprint.as_ref() != Some(&fingerprint);
+        self.fingerprint = Some(fingerprint);
+        Ok(observation)
+    }
+
+    async fn act(&mut self, action: &Action) -> Result<Outcome> {
+        match self.perform(action).await {
+            Err(Error::Environment(reason)) => Ok(Outcome::failed(self.secrets.scrub(&reason))),
+            other => other,
+        }
+    }
+
+    async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        (self.page, self.history) = (None, Vec::new());
+        Ok(())
+    }
+}
+
+fn missing(id: u32) -> Outcome {
+    Outcome::failed(format!("invalid: there is no element {id} on the page"))
+}
+
+fn without_fragment(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url
+}
+
+/// The document that a browser shows for a response.
+fn document(response: &Response) -> Result<std::borrow::Cow<'_, str>> {
+    let kind = response.content_type.as_deref().unwrap_or("text/html").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "text/html" | "application/xhtml+xml" | "" => Ok(response.body.as_str().into()),
+        "application/json" => Ok(plain_text(&response.body).into()),
+        kind if kind.starts_with("text/") || kind.ends_with("+json") => Ok(plain_text(&response.body).into()),
+        kind => Err(Error::Environment(format!("the answer is {kind}, not a page"))),
+    }
+}
+
+fn plain_text(body: &str) -> String {
+    format!("<html><head></head><body><pre>{}</pre></body></html>", body.replace('&', "&amp;").replace('<', "&lt;"))
+}

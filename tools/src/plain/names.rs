@@ -1,0 +1,356 @@
+//! Role, name, value and state of an element, by the same rules as the browser's script (`browser/observe.js`).
+
+use milepost_runtime::State;
+
+use super::dom::{Kind, NodeId, fold};
+use super::page::{BUTTON_INPUTS, Page};
+
+/// Elements whose content is never read.
+pub(crate) const SKIPPED: [&str; 14] = [
+    "script", "style", "template", "noscript", "head", "canvas", "video", "audio", "object", "datalist", "title", "desc", "defs",
+    "metadata",
+];
+
+const ROLES: [&str; 14] = [
+    "button",
+    "link",
+    "textbox",
+    "searchbox",
+    "combobox",
+    "listbox",
+    "option",
+    "checkbox",
+    "radio",
+    "switch",
+    "tab",
+    "menuitem",
+    "slider",
+    "spinbutton",
+];
+
+/// Elements that a browser's own style sheet draws as blocks.
+const BLOCKS: [&str; 59] = [
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "body",
+    "caption",
+    "center",
+    "col",
+    "colgroup",
+    "dd",
+    "details",
+    "dialog",
+    "dir",
+    "div",
+    "dl",
+    "dt",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "frameset",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "header",
+    "hgroup",
+    "hr",
+    "html",
+    "legend",
+    "li",
+    "listing",
+    "main",
+    "menu",
+    "nav",
+    "ol",
+    "optgroup",
+    "option",
+    "p",
+    "plaintext",
+    "pre",
+    "search",
+    "section",
+    "summary",
+    "table",
+    "tbody",
+    "td",
+    "tfoot",
+    "th",
+    "thead",
+    "tr",
+    "ul",
+    "xmp",
+    "text",
+    "foreignobject",
+    "foreignObject",
+];
+
+/// Elements that a browser's own style sheet does not draw.
+const UNDRAWN: [&str; 9] = ["area", "base", "basefont", "link", "meta", "noembed", "noframes", "param", "rp"];
+
+impl Page {
+    /// A property of an element's own `style` attribute, lower case.
+    fn styled(&self, node: NodeId, property: &str) -> Option<String> {
+        let style = self.dom.attribute(node, "style")?;
+        let mut declared =
+            style.split(';').filter_map(|part| part.split_once(':')).filter(|(name, _)| name.trim().eq_ignore_ascii_case(property));
+        declared.next_back().map(|(_, value)| value.trim().trim_end_matches("!important").trim_end().to_ascii_lowercase())
+    }
+
+    /// Whether the element and what it holds are kept from view.
+    pub fn hidden(&self, node: NodeId) -> bool {
+        let (dom, tag) = (&self.dom, self.dom.tag(node));
+        SKIPPED.contains(&tag)
+            || UNDRAWN.contains(&tag)
+            || dom.has(node, "hidden")
+            || dom.attribute(node, "aria-hidden") == Some("true")
+            || (tag == "dialog" && !dom.has(node, "open"))
+            || dom.has(node, "popover")
+            || (tag == "input" && self.input_type(node) == "hidden")
+            || self.styled(node, "display").as_deref() == Some("none")
+    }
+
+    /// Whether the element itself is drawn (`visibility`, which is inherited).
+    pub fn visible(&self, node: NodeId) -> bool {
+        let declared = self.dom.with_ancestors(node).find_map(|at| self.styled(at, "visibility").filter(|value| value != "inherit"));
+        declared.is_none_or(|value| value == "visible")
+    }
+
+    /// Whether it or something that holds it is kept from view.
+    pub fn out_of_view(&self, node: NodeId) -> bool {
+        let mut inner = node;
+        for at in self.dom.with_ancestors(node) {
+            let closed = at != node && self.dom.tag(at) == "details" && !self.is_open(at) && self.summary_of(at) != Some(inner);
+            if self.hidden(at) || closed {
+                return true;
+            }
+            inner = at;
+        }
+        !self.visible(node)
+    }
+
+    /// Whether it begins and ends a line.
+    pub fn is_block(&self, node: NodeId) -> bool {
+        match self.styled(node, "display") {
+            Some(display) => !display.starts_with("inline") && !display.starts_with("ruby") && display != "contents",
+            None => match self.dom.tag(node) {
+                "text" => self.dom.closest(node, "svg").is_some(),
+                tag => BLOCKS.contains(&tag),
+            },
+        }
+    }
+
+    /// The summary that opens and closes a `details` element.
+    pub fn summary_of(&self, details: NodeId) -> Option<NodeId> {
+        self.dom.children(details).find(|&child| self.dom.tag(child) == "summary")
+    }
+
+    fn explicit_role(&self, node: NodeId) -> Option<String> {
+        let role = self.dom.attribute(node, "role")?.split_whitespace().next()?.to_ascii_lowercase();
+        (!matches!(role.as_str(), "none" | "presentation" | "generic")).then_some(role)
+    }
+
+    fn is_native(&self, node: NodeId) -> bool {
+        match self.dom.tag(node) {
+            "" => false,
+            "a" => self.dom.has(node, "href") || self.editable(node),
+            "input" => self.input_type(node) != "hidden",
+            "button" | "select" | "textarea" | "summary" => true,
+            _ => self.editable(node),
+        }
+    }
+
+    /// Whether it is something to act on; `inside` another such thing only controls by their own nature count.
+    pub fn is_control(&self, node: NodeId, inside: bool) -> bool {
+        if self.is_native(node) || self.explicit_role(node).is_some_and(|role| ROLES.contains(&role.as_str())) {
+            return true;
+        }
+        let tag = self.dom.tag(node);
+        if inside || matches!(tag, "body" | "html") {
+            return false;
+        }
+        let tab =
+            || self.dom.attribute(node, "tabindex").and_then(|index| index.trim().parse::<i32>().ok()).is_some_and(|index| index >= 0);
+        self.dom.has(node, "onclick") || (tab() && !self.dom.descendants(node).any(|below| self.is_native(below)))
+    }
+
+    /// Whether it would take up room on the page.
+    pub fn is_sized(&self, node: NodeId) -> bool {
+        let dom = &self.dom;
+        if matches!(dom.tag(node), "button" | "input" | "select" | "textarea" | "summary") {
+            return true;
+        }
+        let mut below = node + 1;
+        while dom.holds(node, below) {
+            match dom.kind(below) {
+                Kind::Text(text) if text.contains(|c: char| !matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c')) => return true,
+                Kind::Element { .. } if self.hidden(below) => {
+                    below = dom.descendants(below).end;
+                    continue;
+                }
+                Kind::Element { tag, .. } => match &**tag {
+                    "img" if dom.attribute(below, "alt").is_some_and(|alt| !alt.is_empty()) => return true,
+                    "img" if dom.has(below, "src") && !dom.has(below, "alt") => return true,
+                    "button" | "input" | "select" | "textarea" | "svg" | "iframe" | "meter" | "progress" => return true,
+                    _ => {}
+                },
+                _ => {}
+            }
+            below += 1;
+        }
+        false
+    }
+
+    /// ARIA role.
+    pub fn role(&self, node: NodeId) -> String {
+        let tag = self.dom.tag(node);
+        match self.explicit_role(node) {
+            // A text field that calls itself a combobox is still typed into.
+            Some(role) if role == "combobox" && self.takes_keys(node) => return "textbox".into(),
+            Some(role) => return role,
+            None => {}
+        }
+        let role = match (tag, self.input_type(node)) {
+            ("a", _) if self.dom.has(node, "href") => "link",
+            ("input", kind) if BUTTON_INPUTS.contains(&kind) => "button",
+            ("input", "search") => "searchbox",
+            ("input", "number") => "spinbutton",
+            ("input", "checkbox") => "checkbox",
+            ("input", "radio") => "radio",
+            ("input", "range") => "slider",
+            ("input", "file") => "file",
+            ("input" | "textarea", _) => "textbox",
+            ("select", _) if self.is_listbox(node) => "listbox",
+            ("select", _) => "combobox",
+            _ if self.editable(node) => "textbox",
+            _ => "button",
+        };
+        role.into()
+    }
+
+    /// Text of a subtree for a name: hidden parts and `without` left out, images by their alternative text.
+    pub fn content(&self, node: NodeId, without: Option<NodeId>) -> String {
+        let mut out = String::new();
+        self.add_content(node, without, 0, &mut out);
+        out
+    }
+
+    fn add_content(&self, node: NodeId, without: Option<NodeId>, depth: usize, out: &mut String) {
+        if depth > super::read::DEEPEST {
+            return;
+        }
+        let dom = &self.dom;
+        for child in dom.children(node) {
+            let tag = match dom.kind(child) {
+                Kind::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Kind::Element { tag, .. } if Some(child) != without => &**tag,
+                _ => continue,
+            };
+            match tag {
+                "title" if dom.closest(child, "svg").is_some() => {
+                    out.push(' ');
+                    out.push_str(&dom.text(child));
+                    out.push(' ');
+                }
+                "select" | "textarea" => {}
+                _ if self.hidden(child) || !self.visible(child) => {}
+                "br" => out.push(' '),
+                "img" => out.push_str(dom.attribute(child, "alt").unwrap_or_default()),
+                _ => {
+                    let pad = if self.is_block(child) { " " } else { "" };
+                    out.push_str(pad);
+                    match dom.attribute(child, "aria-label").filter(|label| !label.is_empty()) {
+                        Some(label) => out.push_str(label),
+                        None => self.add_content(child, without, depth + 1, out),
+                    }
+                    out.push_str(pad);
+                }
+            }
+        }
+    }
+
+    /// Accessible name, white space folded.
+    pub fn name(&self, node: NodeId) -> String {
+        let attribute = |name| fold(self.dom.attribute(node, name).unwrap_or_default());
+        let labelled = self.labelled_by(node);
+        let given = if labelled.is_empty() { attribute("aria-label") } else { fold(&labelled) };
+        if !given.is_empty() {
+            return given;
+        }
+        let labels: Vec<String> = self.labels(node).iter().map(|&label| self.content(label, Some(node))).collect();
+        let field = matches!(self.dom.tag(node), "select" | "textarea" | "input") || self.editable(node);
+        let own = |page: &Self| if field { page.button_text(node) } else { fold(&page.content(node, None)) };
+        [fold(&labels.join(" "))]
+            .into_iter()
+            .chain(std::iter::once_with(|| own(self)))
+            .chain(std::iter::once_with(|| attribute("placeholder")))
+            .chain(std::iter::once_with(|| attribute("title")))
+            .find(|name| !name.is_empty())
+            .unwrap_or_default()
+    }
+
+    fn labelled_by(&self, node: NodeId) -> String {
+        let ids = self.dom.attribute(node, "aria-labelledby").unwrap_or_default();
+        let texts = ids.split_whitespace().filter_map(|id| self.dom.by_id(id)).map(|other| {
+            let own = self.dom.attribute(other, "aria-label").map(str::to_owned).filter(|label| !label.is_empty());
+            let text = own.unwrap_or_else(|| self.content(other, Some(node)));
+            if text.is_empty() { fold(&self.dom.text(other)) } else { fold(&text) }
+        });
+        texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn button_text(&self, node: NodeId) -> String {
+        let attribute = |name| self.dom.attribute(node, name).unwrap_or_default();
+        match (self.input_type(node), attribute("value")) {
+            ("image", _) => fold(attribute("alt")),
+            ("submit", "") => "Submit".into(),
+            ("reset", "") => "Reset".into(),
+            ("submit" | "reset" | "button", value) => fold(value),
+            _ => String::new(),
+        }
+    }
+
+    /// Value that an observation shows.
+    pub fn shown_value(&self, node: NodeId, role: &str) -> Option<String> {
+        if self.input_type(node) == "password" {
+            return None;
+        }
+        if self.takes_keys(node) {
+            return Some(self.value(node));
+        }
+        if self.dom.tag(node) == "select" && role == "combobox" {
+            return Some(self.selected(node).first().map(|&option| self.option_text(option)).unwrap_or_default());
+        }
+        self.editable(node).then(|| fold(&self.content(node, None)))
+    }
+
+    /// States that hold, in the order of an observation.
+    pub fn states(&self, node: NodeId) -> Vec<State> {
+        let dom = &self.dom;
+        let is = |name| dom.attribute(node, name) == Some("true");
+        let (tag, kind) = (dom.tag(node), self.input_type(node));
+        let checked = if matches!(kind, "checkbox" | "radio") { self.is_checked(node) } else { is("aria-checked") };
+        let details = dom.parent(node).filter(|&parent| tag == "summary" && dom.tag(parent) == "details");
+        let required = matches!(tag, "input" | "select" | "textarea") && dom.has(node, "required");
+        let current = dom.attribute(node, "aria-current").is_some_and(|current| !current.is_empty() && current != "false");
+        let holds = [
+            (State::Checked, checked),
+            (State::Disabled, self.disabled(node) || is("aria-disabled")),
+            (State::Expanded, is("aria-expanded") || details.is_some_and(|details| self.is_open(details))),
+            (State::Required, required || is("aria-required")),
+            (State::Password, kind == "password"),
+            (State::Invalid, is("aria-invalid")),
+            (State::Selected, is("aria-selected") || current),
+        ];
+        holds.into_iter().filter(|(_, holds)| *holds).map(|(state, _)| state).collect()
+    }
+}

@@ -1,0 +1,448 @@
+//! The browser environment against real Chromium and small pages served on loopback.
+#![allow(clippy::unwrap_used)]
+
+mod pages;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use milepost_runtime::{Action, Environment, Error, Observation, Outcome, Secrets, State, Tool};
+use milepost_tools::browser::{BrowserConfig, BrowserEnvironment, diagnose, reap_orphans};
+use milepost_tools::fetch::FetchTool;
+use pages::Site;
+
+/// A browser on a site of its own, with its state in a directory of its own.
+struct Bench {
+    site: Site,
+    state: tempfile::TempDir,
+    browser: BrowserEnvironment,
+}
+
+fn config(state: &Path) -> BrowserConfig {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    BrowserConfig { no_sandbox: root, state_dir: Some(state.to_owned()), ..BrowserConfig::default() }
+}
+
+impl Bench {
+    async fn with(change: impl FnOnce(&mut BrowserConfig), secrets: impl FnOnce(&Site) -> Secrets) -> Self {
+        let (site, state) = (Site::serve().await, tempfile::tempdir().unwrap());
+        let mut config = config(state.path());
+        change(&mut config);
+        let browser = BrowserEnvironment::launch(&config, secrets(&site)).await.unwrap();
+        Self { site, state, browser }
+    }
+
+    async fn new() -> Self {
+        Self::with(|_| {}, |_| Secrets::default()).await
+    }
+
+    async fn open(&mut self, path: &str) -> Observation {
+        self.browser.reset(&self.site.task(path)).await.unwrap();
+        self.browser.observe().await.unwrap()
+    }
+
+    async fn act(&mut self, line: &str) -> Outcome {
+        self.browser.act(&Action::parse(line).unwrap()).await.unwrap()
+    }
+
+    /// Acts and looks.
+    async fn step(&mut self, line: &str) -> Observation {
+        let outcome = self.act(line).await;
+        assert!(outcome.ok, "{line}: {outcome:?}");
+        self.browser.observe().await.unwrap()
+    }
+}
+
+fn id(page: &Observation, role: &str, name: &str) -> u32 {
+    page.find(role, name).unwrap_or_else(|| panic!("no {role} {name:?} in:\n{}", page.render(200))).id
+}
+
+fn golden(page: &Observation) -> String {
+    let mut lines = vec![page.title.clone(), page.path().to_owned(), String::new(), page.text.clone(), String::new()];
+    for element in &page.elements {
+        let mut line = element.line();
+        if !element.options.is_empty() {
+            line.push_str(&format!(" options {:?}", element.options));
+        }
+        if !element.frame.is_empty() {
+            line.push_str(&format!(" frame {:?}", element.frame));
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_every_kind_of_control() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/controls").await;
+    insta::assert_snapshot!("controls", golden(&page));
+    assert!(page.changed && !page.truncated);
+    let again = bench.browser.observe().await.unwrap();
+    assert_eq!(golden(&again), golden(&page), "ids stay while the elements live");
+    assert!(!again.changed);
+    assert!(page.elements.iter().all(|element| element.rect.is_some_and(|rect| rect.width > 0.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_its_budget_on_a_large_page() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/large").await;
+    assert!(page.truncated);
+    assert_eq!(page.elements.len(), 400);
+    assert!(page.text.chars().count() <= 20_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn carries_out_every_action() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/form").await;
+    let (name, due, colour) = (id(&page, "textbox", "Name"), id(&page, "textbox", "Due"), id(&page, "combobox", "Colour"));
+    bench.step(&format!("type {name} \"Ana\"")).await;
+    bench.step(&format!("type {name} \"Ana Li\"")).await;
+    bench.step(&format!("type {due} \"2024-12-31\"")).await;
+    bench.step(&format!("type {} \"rich\"", id(&page, "textbox", "Notes"))).await;
+    let page = bench.step(&format!("select {colour} \"Dark blue\"")).await;
+    assert!(page.changed);
+    assert_eq!(page.element(name).unwrap().value.as_deref(), Some("Ana Li"));
+    assert_eq!(page.element(due).unwrap().value.as_deref(), Some("2024-12-31"));
+    assert_eq!(page.element(colour).unwrap().value.as_deref(), Some("Dark blue"));
+    assert_eq!(page.find("textbox", "Notes").unwrap().value.as_deref(), Some("rich"));
+    assert!(page.text.contains("changed: name name due colour"), "{}", page.text);
+    let page = bench.step(&format!("click {}", id(&page, "checkbox", "Agree"))).await;
+    assert!(page.find("checkbox", "Agree").unwrap().is(State::Checked));
+    bench.step(&format!("click {name}")).await;
+    let page = bench.step("press Enter").await;
+    assert!(page.path().starts_with("/echo?name=Ana+Li&due=2024-12-31&colour=navy&agree=on"), "{}", page.url);
+    let page = bench.step("back").await;
+    assert_eq!(page.path(), "/form");
+    assert!(!bench.act("back").await.ok, "the history begins at the start page");
+    let page = bench.step("goto \"/echo?x=1\"").await;
+    assert_eq!(page.path(), "/echo?x=1");
+    assert_eq!(
+        bench.act("goto \"file:///etc/passwd\"").await.error.unwrap(),
+        "invalid: \"file:///etc/passwd\" is no http or https address"
+    );
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(bench.act(&format!("goto \"http://{closed}/\"")).await.error.unwrap().contains("cannot be opened"));
+    assert_eq!(bench.browser.observe().await.unwrap().url, format!("http://{closed}/"));
+    let home = bench.site.url("/form");
+    bench.step(&format!("goto \"{home}\"")).await;
+    assert!(bench.browser.screenshot().await.unwrap().unwrap().starts_with(b"\x89PNG"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_in_frames_shadow_roots_and_on_listeners() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/controls").await;
+    let page = bench.step(&format!("click {}", id(&page, "button", "Framed button"))).await;
+    let page = bench.step(&format!("click {}", id(&page, "button", "Framed clicked"))).await;
+    let page = bench.step(&format!("click {}", id(&page, "button", "Shadow button"))).await;
+    let page = bench.step(&format!("click {}", id(&page, "button", "Shadow clicked"))).await;
+    let page = bench.step(&format!("click {}", id(&page, "button", "Listener only"))).await;
+    assert!(page.find("button", "Listener clicked").is_some());
+    let page = bench.step(&format!("click {}", id(&page, "checkbox", "Styled box"))).await;
+    assert!(page.find("checkbox", "Styled box").unwrap().is(State::Checked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scrolls_and_waits() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/late").await;
+    assert!(!page.text.contains("at the bottom"));
+    let page = bench.step("scroll down").await;
+    assert!(page.text.contains("scrolled"), "{}", page.text);
+    bench.step("scroll up").await;
+    bench.step(&format!("click {}", id(&page, "button", "Start"))).await;
+    let page = bench.step("wait").await;
+    assert!(page.text.contains("it came late"), "{}", page.text);
+    let page = bench.step(&format!("click {}", id(&page, "button", "Leave soon"))).await;
+    assert_eq!(page.path(), "/echo?left", "a navigation that a timer starts is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_what_cannot_be_done() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/covered").await;
+    let begun = Instant::now();
+    let outcome = bench.act(&format!("click {}", id(&page, "button", "Under"))).await;
+    let took = begun.elapsed();
+    assert!(outcome.error.as_ref().unwrap().contains("is covered by div \"We use cookies"), "{outcome:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    let away = id(&page, "button", "Goes away");
+    bench.step(&format!("click {}", id(&page, "button", "Remove"))).await;
+    assert_eq!(bench.act(&format!("click {away}")).await.error.unwrap(), format!("invalid: there is no element {away} on the page"));
+    assert_eq!(bench.act("click 999").await.error.unwrap(), "invalid: there is no element 999 on the page");
+    assert!(bench.act(&format!("click {}", id(&page, "button", "Cannot"))).await.error.unwrap().ends_with("is disabled"));
+    assert!(bench.act(&format!("type {} \"x\"", id(&page, "button", "Remove"))).await.error.unwrap().starts_with("invalid:"));
+    assert!(bench.act("answer").await.error.unwrap().starts_with("invalid:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_and_answers_dialogs() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/dialog").await;
+    let ask = id(&page, "button", "Ask");
+    let page = bench.step(&format!("click {ask}")).await;
+    assert_eq!(page.dialog.as_deref(), Some("Really?"));
+    assert!(page.elements.is_empty());
+    assert!(!bench.act(&format!("click {ask}")).await.ok);
+    assert!(bench.browser.screenshot().await.is_ok());
+    let page = bench.step("press Enter").await;
+    assert!(page.text.contains("answer true") && page.dialog.is_none(), "{}", page.text);
+    bench.step(&format!("click {ask}")).await;
+    let page = bench.step("press Escape").await;
+    assert!(page.text.contains("answer false"), "{}", page.text);
+    bench.step(&format!("click {ask}")).await;
+    let page = bench.open("/form").await;
+    assert!(page.dialog.is_none(), "a reset leaves no dialog behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follows_new_tabs_and_forgets_between_episodes() {
+    let mut bench = Bench::new().await;
+    let page = bench.open("/tabs").await;
+    assert!(page.tabs.is_empty() && page.text.contains("cookies: none"), "{}", page.text);
+    let page = bench.step(&format!("click {}", id(&page, "link", "New tab"))).await;
+    assert_eq!((page.path(), page.tabs.len()), ("/echo?tab", 2));
+    let page = bench.open("/tabs").await;
+    assert!(page.tabs.is_empty() && page.text.contains("cookies: none"), "{}", page.text);
+    assert!(!bench.act("back").await.ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_secrets_on_their_origin_only_and_never_shows_them() {
+    let secrets = |site: &Site| {
+        let mut secrets = Secrets::default();
+        secrets.add("mail", "hunter2-mail", &site.url("/"));
+        secrets.add("bank", "bank-password", &"https://bank.example/".parse().unwrap());
+        secrets
+    };
+    let mut bench = Bench::with(|_| {}, secrets).await;
+    let page = bench.open("/form").await;
+    let name = id(&page, "textbox", "Name");
+    let page = bench.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
+    assert_eq!(page.element(name).unwrap().value.as_deref(), Some("{{secret:mail}}"));
+    assert!(bench.browser.screenshot().await.unwrap().is_some());
+    let refused = bench.act(&format!("type {name} \"{{{{secret:bank}}}}\"")).await.error.unwrap();
+    assert!(refused.contains("bound to https://bank.example") && !refused.contains("bank-password"), "{refused}");
+    bench.act(&format!("click {name}")).await;
+    let page = bench.step("press Enter").await;
+    assert!(page.url.contains("name={{secret:mail}}") && !page.text.contains("hunter2"), "{}\n{}", page.url, page.text);
+}
+
+fn assert_gone(result: Result<Observation, Error>) {
+    assert!(matches!(result, Err(Error::EnvironmentGone(_))), "{result:?}");
+}
+
+/// Whether these processes are all gone (one that only waits to be reaped counts as gone).
+fn gone(pids: &[u32]) -> bool {
+    pids.iter().all(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_browser_is_gone_within_seconds() {
+    let mut bench = Bench::new().await;
+    bench.open("/form").await;
+    let pids = bench.browser.processes();
+    assert!(pids.len() > 2, "{pids:?}");
+    let begun = Instant::now();
+    pids.iter().skip(1).for_each(|pid| kill(*pid));
+    assert_gone(bench.browser.observe().await);
+    assert_gone(bench.browser.observe().await);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(gone(&pids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_driver_is_gone_too() {
+    let mut bench = Bench::new().await;
+    bench.open("/form").await;
+    let pids = bench.browser.processes();
+    kill(pids[0]);
+    assert_gone(bench.browser.observe().await);
+    assert!(gone(&pids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spinning_page_is_killed() {
+    let mut bench =
+        Bench::with(|config| (config.command_timeout_ms, config.page_load_timeout_ms) = (4_000, 2_000), |_| Secrets::default()).await;
+    let page = bench.open("/spin").await;
+    let pids = bench.browser.processes();
+    let begun = Instant::now();
+    let clicked = bench.browser.act(&Action::Click(id(&page, "button", "Spin"))).await;
+    if clicked.is_ok() {
+        assert_gone(bench.browser.observe().await);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(gone(&pids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_server_is_waited_for_only_so_long() {
+    let mut bench = Bench::with(|config| config.page_load_timeout_ms = 2_000, |_| Secrets::default()).await;
+    bench.open("/form").await;
+    let outcome = bench.act("goto \"/never\"").await;
+    assert!(outcome.error.unwrap().contains("did not load in time"));
+    assert_eq!(bench.step("goto \"/echo?after\"").await.path(), "/echo?after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_after_drop_and_close() {
+    let Bench { browser, state, .. } = Bench::new().await;
+    let pids = browser.processes();
+    let profiles = profiles(state.path());
+    assert_eq!(profiles.len(), 1);
+    drop(browser);
+    assert!(gone(&pids) && !profiles[0].exists());
+    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+
+    let mut bench = Bench::new().await;
+    let pids = bench.browser.processes();
+    bench.browser.close().await.unwrap();
+    assert!(gone(&pids));
+    assert_gone(bench.browser.observe().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_of_a_dead_process_is_reaped() {
+    let mut bench = Bench::new().await;
+    bench.open("/form").await;
+    assert_eq!(reap_orphans(bench.state.path()).unwrap(), 0, "the owner lives");
+    let (pids, profiles) = (bench.browser.processes(), profiles(bench.state.path()));
+    // The same browser as a process that has ended would have left it: the number is ours, the start time is not.
+    let record = std::fs::read_dir(bench.state.path()).unwrap().flatten().next().unwrap().path();
+    let mut read: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    read["owner_start"] = serde_json::json!(read["owner_start"].as_u64().unwrap() - 1);
+    std::fs::write(&record, read.to_string()).unwrap();
+    assert_eq!(reap_orphans(bench.state.path()).unwrap(), 1);
+    assert!(gone(&pids) && !profiles[0].exists() && !record.exists());
+    assert_gone(bench.browser.observe().await);
+}
+
+const HOLDER: &str = "MILEPOST_TEST_HOLD_A_BROWSER_IN";
+
+/// The other half of the next test, in a process of its own: holds a browser until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_a_browser_when_asked_to() {
+    let Some(state) = std::env::var_os(HOLDER).map(PathBuf::from) else { return };
+    let browser = BrowserEnvironment::launch(&config(&state), Secrets::default()).await.unwrap();
+    println!("\npids {:?}", browser.processes());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_killed_outright_leaves_nothing() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let state = tempfile::tempdir().unwrap();
+    let mut holder = Command::new(std::env::current_exe().unwrap());
+    let holder = holder.args(["--exact", "holds_a_browser_when_asked_to", "--nocapture"]).env(HOLDER, state.path());
+    let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(holder.stdout.take().unwrap()).lines().map(Result::unwrap).find(|line| line.starts_with("pids ")).unwrap();
+    let pids: Vec<u32> = serde_json::from_str(line.trim_start_matches("pids ")).unwrap();
+    assert!(pids.len() > 2, "{pids:?}");
+    let profiles = profiles(state.path());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(reap_orphans(state.path()).unwrap(), 1);
+    assert!(gone(&pids) && !profiles[0].exists());
+    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drives_through_a_running_server() {
+    let bench = Bench::new().await;
+    let port = driver_port(bench.browser.processes()[0]);
+    let mut config = config(bench.state.path());
+    config.webdriver_url = Some(format!("http://127.0.0.1:{port}"));
+    let mut joined = BrowserEnvironment::launch(&config, Secrets::default()).await.unwrap();
+    joined.reset(&bench.site.task("/form")).await.unwrap();
+    assert_eq!(joined.observe().await.unwrap().path(), "/form");
+    joined.close().await.unwrap();
+    config.webdriver_url = Some("https://grid.example".into());
+    let error = BrowserEnvironment::launch(&config, Secrets::default()).await.unwrap_err();
+    assert!(error.to_string().contains("browser.webdriver_url"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_what_is_missing_and_how_to_mend_it() {
+    let state = tempfile::tempdir().unwrap();
+    let good = config(state.path());
+    assert!(diagnose(&good).iter().all(|finding| finding.ok), "{:?}", diagnose(&good));
+    let script = state.path().join("chromium");
+    std::fs::write(&script, "#!/bin/sh\necho Chromium 12.0.1\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let old = BrowserConfig { chromium: Some(script.clone()), ..good.clone() };
+    let error = BrowserEnvironment::launch(&old, Secrets::default()).await.unwrap_err().to_string();
+    assert!(error.contains(script.to_str().unwrap()) && error.contains("12.0.1") && error.contains("major versions"), "{error}");
+    let finding = diagnose(&old).into_iter().find(|finding| !finding.ok).unwrap();
+    assert!(finding.fix.contains("browser.chromedriver"), "{finding:?}");
+    let absent = BrowserConfig { chromium: Some("/nowhere/chromium".into()), ..good.clone() };
+    assert!(BrowserEnvironment::launch(&absent, Secrets::default()).await.unwrap_err().to_string().contains("/nowhere/chromium"));
+    if good.no_sandbox {
+        let sandboxed = BrowserConfig { no_sandbox: false, ..good };
+        let error = BrowserEnvironment::launch(&sandboxed, Secrets::default()).await.unwrap_err();
+        assert!(error.to_string().contains("browser.no_sandbox"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetches_within_the_capability() {
+    let site = Site::serve().await;
+    let (tool, task) = (FetchTool::new(None).unwrap(), site.task("/form"));
+    let get = async |url: &str| tool.call(&serde_json::json!({ "url": url }), &task).await.map_err(|error| error.to_string());
+    assert_eq!(get("/data.json").await.unwrap(), r#"{"b":1,"a":[1,2]}"#);
+    assert!(get("/echo?fetched").await.unwrap().contains("page /echo?fetched"));
+    assert!(get("/redirect").await.unwrap().contains("page /echo?redirected"));
+    assert!(get("/escape").await.unwrap_err().contains("outside the hosts"));
+    assert!(get("http://example.org/").await.unwrap_err().contains("outside the hosts"));
+    assert!(get("/large").await.unwrap_err().contains("larger than"));
+    assert!(get("/missing").await.unwrap_err().contains("404"));
+}
+
+/// The median of one click and one look, printed for the record; a generous bound keeps it honest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_quick() {
+    let mut bench = Bench::new().await;
+    let mut page = bench.open("/chain?0").await;
+    let mut times = Vec::new();
+    for turn in 1..=40 {
+        let begun = Instant::now();
+        page = bench.step(&format!("click {}", id(&page, "link", "onward"))).await;
+        times.push(begun.elapsed());
+        assert_eq!(page.path(), format!("/chain?{turn}"));
+    }
+    times.sort_unstable();
+    println!("observe and click through to a new page: median {:?}, most {:?}", times[20], times[39]);
+    assert!(times[20] < Duration::from_secs(3), "{times:?}");
+}
+
+fn profiles(state: &Path) -> Vec<PathBuf> {
+    let read = |path: PathBuf| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap();
+    let records = std::fs::read_dir(state).unwrap().flatten().map(|entry| read(entry.path()));
+    records.map(|record| record["profile"].as_str().unwrap().into()).collect()
+}
+
+fn kill(pid: u32) {
+    // SAFETY: kill takes two numbers; the process is one that this test started.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+}
+
+/// The port that a process listens on, on 127.0.0.1.
+fn driver_port(pid: u32) -> u16 {
+    let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let listening = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|row| row[3] == "0A" && sockets.contains(&format!("socket:[{}]", row[9])));
+    u16::from_str_radix(listening.unwrap()[1].split_once(':').unwrap().1, 16).unwrap()
+}
