@@ -10,7 +10,7 @@ use milepost_runtime::{Agent, Environment, Secrets};
 #[tokio::main]
 async fn main() -> Result<()> {
     let config = config::load(None)?;
-    let template = std::env::args().nth(1).unwrap_or_else(|| "shop-price".into());
+    let template = std::env::args().nth(1).unwrap_or_else(|| "shop_price".into());
     let instance = find(&template)?.instantiate(10_001);
     let site = instance.serve().await?;
 

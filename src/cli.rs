@@ -302,9 +302,9 @@ pub struct SftArgs {
     /// Begin from this model directory instead of from nothing
     #[arg(long)]
     pub from: Option<PathBuf>,
-    /// Begin the curriculum at this difficulty (0 to 1)
-    #[arg(long, default_value_t = 0.0)]
-    pub difficulty: f32,
+    /// Begin the curriculum at this difficulty, 0 to 1 [default: `learn.curriculum_start`]
+    #[arg(long)]
+    pub difficulty: Option<f32>,
 }
 
 /// `milepost config`.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use milepost_learners::sft::{Example, ExampleSource};
 use milepost_planners::{PlannersConfig, Prompts, turn_completion};
-use milepost_runtime::action::ToolForm;
+use milepost_runtime::action::{Naming, ToolForm};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::store::{EpisodeSummary, Pruned};
 use milepost_runtime::{
@@ -167,6 +167,7 @@ async fn demonstrate(instance: &Instance) -> Result<Option<Demonstration>> {
 pub struct Demonstrations {
     text: Arc<TextModel>,
     prompts: Prompts,
+    naming: Naming,
     templates: Vec<&'static Template>,
     rng: StdRng,
     runtime: tokio::runtime::Runtime,
@@ -178,7 +179,15 @@ impl Demonstrations {
     pub fn new(text: Arc<TextModel>, config: &PlannersConfig, seed: u64) -> Result<Self> {
         let templates: Vec<_> = milepost_suites::bundled().iter().filter(|template| !template.held_out).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for the demonstrations")?;
-        Ok(Self { text, prompts: Prompts::new(config)?, templates, rng: StdRng::seed_from_u64(seed), runtime, left: Vec::new() })
+        Ok(Self {
+            text,
+            prompts: Prompts::new(config)?,
+            naming: config.prompt_profile.naming(),
+            templates,
+            rng: StdRng::seed_from_u64(seed),
+            runtime,
+            left: Vec::new(),
+        })
     }
 
     /// A template: easy ones first, all levels from half the difficulty on, long ones rarer since each gives many decisions.
@@ -234,7 +243,7 @@ impl Demonstrations {
                 } else {
                     "revise"
                 };
-                (self.prompts.turn(context, !react, lines)?, turn_completion(revision, action, !react), tag)
+                (self.prompts.turn(context, !react, lines)?, turn_completion(revision, action, observation, !react, self.naming), tag)
             }
             Decided::Answer { observation, steps, text } => {
                 (context.observation, context.steps) = (observation, steps);
@@ -256,6 +265,7 @@ fn share(decided: &Decided, turns: usize, difficulty: f32) -> f64 {
         Decided::Plan { .. } => f64::from(0.2 + difficulty).min(1.0),
         Decided::Answer { .. } => 1.0,
         Decided::Turn { revision, .. } if *revision != Revision::Keep => 1.0,
+        Decided::Turn { action: Action::Answer { .. }, .. } => 0.3,
         Decided::Turn { .. } => (10.0 / turns.max(1) as f64).min(1.0),
     }
 }
@@ -328,7 +338,9 @@ pub fn corpus(config: &PlannersConfig, episodes: usize, seed: u64) -> Result<Vec
         for decided in &demonstration.decisions {
             let (observation, completion) = match decided {
                 Decided::Plan { observation, steps } => (observation, steps.iter().map(|step| format!("{step}\n")).collect()),
-                Decided::Turn { observation, revision, action, .. } => (observation, turn_completion(revision, action, true)),
+                Decided::Turn { observation, revision, action, .. } => {
+                    (observation, turn_completion(revision, action, observation, true, config.prompt_profile.naming()))
+                }
                 Decided::Answer { observation, text, .. } => (observation, text.clone()),
             };
             texts.push(observation.render(prompts.page_lines()));

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use milepost_engines::{LocalModelConfig, MistralEngine, RemoteEngine, RemoteModelConfig};
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, Prompts};
-use milepost_runtime::{Engine, Secrets, SqliteStore, Tool};
+use milepost_runtime::{Engine, Secrets, SqliteStore, Task, Tool};
 use milepost_tools::browser::BrowserEnvironment;
+use milepost_tools::egress::{EgressProxy, EgressRules};
 use milepost_tools::fetch::FetchTool;
 
 use crate::config::{Config, EngineKind};
@@ -66,6 +67,17 @@ pub async fn browser(config: &Config, secrets: Secrets) -> Result<BrowserEnviron
     BrowserEnvironment::launch(&config.browser, secrets)
         .await
         .context("the browser could not be started; `milepost doctor` shows what is missing")
+}
+
+/// Starts the egress proxy for a task's hosts and puts browser and tools behind it: the allow-list holds at the network, whatever a
+/// page tries. A configured proxy or a WebDriver server elsewhere is left as it is.
+pub async fn confine(config: &mut Config, task: &Task) -> Result<Option<EgressProxy>> {
+    if config.browser.proxy.is_some() || config.browser.webdriver_url.is_some() {
+        return Ok(None);
+    }
+    let proxy = EgressProxy::start(EgressRules::parse(&task.capability.hosts)?).await?;
+    config.browser.proxy = Some(proxy.address().to_string());
+    Ok(Some(proxy))
 }
 
 /// Refuses a model directory that is not there before anything else is started.

@@ -1,5 +1,6 @@
 //! Section `policy` of the configuration.
 
+use milepost_runtime::action::Naming;
 use serde::{Deserialize, Serialize};
 
 /// Which planner drives a task.
@@ -62,6 +63,14 @@ pub enum PromptProfile {
 }
 
 impl PromptProfile {
+    /// How actions name their element under this profile.
+    pub fn naming(self) -> Naming {
+        match self {
+            Self::Seed => Naming::NameAndId,
+            Self::Instruct => Naming::Id,
+        }
+    }
+
     /// The profile's word.
     pub fn word(self) -> &'static str {
         match self {

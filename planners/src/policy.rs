@@ -59,7 +59,12 @@ impl ModelPolicy {
     }
 
     fn forms<'a>(&self, context: Context<'a>) -> ActionForms<'a> {
-        ActionForms { kinds: &context.task.capability.action_kinds, tools: context.tools, answer_text: self.config.answer_by }
+        ActionForms {
+            kinds: &context.task.capability.action_kinds,
+            tools: context.tools,
+            answer_text: self.config.answer_by,
+            naming: self.config.prompt_profile.naming(),
+        }
     }
 
     /// One call for revision and action.

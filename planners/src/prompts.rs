@@ -1,5 +1,6 @@
 //! Prompts: templates filled from a context. Stable parts come first: rules, goal, plan with its cursor, actions, page.
 
+use milepost_runtime::action::{Naming, named_line};
 use milepost_runtime::{Action, Context, Error, Message, Milestone, Observation, Plan, Result, Revision, StepStatus};
 use minijinja::{Environment, context};
 use serde::Serialize;
@@ -125,10 +126,11 @@ impl Prompts {
 }
 
 /// What the model writes for a turn: the revision, then the action on a line of its own; without a plan the action alone.
-pub fn turn_completion(revision: &Revision, action: &Action, planned: bool) -> String {
+pub fn turn_completion(revision: &Revision, action: &Action, observation: &Observation, planned: bool, naming: Naming) -> String {
+    let action = named_line(action, observation, naming);
     match planned {
         true => format!("{revision}\n{action}"),
-        false => action.to_string(),
+        false => action,
     }
 }
 

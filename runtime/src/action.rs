@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::error::{Error, Result};
-use crate::observation::Observation;
+use crate::observation::{Element, Observation};
 use crate::text::{LITERAL_RULE, lark_string, quote, unquote};
 
 /// A key that can be pressed.
@@ -174,7 +174,11 @@ impl Action {
     pub fn parse(line: &str) -> Result<Self> {
         let line = line.trim();
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let rest = rest.trim();
+        let mut rest = rest.trim();
+        // The element's name may stand before its id; the id alone counts.
+        if matches!(verb, "click" | "type" | "select") && rest.starts_with('"') {
+            rest = unquote("action", rest)?.1.trim();
+        }
         let end = |rest: &str| match rest.trim() {
             "" => Ok(()),
             rest => Err(Error::parse("action", line, format!("unexpected {rest:?} at the end"))),
@@ -276,6 +280,40 @@ pub struct ActionForms<'a> {
     pub tools: &'a [ToolForm],
     /// Whether the executor writes the answer's text itself.
     pub answer_text: AnswerText,
+    /// How an action names its element.
+    pub naming: Naming,
+}
+
+/// How an action names its element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// By its id: `click 12`.
+    #[default]
+    Id,
+    /// By its name, then its id: `click "Cart" 12`. A small model finds a name by copying and the id by what follows that name on
+    /// the page; the grammar lets it write only names that are there, each with its own id.
+    NameAndId,
+}
+
+impl Naming {
+    /// How an element is written.
+    fn of(self, element: &Element) -> String {
+        match self {
+            Self::Id => element.id.to_string(),
+            Self::NameAndId => format!("{} {}", quote(&element.name), element.id),
+        }
+    }
+}
+
+/// The line of an action, with its element named as the forms say.
+pub fn named_line(action: &Action, observation: &Observation, naming: Naming) -> String {
+    let Some(element) = action.target().and_then(|id| observation.element(id)) else { return action.to_string() };
+    let target = naming.of(element);
+    match action {
+        Action::Type { text, .. } => format!("type {target} {}", quote(text)),
+        Action::Select { option, .. } => format!("select {target} {}", quote(option)),
+        _ => format!("click {target}"),
+    }
 }
 
 /// Who writes the answer's text.
@@ -294,25 +332,26 @@ pub fn action_rules(observation: &Observation, forms: &ActionForms<'_>) -> Strin
     let allowed = |kind| forms.kinds.contains(&kind);
     let mut choices: Vec<String> = Vec::new();
     let mut rules: Vec<String> = Vec::new();
-    let ids = |filter: &dyn Fn(&crate::observation::Element) -> bool| {
-        observation.elements.iter().filter(|element| filter(element)).map(|element| format!("\"{}\"", element.id)).collect::<Vec<_>>()
+    let targets = |filter: &dyn Fn(&Element) -> bool| -> Vec<String> {
+        observation.elements.iter().filter(|element| filter(element)).map(|element| lark_string(&forms.naming.of(element))).collect()
     };
-    let clickable = ids(&|element| !element.is(crate::observation::State::Disabled));
+    let clickable = targets(&|element| !element.is(crate::observation::State::Disabled));
     if allowed(ActionKind::Click) && !clickable.is_empty() {
         choices.push("\"click \" click_id".into());
         rules.push(format!("click_id: {}", clickable.join(" | ")));
     }
-    let fields = ids(&|element| element.takes_text());
+    let fields = targets(&Element::takes_text);
     if allowed(ActionKind::Type) && !fields.is_empty() {
         choices.push("\"type \" type_id \" \" literal".into());
         rules.push(format!("type_id: {}", fields.join(" | ")));
     }
     if allowed(ActionKind::Select) {
+        let option_of = |element: &Element, option: &String| lark_string(&format!("{} {}", forms.naming.of(element), quote(option)));
         let selects: Vec<String> = observation
             .elements
             .iter()
             .filter(|element| element.takes_option())
-            .flat_map(|element| element.options.iter().map(move |option| lark_string(&format!("{} {}", element.id, quote(option)))))
+            .flat_map(|element| element.options.iter().map(move |option| option_of(element, option)))
             .collect();
         if !selects.is_empty() {
             choices.push("\"select \" selection".into());

@@ -97,9 +97,10 @@ impl Element {
         matches!(self.role.as_str(), "combobox" | "listbox") && !self.options.is_empty() && !self.is(State::Disabled)
     }
 
-    /// One line: `12 textbox "Email" = "ana@x.org" required`.
+    /// One line: `textbox "Email" 12 = "ana@x.org" required`. The id stands behind the name: whoever reads from left to right
+    /// (a causal model) knows at the id what it names.
     pub fn line(&self) -> String {
-        let mut line = format!("{} {} {}", self.id, self.role, quote(&self.name));
+        let mut line = format!("{} {} {}", self.role, quote(&self.name), self.id);
         if let Some(value) = &self.value {
             line.push_str(" = ");
             line.push_str(&quote(value));
@@ -156,7 +157,7 @@ impl Observation {
         rest.find('/').map_or("/", |at| &rest[at..])
     }
 
-    /// The page as the model reads it: one line per text block, elements in their place as `12 link "Cart"`; at most
+    /// The page as the model reads it: one line per text block, elements in their place as `link "Cart" 12`; at most
     /// `max_lines` lines, with a last line `…` where some were left out.
     pub fn render(&self, max_lines: usize) -> String {
         let mut lines = vec![format!("page {} {}", quote(&self.title), self.path())];

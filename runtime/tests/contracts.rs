@@ -117,7 +117,7 @@ fn checks_decide_from_the_page_alone() {
 
 #[test]
 fn a_page_is_rendered_with_elements_in_their_place() {
-    let expected = "page \"Cart\" /cart?step=2\n1 link \"Home\"\nBlue Mug | 12.50 | 2 textbox \"City\" = \"Oslo\" required\nTotal 12.50 | 3 checkbox \"Gift wrap\" checked";
+    let expected = "page \"Cart\" /cart?step=2\nlink \"Home\" 1\nBlue Mug | 12.50 | textbox \"City\" 2 = \"Oslo\" required\nTotal 12.50 | checkbox \"Gift wrap\" 3 checked";
     assert_eq!(page(false).render(60), expected);
     assert!(page(false).render(2).ends_with('…'));
     assert!(!page(false).readable().contains("[#"));

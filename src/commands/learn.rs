@@ -40,6 +40,7 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
         (learn.total_steps, learn.minutes) = (steps, None);
     }
     learn.resume |= args.resume;
+    learn.curriculum_start = args.difficulty.unwrap_or(learn.curriculum_start);
     let model = args.out.join("model");
     std::fs::create_dir_all(&model).with_context(|| format!("{} cannot be made; choose another --out", model.display()))?;
     let text = Arc::new(prepare_text(args.from.as_deref(), &model, &config)?);

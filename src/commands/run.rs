@@ -35,6 +35,7 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     let cancel = cancellation();
     let mind = Mind::load(&config).await?;
     let policy = mind.policy(args.planner.unwrap_or(config.policy.planner), &config);
+    let egress = wiring::confine(&mut config, &task).await?;
     let mut browser = wiring::browser(&config, secrets).await?;
     let mut silent = NoListener;
     let mut view = LiveView::new(std::io::stdout(), std::io::stdout().is_terminal());
@@ -56,6 +57,13 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     let closed = browser.close().await;
     let episode = episode?;
     closed.context("the browser could not be closed cleanly")?;
+    if let Some(egress) = &egress {
+        let blocked: std::collections::BTreeSet<String> = egress.blocked().into_iter().map(|blocked| blocked.host).collect();
+        if !blocked.is_empty() {
+            let hosts = blocked.into_iter().collect::<Vec<_>>().join(", ");
+            eprintln!("milepost: the page asked for other hosts, which were refused: {hosts} (allow one with --host)");
+        }
+    }
     report(&episode, args.json)?;
     Ok(Exit::of(&episode))
 }

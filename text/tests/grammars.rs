@@ -80,7 +80,7 @@ fn tools() -> Vec<ToolForm> {
 
 fn actions(answer_text: AnswerText) -> String {
     let tools = tools();
-    action_rules(&observation(), &ActionForms { kinds: &KINDS, tools: &tools, answer_text })
+    action_rules(&observation(), &ActionForms { kinds: &KINDS, tools: &tools, answer_text, ..ActionForms::default() })
 }
 
 /// SplitMix64: the tests draw the same completions everywhere.

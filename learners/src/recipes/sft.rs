@@ -75,7 +75,7 @@ pub struct Status {
 pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftConfig, directory: &Path) -> Result<Status> {
     config.check()?;
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    let mut status = Status::default();
+    let mut status = Status { difficulty: config.curriculum_start, ..Status::default() };
     if config.resume {
         status = resume::load(trainer, directory)?.unwrap_or_default();
     }
@@ -167,7 +167,7 @@ mod tests {
 
     fn check_curriculum(exact: &[f64], want: f32) {
         let curriculum = Curriculum::new(&SftConfig { curriculum_step: 0.5, ..Default::default() });
-        let mut status = Status::default();
+        let mut status = Status { difficulty: config.curriculum_start, ..Status::default() };
         for exact in exact {
             let metrics = Metrics { exact: *exact, ..Default::default() };
             let work = Work { difficulty: status.difficulty, ..Default::default() };

@@ -122,27 +122,27 @@ async fn text_is_read_in_blocks() {
 
 #[tokio::test]
 async fn elements_have_roles_names_values_and_states() {
-    check_element("<a href=/cart>Cart <img src=x alt='(3)'></a>", r#"1 link "Cart (3)""#).await;
-    check_element("<button disabled> Pay\n now</button>", r#"1 button "Pay now" disabled"#).await;
-    check_element("<fieldset disabled><legend>x</legend><input type=submit value=Go></fieldset>", r#"1 button "Go" disabled"#).await;
-    check_element("<input type=submit>", r#"1 button "Submit""#).await;
-    check_element("<label>Email <input type=email required value=' a@b.c '></label>", r#"1 textbox "Email" = "a@b.c" required"#).await;
-    check_element("<input type=password value=x placeholder=Password>", r#"1 textbox "Password" password"#).await;
-    check_element("<input type=number title=Count value=x1>", r#"1 spinbutton "Count" = """#).await;
-    check_element("<textarea aria-label=Note>\nline\n2</textarea>", r#"1 textbox "Note" = "line 2""#).await;
+    check_element("<a href=/cart>Cart <img src=x alt='(3)'></a>", r#"link "Cart (3)" 1"#).await;
+    check_element("<button disabled> Pay\n now</button>", r#"button "Pay now" 1 disabled"#).await;
+    check_element("<fieldset disabled><legend>x</legend><input type=submit value=Go></fieldset>", r#"button "Go" 1 disabled"#).await;
+    check_element("<input type=submit>", r#"button "Submit" 1"#).await;
+    check_element("<label>Email <input type=email required value=' a@b.c '></label>", r#"textbox "Email" 1 = "a@b.c" required"#).await;
+    check_element("<input type=password value=x placeholder=Password>", r#"textbox "Password" 1 password"#).await;
+    check_element("<input type=number title=Count value=x1>", r#"spinbutton "Count" 1 = """#).await;
+    check_element("<textarea aria-label=Note>\nline\n2</textarea>", r#"textbox "Note" 1 = "line 2""#).await;
     check_element(
         "<b id=a>Red</b><b id=b>size</b><select aria-labelledby='b a'><option disabled>-<option>S<option selected> L  X<option>M</select>",
-        r#"1 combobox "size Red" = "L X""#,
+        r#"combobox "size Red" 1 = "L X""#,
     )
     .await;
-    check_element("<select aria-label=s><option disabled>Choose<option>S</select>", r#"1 combobox "s" = "S""#).await;
-    check_element("<select multiple aria-label=s><option>S</select>", r#"1 listbox "s""#).await;
-    check_element("<input type=checkbox id=c checked><label for=c>Gift</label>", r#"1 checkbox "Gift" checked"#).await;
-    check_element("<details open><summary>More</summary></details>", r#"1 button "More" expanded"#).await;
-    check_element("<a href=# aria-current=page>Home</a>", r#"1 link "Home" selected"#).await;
-    check_element("<div tabindex=0>Card</div>", r#"1 button "Card""#).await;
-    check_element("<label>Gift <input type=checkbox checked hidden></label>", r#"1 checkbox "Gift" checked"#).await;
-    check_element("<div contenteditable>some <b>text</b></div>", r#"1 textbox "" = "some text""#).await;
+    check_element("<select aria-label=s><option disabled>Choose<option>S</select>", r#"combobox "s" 1 = "S""#).await;
+    check_element("<select multiple aria-label=s><option>S</select>", r#"listbox "s" 1"#).await;
+    check_element("<input type=checkbox id=c checked><label for=c>Gift</label>", r#"checkbox "Gift" 1 checked"#).await;
+    check_element("<details open><summary>More</summary></details>", r#"button "More" 1 expanded"#).await;
+    check_element("<a href=# aria-current=page>Home</a>", r#"link "Home" 1 selected"#).await;
+    check_element("<div tabindex=0>Card</div>", r#"button "Card" 1"#).await;
+    check_element("<label>Gift <input type=checkbox checked hidden></label>", r#"checkbox "Gift" 1 checked"#).await;
+    check_element("<div contenteditable>some <b>text</b></div>", r#"textbox "" 1 = "some text""#).await;
     check_none("<a>no</a><a href=/x></a><input type=hidden><div tabindex=-1>x</div><p>text").await;
     let seen = observe("<title> A \n B </title><select><option>x &amp; y<option label=z></select>").await;
     assert_eq!((seen.title.as_str(), seen.elements[0].options.clone()), ("A B", vec!["x & y".to_owned(), String::new()]));

@@ -51,6 +51,8 @@ pub struct SftConfig {
     pub curriculum_threshold: f64,
     /// By how much it goes up.
     pub curriculum_step: f32,
+    /// The difficulty that a run begins with.
+    pub curriculum_start: f32,
     /// Batches that the average remembers.
     pub curriculum_memory: f64,
     /// The longest example in tokens; longer ones are left out.
@@ -79,6 +81,7 @@ impl Default for SftConfig {
             beta2: 0.98,
             curriculum_threshold: 0.8,
             curriculum_step: 0.1,
+            curriculum_start: 0.0,
             curriculum_memory: 10.0,
             max_tokens: 1024,
         }

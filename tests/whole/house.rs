@@ -1,5 +1,4 @@
 //! The house: arrows between the crates point one way, and each library is named in its own room only.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The suite's tables at full size in real Chromium: tables.sh BINARY [OUT]. Hours on two cores.
+set -eu
+milepost=$1
+out=${2:-docs/results}
+cd "$(dirname "$0")/.."
+mkdir -p "$out"
+[ "$(id -u)" -eq 0 ] && export MILEPOST_BROWSER__NO_SANDBOX=true
+export MILEPOST_EPISODES__DIRECTORY=${MILEPOST_EPISODES__DIRECTORY:-runs/tables}
+row() { # file, arguments…
+  local file=$1; shift
+  echo "== milepost suite run $*"
+  "$milepost" suite run "$@" --json | tee "$out/$file.json"
+}
+row oracle-easy --oracle --templates all --level easy --episodes 200
+row oracle-medium --oracle --templates all --level medium --episodes 280
+row oracle-long --oracle --templates all --level long --episodes 160
+for planner in adaplan frozen react; do
+  row "$planner-easy" --planner "$planner" --level easy --episodes 100
+  row "$planner-medium" --planner "$planner" --level medium --episodes 100
+  row "$planner-long" --planner "$planner" --level long --episodes 60
+  row "$planner-held-out" --planner "$planner" --templates held-out --episodes 30
+done

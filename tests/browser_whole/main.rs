@@ -1,0 +1,45 @@
+//! The whole in real Chromium: the oracle on every template, the seed model, the hands, crashes, the examples.
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod hands;
+mod model;
+mod suite;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use milepost::config::Config;
+
+/// The default configuration as the tests run it: data in a directory of its own, and no sandbox where they run as root.
+pub fn config(directory: &Path) -> Config {
+    let mut config = Config::default();
+    config.browser.no_sandbox = is_root();
+    config.browser.state_dir = Some(directory.join("browsers"));
+    config.episodes.directory = directory.join("data");
+    config.local.model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed").into();
+    config
+}
+
+/// Whether the tests run as root, where Chromium needs `no_sandbox`.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+}
+
+/// The binary with the same settings.
+pub fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    command
+        .current_dir(directory)
+        .args(arguments)
+        .env("MILEPOST_BROWSER__NO_SANDBOX", is_root().to_string())
+        .env("MILEPOST_BROWSER__STATE_DIR", directory.join("browsers"))
+        .env("MILEPOST_EPISODES__DIRECTORY", directory.join("data"))
+        .env("MILEPOST_LOCAL__MODEL", concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"));
+    command
+}
+
+/// Runs the binary to its end.
+pub fn milepost(directory: &Path, arguments: &[&str]) -> Output {
+    command(directory, arguments).output().unwrap()
+}

@@ -1,0 +1,116 @@
+//! Bad input: one clear error, its exit code, nothing lost.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the binary in a directory of its own.
+pub fn milepost(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_milepost"))
+        .current_dir(directory)
+        .args(arguments)
+        .env("MILEPOST_EPISODES__DIRECTORY", directory.join("data"))
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// The command fails with this code, and stderr is one message that contains all of `says`.
+fn check_refusal(arguments: &[&str], environment: &[(&str, &str)], code: i32, says: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let output = milepost(directory.path(), arguments, environment);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{arguments:?} should say {part:?}, but says: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn bad_input_is_refused_with_the_fix() {
+    check_refusal(&["run", " ", "--url", "http://a.org/"], &[], 2, &["the goal is empty"]);
+    check_refusal(&["run", "x", "--url", "ftp://a.org/"], &[], 2, &["ftp://a.org/", "http or https"]);
+    check_refusal(&["run", "x", "--url", "a.org"], &[], 2, &["whole address"]);
+    check_refusal(&["run", "x", "--url", "http://a.org/", "--check", "url has 3"], &[], 2, &["url contains"]);
+    check_refusal(&["run", "x", "--url", "http://a.org/", "--planner", "oracle"], &[], 2, &["adaplan, frozen or react"]);
+    check_refusal(&["run", "x", "--url", "http://a.org/", "--secret", "p=env:NOT_SET_ANYWHERE"], &[], 2, &["NOT_SET_ANYWHERE", "export"]);
+    check_refusal(&["suite", "show", "shop_pric"], &[], 2, &["did you mean shop_price?"]);
+    check_refusal(&["episodes", "show", "nothing"], &[], 2, &["there is no episode", "episodes list"]);
+    check_refusal(&["--config", "missing.yaml", "config", "check"], &[], 2, &["missing.yaml", "does not exist"]);
+}
+
+#[test]
+fn bad_settings_name_the_key() {
+    check_refusal(&["config", "check"], &[("MILEPOST_LIMITS__MAX_STEPS", "many")], 2, &["limits.max_steps"]);
+    check_refusal(&["config", "check"], &[("MILEPOST_BROWSER__HEADLES", "true")], 2, &["browser.headles", "did you mean `headless`?"]);
+}
+
+#[test]
+fn a_missing_or_incomplete_model_is_named() {
+    check_refusal(
+        &["run", "x", "--url", "http://127.0.0.1:1/"],
+        &[("MILEPOST_LOCAL__MODEL", "/nowhere/model")],
+        2,
+        &["/nowhere/model", "local.model"],
+    );
+    let model = tempfile::tempdir().unwrap();
+    std::fs::write(model.path().join("config.json"), "{}").unwrap();
+    let path = model.path().display().to_string();
+    check_refusal(&["run", "x", "--url", "http://127.0.0.1:1/"], &[("MILEPOST_LOCAL__MODEL", &path)], 5, &[&path]);
+}
+
+#[test]
+fn a_missing_browser_is_named() {
+    check_refusal(
+        &["observe", "http://127.0.0.1:1/"],
+        &[("MILEPOST_BROWSER__CHROMIUM", "/nowhere/chromium"), ("MILEPOST_BROWSER__NO_SANDBOX", "true")],
+        5,
+        &["browser.chromium", "/nowhere/chromium"],
+    );
+}
+
+#[test]
+fn listings_speak_json() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["suite", "list", "--json"][..],
+        &["episodes", "list", "--json"],
+        &["config", "show", "--json"],
+        &["suite", "show", "shop_price", "--json"],
+    ] {
+        let output = milepost(directory.path(), arguments, &[]);
+        assert!(output.status.success(), "{arguments:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+    }
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = milepost(directory.path(), &["completions", shell], &[]);
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("milepost"), "{shell}");
+    }
+}
+
+#[test]
+fn the_report_of_the_suite_has_its_shape() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = milepost(directory.path(), &["suite", "run", "--oracle", "--environment", "plain", "--episodes", "2", "--json"], &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in [
+        "suite",
+        "planner",
+        "generation",
+        "levels",
+        "milestones",
+        "invalid_actions",
+        "model_ms_per_action_median",
+        "overhead_ms_per_step_median",
+        "seconds",
+    ] {
+        assert!(!report[key].is_null(), "{key} is missing in {report}");
+    }
+    assert_eq!(report["levels"]["long"]["solved"], 2);
+    assert_eq!(report["milestones"]["premature"], 0);
+}

@@ -1,0 +1,65 @@
+//! Episodes in SQLite: what is written is read back whole, a process that dies leaves its steps, pruning removes.
+
+use milepost::commands::suite::episode::{Place, Player, play};
+use milepost::config::Config;
+use milepost_runtime::config::Screenshots;
+use milepost_runtime::{Call, Episode, EpisodeStore, Grammar, NoListener, Plan, Planned, Role, Span, SqliteStore, Task};
+use milepost_suites::template;
+
+fn call(seed: u64) -> Call {
+    Call {
+        role: Role::Executor,
+        prompt_ids: vec![1, 2, 70_000],
+        completion_ids: vec![5, 0],
+        spans: vec![Span { role: Role::Planner, start: 0, end: 1 }, Span { role: Role::Executor, start: 1, end: 2 }],
+        grammar: Some(Grammar("start: \"a\"".into())),
+        logprobs: vec![-0.5, -1.25e-7],
+        free_logprobs: vec![-0.75, f32::NEG_INFINITY],
+        temperature: 0.7,
+        seed,
+        generation: "abc".into(),
+        latency_ms: 12.5,
+    }
+}
+
+#[tokio::test]
+async fn an_episode_is_read_back_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::All, generation: "oracle".into(), cancel };
+    let instance = template("shop_swap").unwrap().instantiate(10_003);
+    let played = play(&instance, 1, &mut Place::Plain, &player, &Config::default(), &mut NoListener).await.unwrap();
+    let read = store.load(&played.episode.id).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&played.episode).unwrap());
+    assert_eq!(read.success, Some(true));
+}
+
+#[tokio::test]
+async fn calls_keep_their_token_ids_and_log_probabilities_exactly() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let mut episode = Episode::begin(Task::new("x", "http://a.org/").unwrap(), "adaplan", "abc");
+    store.begin(&episode).await.unwrap();
+    store.call(&episode.id, None, &call(u64::MAX)).await.unwrap();
+    let plan = Plan::new(vec![Planned::parse("open the cart => url contains \"/cart\"").unwrap()]);
+    store.plan(&episode.id, &plan).await.unwrap();
+    // The process dies here: nothing was ended, and all that was recorded is there.
+    let read = SqliteStore::open(directory.path()).await.unwrap().load(&episode.id).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_string(&read.calls).unwrap(), serde_json::to_string(&vec![call(u64::MAX)]).unwrap());
+    assert_eq!(read.plans, vec![plan]);
+    assert_eq!(read.stop, None);
+    episode.ended_at = Some(chrono::Utc::now());
+    store.end(&episode).await.unwrap();
+    assert_eq!(store.prune(chrono::Utc::now()).await.unwrap().episodes, 1);
+    assert!(store.list(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_says_where_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("data");
+    std::fs::write(&file, "in the way").unwrap();
+    let message = SqliteStore::open(&file).await.err().unwrap().to_string();
+    assert!(message.contains("episodes.directory") && message.contains("data"), "{message}");
+}
