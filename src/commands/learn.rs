@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use milepost_learners::{ModelConfig, Trainer, sft};
+use milepost_learners::{Model, ModelConfig, Trainer, sft};
 use milepost_text::{TextModel, train_bpe, write_seed_template};
 
 use crate::cli::{LearnCommand, SftArgs};
@@ -45,7 +45,7 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
     std::fs::create_dir_all(&model).with_context(|| format!("{} cannot be made; choose another --out", model.display()))?;
     let text = Arc::new(prepare_text(args.from.as_deref(), &model, &config)?);
     let mut trainer = match &args.from {
-        Some(from) => Trainer::load(from)?,
+        Some(from) => Trainer::new(Model::load(from)?, learn.optimizer()),
         None => {
             let end = text.end_id();
             Trainer::random(ModelConfig::seed(text.tokenizer.vocab_size(), end, end), learn.seed, learn.optimizer())?
