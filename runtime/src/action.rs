@@ -335,7 +335,9 @@ pub fn action_rules(observation: &Observation, forms: &ActionForms<'_>) -> Strin
     let targets = |filter: &dyn Fn(&Element) -> bool| -> Vec<String> {
         observation.elements.iter().filter(|element| filter(element)).map(|element| lark_string(&forms.naming.of(element))).collect()
     };
-    let clickable = targets(&|element| !element.is(crate::observation::State::Disabled));
+    // Where actions name their element, a field is for `type` and `select`: a button often has the name of the field beside it.
+    let field = |element: &Element| forms.naming == Naming::NameAndId && (element.takes_text() || element.takes_option());
+    let clickable = targets(&|element| !element.is(crate::observation::State::Disabled) && !field(element));
     if allowed(ActionKind::Click) && !clickable.is_empty() {
         choices.push("\"click \" click_id".into());
         rules.push(format!("click_id: {}", clickable.join(" | ")));
