@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::progress::{Pace, Progress};
 use crate::store::EpisodeStore;
 use crate::task::Task;
-use crate::traits::{Context, Environment, Policy, Tool, Verifier};
+use crate::traits::{Environment, Policy, Tool, Verifier};
 
 /// Everything one episode needs; `run` consumes it.
 pub struct Agent<'a> {
@@ -117,7 +117,7 @@ impl Agent<'_> {
         state: &mut State,
         forms: &[ToolForm],
     ) -> Result<Option<Stop>> {
-        let mut timing = Timing { record_ms: state.record_ms, ..Timing::default() };
+        let mut timing = Timing::default();
         let mut clock = Instant::now();
         let observation = match seen {
             Some(observation) => observation,
@@ -136,7 +136,7 @@ impl Agent<'_> {
         if revised && refused.is_none() {
             self.replaced(episode, &state.plan).await?;
         }
-        state.stalled = false;
+        (state.stalled, timing.record_ms) = (false, state.record_ms);
         let cursor = state.plan.cursor;
         let here = Url::parse(&observation.url).unwrap_or_else(|_| episode.task.start_url.clone());
         let (outcome, mut stop) = match (refused, episode.task.capability.refuses(&decision.action, &here)) {
@@ -180,17 +180,6 @@ impl Agent<'_> {
             self.write_answer(episode, state, forms).await?;
         }
         Ok(stop)
-    }
-
-    pub(crate) fn context<'c>(
-        &self,
-        episode: &'c Episode,
-        state: &'c State,
-        tools: &'c [ToolForm],
-        observation: &'c Observation,
-    ) -> Context<'c> {
-        let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(episode.steps.len() as u64);
-        Context { task: &episode.task, plan: &state.plan, steps: &episode.steps, observation, tools, stalled: state.stalled, seed }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::listener::Event;
 use crate::observation::Observation;
 use crate::plan::{Plan, VerdictBy};
 use crate::task::Task;
+use crate::traits::Context;
 
 impl Agent<'_> {
     /// Looks at the page; a browser that died is started once more where it was.
@@ -129,5 +130,17 @@ impl Agent<'_> {
         self.listener.event(Event::Plan(plan));
         episode.plans.push(plan.clone());
         Ok(())
+    }
+
+    /// What the policy may look at now.
+    pub(crate) fn context<'c>(
+        &self,
+        episode: &'c Episode,
+        state: &'c State,
+        tools: &'c [ToolForm],
+        observation: &'c Observation,
+    ) -> Context<'c> {
+        let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(episode.steps.len() as u64);
+        Context { task: &episode.task, plan: &state.plan, steps: &episode.steps, observation, tools, stalled: state.stalled, seed }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
 
     fn check_curriculum(exact: &[f64], want: f32) {
         let curriculum = Curriculum::new(&SftConfig { curriculum_step: 0.5, ..Default::default() });
-        let mut status = Status { difficulty: config.curriculum_start, ..Status::default() };
+        let mut status = Status::default();
         for exact in exact {
             let metrics = Metrics { exact: *exact, ..Default::default() };
             let work = Work { difficulty: status.difficulty, ..Default::default() };
