@@ -1,6 +1,6 @@
 //! `milepost learn`: supervised training and its curves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -59,10 +59,10 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
 }
 
 /// The text side of the model: taken over from `from` or a checkpoint, or a tokenizer made from demonstrations.
-fn prepare_text(from: Option<&Path>, model: &PathBuf, config: &Config) -> Result<TextModel> {
+fn prepare_text(from: Option<&Path>, model: &Path, config: &Config) -> Result<TextModel> {
     let source = from.unwrap_or(model);
     if source.join("tokenizer.json").is_file() {
-        if source != model.as_path() {
+        if source != model {
             for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
                 std::fs::copy(source.join(file), model.join(file))
                     .with_context(|| format!("{} cannot be copied", source.join(file).display()))?;
