@@ -47,6 +47,9 @@ pub enum Command {
     /// Train
     #[command(subcommand)]
     Learn(LearnCommand),
+    /// Adapters
+    #[command(subcommand)]
+    Adapters(AdaptersCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -274,6 +277,15 @@ pub enum EpisodesCommand {
 pub enum LearnCommand {
     /// Train a small model from nothing on the suite's demonstrations
     Sft(SftArgs),
+    /// Check a training set-up: does every tensor receive a gradient, and from the right tokens only?
+    Doctor {
+        /// The model that would be trained [default: `local.model`]
+        #[arg(long)]
+        from: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Draw the curves of a training run
     Plot {
         /// The run's `metrics.jsonl`
@@ -290,6 +302,9 @@ pub struct SftArgs {
     /// Directory of the run: checkpoints, metrics, and the model in `model/`
     #[arg(long)]
     pub out: PathBuf,
+    /// What to learn from: `suite:bundled`, or a directory of `*.jsonl` with lines {"prompt" or "messages", "completion"}
+    #[arg(long, default_value = "suite:bundled")]
+    pub data: String,
     /// Minutes to train [default: `learn.minutes`]
     #[arg(long)]
     pub minutes: Option<f64>,
@@ -305,6 +320,54 @@ pub struct SftArgs {
     /// Begin the curriculum at this difficulty, 0 to 1 [default: `learn.curriculum_start`]
     #[arg(long)]
     pub difficulty: Option<f32>,
+}
+
+/// `milepost adapters`.
+#[derive(Debug, Subcommand)]
+pub enum AdaptersCommand {
+    /// Show an adapter's shape, norms and lineage
+    Inspect {
+        /// The adapter's directory
+        directory: PathBuf,
+        /// The model that it belongs to
+        #[arg(long, default_value = "models/seed")]
+        base: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the model with the adapter merged into its weights
+    Merge {
+        /// The adapter's directory
+        directory: PathBuf,
+        /// The model that it belongs to
+        #[arg(long)]
+        base: PathBuf,
+        /// The model directory to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write the adapter for another program
+    Export {
+        /// The adapter's directory
+        directory: PathBuf,
+        /// The model that it belongs to
+        #[arg(long)]
+        base: PathBuf,
+        /// The format
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+        /// The file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// Formats of `milepost adapters export`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ExportFormat {
+    /// GGUF, for llama.cpp
+    Gguf,
 }
 
 /// `milepost config`.

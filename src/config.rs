@@ -96,12 +96,13 @@ fn explain(error: figment::Error, file: Option<&Path>) -> anyhow::Error {
     let mut path = error.path.join(".");
     if let Some(message) = match &error.kind {
         Kind::UnknownField(field, known) => {
-            if !path.is_empty() {
-                path.push('.');
+            // The path ends with the key itself, or with the section that it is in.
+            if error.path.last() != Some(field) {
+                path = [&path[..], field].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             }
             let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, field).total_cmp(&strsim::jaro_winkler(b, field)));
             let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-            Some(format!("{place}: there is no key `{}{field}`{}", path.trim_end_matches(field.as_str()), hint))
+            Some(format!("{place}: there is no key `{path}`{hint}"))
         }
         Kind::InvalidType(found, expected) => Some(format!("{place}: `{path}` must be {expected}, but is {found}")),
         Kind::InvalidValue(found, expected) => Some(format!("{place}: `{path}` must be {expected}, but is {found}")),

@@ -5,6 +5,7 @@
 //! thinned to the element that is acted on and a few others, and grows to the whole page with the difficulty.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
@@ -15,8 +16,8 @@ use milepost_runtime::action::{Naming, ToolForm};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::store::{EpisodeSummary, Pruned};
 use milepost_runtime::{
-    Action, Agent, Answered, Call, Context, Decision, Episode, EpisodeStore, Message, NoListener, Observation, Plan, Planned, Policy,
-    Revision, Secrets, Step, Task,
+    Action, Agent, Answered, Call, Context, Decision, Element, Episode, EpisodeStore, Message, NoListener, Observation, Plan, Planned,
+    Policy, Revision, Secrets, Step, Task,
 };
 use milepost_suites::{Instance, Level, Template};
 use milepost_text::TextModel;
@@ -225,6 +226,7 @@ impl Demonstrations {
             seed: 0,
         };
         let lines = self.prompts.page_lines();
+        let page;
         let (messages, completion, tag) = match decided {
             Decided::Plan { observation, steps } => {
                 context.observation = observation;
@@ -232,9 +234,9 @@ impl Demonstrations {
                 (self.prompts.plan(context, lines)?, format!("{text}end"), "plan")
             }
             Decided::Turn { observation, plan, steps, revision, action } => {
-                let react = self.rng.random_bool(0.12);
+                let react = self.rng.random_bool(0.15);
                 let keep = *revision == Revision::Keep;
-                let page = thin(observation, action, if keep { difficulty } else { 0.5 + difficulty / 2.0 }, keep, &mut self.rng);
+                page = thin(observation, action, if keep { difficulty } else { 0.5 + difficulty / 2.0 }, keep, &mut self.rng);
                 (context.observation, context.plan, context.steps) = (&page, plan, steps);
                 let tag = if react {
                     "react"
@@ -250,11 +252,47 @@ impl Demonstrations {
                 (self.prompts.answer(context, lines)?, text.clone(), "answer")
             }
         };
-        self.encode(&messages, &completion, tag).map(Some)
+        let mut example = self.encode(&messages, &completion, tag)?;
+        if let (Decided::Turn { action, .. }, Naming::NameAndId) = (decided, self.naming) {
+            example.forced = forced_id(action, context.observation, &completion)
+                .map_or(0..0, |bytes| tokens_within(&self.text.text_ends(&example.completion), bytes));
+        }
+        Ok(Some(example))
     }
 
     fn encode(&self, messages: &[Message], completion: &str, tag: &str) -> Result<Example> {
-        Ok(Example { prompt: self.text.encode_prompt(messages)?, completion: self.text.encode_completion(completion)?, tag: tag.into() })
+        let (prompt, completion) = (self.text.encode_prompt(messages)?, self.text.encode_completion(completion)?);
+        Ok(Example { prompt, completion, tag: tag.into(), ..Example::default() })
+    }
+}
+
+/// The bytes of a completion that hold its element's id, where the grammar forces it: no other element that the action could name has this
+/// name. Unforced, the id would be the hardest part of an action to learn, and for nothing.
+fn forced_id(action: &Action, page: &Observation, completion: &str) -> Option<Range<usize>> {
+    let target = page.element(action.target()?)?;
+    let candidate = |element: &Element| match action {
+        Action::Type { .. } => element.takes_text(),
+        Action::Select { .. } => element.takes_option(),
+        _ => !element.takes_text() && !element.takes_option(),
+    };
+    let same_name = page.elements.iter().filter(|element| element.name == target.name && candidate(element)).count();
+    let named = Naming::NameAndId.of(target);
+    let end = completion.find(&named)? + named.len();
+    (same_name == 1).then(|| end - target.id.to_string().len()..end)
+}
+
+/// The tokens that lie within `bytes`, given where each token ends.
+fn tokens_within(ends: &[usize], bytes: Range<usize>) -> Range<usize> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let inside: Vec<usize> = starts
+        .zip(ends)
+        .enumerate()
+        .filter(|(_, (start, end))| *start >= bytes.start && **end <= bytes.end)
+        .map(|(index, _)| index)
+        .collect();
+    match (inside.first(), inside.last()) {
+        (Some(first), Some(last)) => *first..last + 1,
+        _ => 0..0,
     }
 }
 
@@ -364,4 +402,33 @@ pub fn corpus(config: &PlannersConfig, episodes: usize, seed: u64) -> Result<Vec
         .concat(),
     );
     Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(elements: &[(u32, &str, &str)]) -> Observation {
+        let element =
+            |(id, role, name): &(u32, &str, &str)| Element { id: *id, role: (*role).into(), name: (*name).into(), ..Element::default() };
+        Observation { elements: elements.iter().map(element).collect(), ..Observation::default() }
+    }
+
+    fn forced<'a>(page: &Observation, id: u32, completion: &'a str) -> Option<&'a str> {
+        forced_id(&Action::Click(id), page, completion).map(|bytes| &completion[bytes])
+    }
+
+    #[test]
+    fn an_id_is_forced_where_its_name_is_the_only_one() {
+        let page = page(&[(1, "link", "Cart"), (2, "textbox", "Cart"), (13, "link", "Home"), (14, "button", "Home")]);
+        assert_eq!(forced(&page, 1, "keep\nclick \"Cart\" 1"), Some("1"));
+        assert_eq!(forced(&page, 13, "click \"Home\" 13"), None);
+    }
+
+    #[test]
+    fn tokens_are_taken_whole() {
+        assert_eq!(tokens_within(&[2, 4, 5, 6, 9], 4..6), 2..4);
+        assert_eq!(tokens_within(&[2, 4, 5, 6, 9], 3..5), 2..3);
+        assert_eq!(tokens_within(&[2, 9], 4..6), 0..0);
+    }
 }

@@ -2,9 +2,12 @@
 //!
 //! No logic of its own: what an agent does lives in the crates below; this is where they meet.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
 pub mod live;

@@ -59,11 +59,8 @@ pub async fn store(config: &Config) -> Result<SqliteStore> {
     Ok(SqliteStore::open(&config.episodes.directory).await?)
 }
 
-/// Starts a browser; says loudly when it runs without its sandbox.
+/// Starts a browser.
 pub async fn browser(config: &Config, secrets: Secrets) -> Result<BrowserEnvironment> {
-    if config.browser.no_sandbox {
-        tracing::warn!("browser.no_sandbox is set: pages run without Chromium's sandbox; use this in a container or as a test only");
-    }
     BrowserEnvironment::launch(&config.browser, secrets)
         .await
         .context("the browser could not be started; `milepost doctor` shows what is missing")

@@ -1,9 +1,12 @@
 //! Trainable model, fused operations, optimiser and recipes.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adapter;
+pub mod doctor;
 mod error;
 mod files;
 pub mod model;
+mod muon;
 pub mod ops;
 pub mod optim;
 pub mod plot;

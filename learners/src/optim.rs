@@ -1,9 +1,12 @@
-//! AdamW (Loshchilov and Hutter 2019) with global-norm clipping, and learning-rate schedules.
+//! AdamW (Loshchilov and Hutter 2019) with global-norm clipping, Muon for its matrices where asked, and learning-rate schedules.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Layout, Role};
+use crate::model::{Role, Tensor};
+use crate::muon;
 
 /// Numbers that one task of the pool handles; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 15;
@@ -22,11 +25,13 @@ pub struct AdamWConfig {
     pub weight_decay: f32,
     /// The largest norm of a gradient; a larger one is scaled down to it.
     pub clip: f32,
+    /// Matrices of the layers move by Muon; embeddings and norms always by AdamW.
+    pub muon: bool,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.01, clip: 1.0 }
+        Self { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.01, clip: 1.0, muon: false }
     }
 }
 
@@ -53,17 +58,27 @@ pub struct AdamW {
     pub skipped: u64,
     pub(crate) first: Vec<f32>,
     pub(crate) second: Vec<f32>,
-    /// Where weight decay applies, as ascending ranges.
-    decayed: Vec<std::ops::Range<usize>>,
+    /// The matrices of the layers, in ascending order: weight decay applies to them, and Muon where asked.
+    matrices: Vec<Matrix>,
+}
+
+#[derive(Clone, Debug)]
+struct Matrix {
+    range: Range<usize>,
+    rows: usize,
+    cols: usize,
 }
 
 impl AdamW {
     /// An optimiser at rest.
-    pub fn new(config: AdamWConfig, layout: &Layout) -> Self {
-        let decays = |role| matches!(role, Role::Matrix | Role::ResidualMatrix);
-        let decayed = layout.tensors.iter().filter(|t| decays(t.role)).map(|t| t.range.clone()).collect();
-        let zeros = || vec![0.0; layout.len()];
-        Self { config, steps: 0, skipped: 0, first: zeros(), second: zeros(), decayed }
+    pub fn new(config: AdamWConfig, tensors: &[Tensor]) -> Self {
+        let matrix = |t: &Tensor| match (t.role, &t.shape[..]) {
+            (Role::Matrix | Role::ResidualMatrix, &[rows, cols]) => Some(Matrix { range: t.range.clone(), rows, cols }),
+            _ => None,
+        };
+        let matrices = tensors.iter().filter_map(matrix).collect();
+        let zeros = || vec![0.0; tensors.last().map_or(0, |t| t.range.end)];
+        Self { config, steps: 0, skipped: 0, first: zeros(), second: zeros(), matrices }
     }
 
     /// One step with the sum of the workers' gradients times `factor`; the gradients are zero afterwards.
@@ -79,8 +94,13 @@ impl AdamW {
             return Step::Skipped;
         }
         self.steps += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay, clip } = self.config;
+        let AdamWConfig { beta1, beta2, eps, weight_decay, clip, muon } = self.config;
         let clip = if clip > 0.0 && grad_norm > clip { clip / grad_norm } else { 1.0 };
+        if muon {
+            self.step_matrices(params, total, clip, lr);
+        }
+        let decayed: Vec<_> = self.matrices.iter().map(|m| m.range.clone()).collect();
+        let moved = between(if muon { &decayed } else { &[] }, params.len());
         let age = self.steps.min(1 << 30) as i32;
         let step_size = lr / (1.0 - beta1.powi(age));
         let correction = 1.0 / (1.0 - beta2.powi(age)).sqrt();
@@ -91,19 +111,53 @@ impl AdamW {
             .zip(self.second.par_chunks_mut(CHUNK))
             .enumerate()
             .for_each(|(index, (((p, g), m), v))| {
-                for range in within(&self.decayed, index * CHUNK, p.len()) {
+                let (start, len) = (index * CHUNK, p.len());
+                for range in within(&decayed, start, if muon { 0 } else { len }) {
                     crate::ops::vector::scale(&mut p[range], 1.0 - lr * weight_decay);
                 }
-                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let d = *g * clip;
-                    *g = 0.0;
-                    *m = beta1 * *m + (1.0 - beta1) * d;
-                    *v = beta2 * *v + (1.0 - beta2) * d * d;
-                    *p -= step_size * *m / (v.sqrt() * correction + eps);
+                for range in within(&moved, start, len) {
+                    let moments = m[range.clone()].iter_mut().zip(&mut v[range.clone()]);
+                    for ((p, g), (m, v)) in p[range.clone()].iter_mut().zip(&mut g[range]).zip(moments) {
+                        let d = *g * clip;
+                        *g = 0.0;
+                        *m = beta1 * *m + (1.0 - beta1) * d;
+                        *v = beta2 * *v + (1.0 - beta2) * d * d;
+                        *p -= step_size * *m / (v.sqrt() * correction + eps);
+                    }
                 }
             });
         Step::Applied { grad_norm }
     }
+
+    /// Moves the matrices by Muon; their gradient is zero afterwards.
+    fn step_matrices(&mut self, params: &mut [f32], total: &mut [f32], clip: f32, lr: f32) {
+        let keep = 1.0 - lr * self.config.weight_decay;
+        let (mut params, mut total, mut momenta) = (params, total, &mut self.first[..]);
+        let mut start = 0;
+        let mut work = Vec::with_capacity(self.matrices.len());
+        for matrix in &self.matrices {
+            let (skip, len) = (matrix.range.start - start, matrix.range.len());
+            let (p, g, m) = (take(&mut params, skip, len), take(&mut total, skip, len), take(&mut momenta, skip, len));
+            work.push((matrix, p, g, m));
+            start = matrix.range.end;
+        }
+        work.into_par_iter().for_each(|(matrix, p, g, m)| {
+            crate::ops::vector::scale(g, clip);
+            muon::direction(g, m, matrix.rows, matrix.cols);
+            for (p, g) in p.iter_mut().zip(g) {
+                *p = keep * *p - lr * *g;
+                *g = 0.0;
+            }
+        });
+    }
+}
+
+/// Cuts `skip` elements and then `len` off the front of `rest`; the `len`.
+fn take<'a>(rest: &mut &'a mut [f32], skip: usize, len: usize) -> &'a mut [f32] {
+    let (_, tail) = std::mem::take(rest).split_at_mut(skip);
+    let (taken, tail) = tail.split_at_mut(len);
+    *rest = tail;
+    taken
 }
 
 /// Leaves `factor * Σ grads` in the first slice and returns its norm.
@@ -123,8 +177,15 @@ fn sum_into_first(grads: &mut [&mut [f32]], factor: f32) -> f32 {
     sums.iter().sum::<f64>().sqrt() as f32
 }
 
+/// What ascending `ranges` leave of `0..len`.
+fn between(ranges: &[Range<usize>], len: usize) -> Vec<Range<usize>> {
+    let starts = std::iter::once(0).chain(ranges.iter().map(|r| r.end));
+    let ends = ranges.iter().map(|r| r.start).chain(std::iter::once(len));
+    starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect()
+}
+
 /// The parts of ascending `ranges` inside `start..start + len`, counted from `start`.
-fn within(ranges: &[std::ops::Range<usize>], start: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+fn within(ranges: &[Range<usize>], start: usize, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
     let first = ranges.partition_point(|r| r.end <= start);
     ranges[first..]
         .iter()
@@ -162,7 +223,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ModelConfig;
+    use crate::model::{Layout, ModelConfig};
 
     fn tiny() -> Layout {
         let mut config = ModelConfig::seed(8, 0, 1);
@@ -173,7 +234,7 @@ mod tests {
     #[test]
     fn a_step_is_that_of_the_paper() {
         let layout = tiny();
-        let mut optimizer = AdamW::new(AdamWConfig { clip: 0.0, weight_decay: 0.1, ..Default::default() }, &layout);
+        let mut optimizer = AdamW::new(AdamWConfig { clip: 0.0, weight_decay: 0.1, ..Default::default() }, &layout.tensors);
         let (mut p, n) = (vec![1.0; layout.len()], layout.len());
         let (mut a, mut b) = (vec![0.25; n], vec![0.25; n]);
         let step = optimizer.step(&mut p, &mut [&mut a, &mut b], 2.0, 0.1);
@@ -188,9 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn muon_moves_matrices_and_leaves_the_rest_to_adamw() {
+        let layout = tiny();
+        let n = layout.len();
+        let run = |muon| {
+            let mut optimizer = AdamW::new(AdamWConfig { muon, ..Default::default() }, &layout.tensors);
+            let mut p = vec![1.0; n];
+            for seed in 0..3 {
+                let mut g = crate::testing::random(n, seed);
+                optimizer.step(&mut p, &mut [&mut g], 1.0, 0.1);
+                assert!(g.iter().all(|g| *g == 0.0));
+            }
+            p
+        };
+        let (adamw, muon) = (run(false), run(true));
+        for t in &layout.tensors {
+            let matrix = matches!(t.role, Role::Matrix | Role::ResidualMatrix);
+            assert_eq!(adamw[t.range.clone()] != muon[t.range.clone()], matrix, "{}", t.name);
+        }
+    }
+
+    #[test]
     fn a_gradient_that_is_not_finite_is_counted_and_dropped() {
         let layout = tiny();
-        let mut optimizer = AdamW::new(AdamWConfig::default(), &layout);
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &layout.tensors);
         let (mut p, mut g) = (vec![1.0; layout.len()], vec![0.0; layout.len()]);
         g[3] = f32::NAN;
         assert_eq!(optimizer.step(&mut p, &mut [&mut g], 1.0, 0.1), Step::Skipped);

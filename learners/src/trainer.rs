@@ -1,11 +1,13 @@
 //! The four verbs of training: `forward_backward`, `optim_step`, `logprobs`, `save` and `load`.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Model, ModelConfig, Packed, Workspace, input_len, read_tensors, write_tensors};
+use crate::adapter::{Adapter, Fresh, Lineage, LoraConfig};
+use crate::model::{Model, ModelConfig, Packed, Workspace, input_len, read_tensors, shared_len, write_tensors};
 use crate::ops::head::Exact;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamW, AdamWConfig, Step};
@@ -13,6 +15,9 @@ use crate::{Error, Result, files};
 
 /// Tokens that one worker takes through the model at once, unless one sequence is longer.
 const MICRO_BATCH: usize = 1024;
+
+/// The shortest common beginning that is worth sharing, in tokens.
+const LEAST_SHARED: usize = 16;
 
 /// Tokens, and how much it matters to predict each from those before it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +76,7 @@ pub struct Trainer {
     optimizer: AdamW,
     workers: Vec<Worker>,
     weight_seen: f64,
+    share_prefixes: bool,
 }
 
 /// The part of the state that is not a tensor.
@@ -84,10 +90,10 @@ struct State {
 impl Trainer {
     /// Trains a model from rest.
     pub fn new(model: Model, config: AdamWConfig) -> Self {
-        let optimizer = AdamW::new(config, &model.params.layout);
+        let optimizer = AdamW::new(config, model.trained_tensors());
         let worker = || Worker { workspace: Workspace::default(), packed: Packed::default(), grads: Vec::new() };
         let workers = (0..rayon::current_num_threads()).map(|_| worker()).collect();
-        Self { model, optimizer, workers, weight_seen: 0.0 }
+        Self { model, optimizer, workers, weight_seen: 0.0, share_prefixes: true }
     }
 
     /// Trains a fresh random model.
@@ -95,30 +101,52 @@ impl Trainer {
         Ok(Self::new(Model::random(config, seed)?, optimizer))
     }
 
-    /// Reads what [`Trainer::save`] wrote; training goes on as if it had never stopped.
+    /// Trains a fresh adapter beside a frozen model.
+    pub fn lora(mut model: Model, lora: LoraConfig, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+        model.adapter = Some(Adapter::fresh(lora, &model.config, seed, Fresh::Zero)?);
+        Ok(Self::new(model, optimizer))
+    }
+
+    /// Reads what [`Trainer::save`] wrote for a fully trained model; training goes on as if it had never stopped.
     pub fn load(directory: &Path) -> Result<Self> {
-        let model = Model::load(directory)?;
+        let mut trainer = Self::new(Model::load(directory)?, AdamWConfig::default());
+        trainer.restore_optimizer(directory)?;
+        Ok(trainer)
+    }
+
+    /// Puts what [`Trainer::save`] wrote in the place of what is trained: the adapter where there is one, else the model.
+    pub fn restore(&mut self, directory: &Path) -> Result<()> {
+        match &mut self.model.adapter {
+            Some(adapter) => *adapter = Adapter::load(directory, &self.model.config)?,
+            None => self.model.params = Model::load(directory)?.params,
+        }
+        self.restore_optimizer(directory)
+    }
+
+    fn restore_optimizer(&mut self, directory: &Path) -> Result<()> {
         let path = directory.join("trainer.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let state: State = serde_json::from_str(&text).map_err(Error::json(&path))?;
         let moments = directory.join("optimizer.safetensors");
-        let mut trainer = Self::new(model, state.optimizer);
-        let layout = &trainer.model.params.layout;
-        trainer.optimizer.first = read_tensors(&moments, layout, "first.")?;
-        trainer.optimizer.second = read_tensors(&moments, layout, "second.")?;
-        trainer.optimizer.steps = state.steps;
-        trainer.optimizer.skipped = state.skipped;
-        Ok(trainer)
+        let mut optimizer = AdamW::new(state.optimizer, self.model.trained_tensors());
+        optimizer.first = read_tensors(&moments, self.model.trained_tensors(), "first.")?;
+        optimizer.second = read_tensors(&moments, self.model.trained_tensors(), "second.")?;
+        (optimizer.steps, optimizer.skipped) = (state.steps, state.skipped);
+        self.optimizer = optimizer;
+        Ok(())
     }
 
-    /// Writes model and optimiser to a directory that is also a Hugging Face model directory.
+    /// Writes what is trained and the optimiser to a directory that is also a Hugging Face model directory, or PEFT's of an adapter.
     ///
     /// Accumulated gradients are not part of it: save after a step.
     pub fn save(&self, directory: &Path) -> Result<()> {
-        self.model.save(directory)?;
+        match &self.model.adapter {
+            Some(adapter) => adapter.save(directory, "", &Lineage::default())?,
+            None => self.model.save(directory)?,
+        }
         let AdamW { config, steps, skipped, first, second, .. } = &self.optimizer;
         let parts = [("first.", &first[..]), ("second.", &second[..])];
-        write_tensors(&directory.join("optimizer.safetensors"), &self.model.params.layout, &parts)?;
+        write_tensors(&directory.join("optimizer.safetensors"), self.model.trained_tensors(), &parts)?;
         let path = directory.join("trainer.json");
         let state = State { optimizer: *config, steps: *steps, skipped: *skipped };
         let text = serde_json::to_string_pretty(&state).map_err(Error::json(&path))?;
@@ -140,6 +168,28 @@ impl Trainer {
         self.model.precision = precision;
     }
 
+    /// Computes a beginning that neighbours in a batch share once for all of them (the default), or once for each.
+    pub fn set_share_prefixes(&mut self, share: bool) {
+        self.share_prefixes = share;
+    }
+
+    /// Keeps only layer inputs and computes the rest again on the way back: less memory for about a third more time.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.model.recompute = recompute;
+    }
+
+    /// The gradient accumulated so far, divided by the weights seen; as long as what is trained.
+    pub fn gradient(&self) -> Vec<f32> {
+        let len = self.model.trained().len();
+        let factor = if self.weight_seen > 0.0 { (1.0 / self.weight_seen) as f32 } else { 0.0 };
+        let mut total = vec![0.0; len];
+        for worker in self.workers.iter().filter(|worker| worker.grads.len() == len) {
+            crate::ops::vector::add(&mut total, &worker.grads);
+        }
+        crate::ops::vector::scale(&mut total, factor);
+        total
+    }
+
     /// Steps that moved the parameters.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps
@@ -152,7 +202,7 @@ impl Trainer {
 
     /// Adds the gradient of `Σ weight * -logprob` and says how well the batch was predicted.
     pub fn forward_backward(&mut self, batch: &Batch) -> Result<Metrics> {
-        let len = self.model.params.layout.len();
+        let len = self.model.trained().len();
         let scored = self.run(&batch.sequences, |model, worker| {
             worker.grads.resize(len, 0.0);
             model.forward_backward(&worker.packed, &mut worker.workspace, &mut worker.grads);
@@ -162,7 +212,7 @@ impl Trainer {
         self.weight_seen += weight;
         let mut metrics = Metrics {
             loss: scored.iter().map(|s| s.loss).sum::<f64>() / weight.max(f64::MIN_POSITIVE),
-            tokens: batch.sequences.iter().map(input_len).sum(),
+            tokens: self.group(&batch.sequences).iter().map(|group| group.tokens).sum(),
             trained_tokens: scored.iter().map(|s| s.logprobs.len()).sum(),
             exact: f64::NAN,
             exact_sequences: vec![None; batch.sequences.len()],
@@ -179,10 +229,10 @@ impl Trainer {
     pub fn optim_step(&mut self, lr: f32) -> Step {
         let factor = if self.weight_seen > 0.0 { (1.0 / self.weight_seen) as f32 } else { 0.0 };
         self.weight_seen = 0.0;
-        let len = self.model.params.layout.len();
+        let len = self.model.trained().len();
         let used = self.workers.iter_mut().filter(|w| w.grads.len() == len);
         let mut grads: Vec<&mut [f32]> = used.map(|w| &mut w.grads[..]).collect();
-        self.optimizer.step(&mut self.model.params.data, &mut grads, factor, lr)
+        self.optimizer.step(self.model.trained_mut(), &mut grads, factor, lr)
     }
 
     /// The log-probability of every token whose weight is not 0, and 0 elsewhere; one list per sequence, as long as it.
@@ -200,7 +250,8 @@ impl Trainer {
     /// Lets every worker take its share through `compute`, one micro-batch after the other.
     fn run(&mut self, sequences: &[Sequence], compute: impl Fn(&Model, &mut Worker) + Sync) -> Result<Vec<Scored>> {
         self.check(sequences)?;
-        let shares = share(sequences, self.workers.len());
+        let groups = self.group(sequences);
+        let shares = share(&groups, self.workers.len());
         let model = &self.model;
         let scored: Vec<Vec<Scored>> = self
             .workers
@@ -209,9 +260,9 @@ impl Trainer {
             .map(|(worker, share)| {
                 let mut scored = Vec::with_capacity(share.len());
                 worker.packed.clear();
-                for (i, &index) in share.iter().enumerate() {
-                    worker.packed.push(index, &sequences[index]);
-                    let next = share.get(i + 1).map_or(usize::MAX, |&n| input_len(&sequences[n]));
+                for (i, &group) in share.iter().enumerate() {
+                    group.pack(&mut worker.packed, sequences);
+                    let next = share.get(i + 1).map_or(usize::MAX, |group| group.tokens);
                     if worker.packed.tokens.len().saturating_add(next) > MICRO_BATCH && !worker.packed.rows.is_empty() {
                         compute(model, worker);
                         scored.extend(worker.scored());
@@ -224,13 +275,17 @@ impl Trainer {
         Ok(scored.into_iter().flatten().collect())
     }
 
+    fn group(&self, sequences: &[Sequence]) -> Vec<Group> {
+        if self.share_prefixes { groups(sequences) } else { singles(sequences) }
+    }
+
     fn check(&self, sequences: &[Sequence]) -> Result<()> {
-        let config = &self.model.config;
+        let (config, positions) = (&self.model.config, self.model.max_tokens());
         for (index, s) in sequences.iter().enumerate() {
             let problem = if s.tokens.len() != s.weights.len() {
                 format!("has {} tokens and {} weights", s.tokens.len(), s.weights.len())
-            } else if s.tokens.len() > config.max_position_embeddings {
-                format!("has {} tokens, the model {} positions", s.tokens.len(), config.max_position_embeddings)
+            } else if s.tokens.len() > positions {
+                format!("has {} tokens, the model {positions} positions", s.tokens.len())
             } else if let Some(token) = s.tokens.iter().find(|t| **t as usize >= config.vocab_size) {
                 format!("holds token {token}, the vocabulary has {}", config.vocab_size)
             } else if s.weights.iter().any(|w| !w.is_finite()) {
@@ -265,15 +320,60 @@ impl Worker {
     }
 }
 
-/// Deals the sequences out, longest first and always to the least loaded; the same for the same lengths.
-fn share(sequences: &[Sequence], workers: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(input_len(&sequences[i])));
+/// Neighbours that share a beginning, or one sequence alone.
+struct Group {
+    members: Range<usize>,
+    /// Tokens that all members begin with, and none is trained on.
+    shared: usize,
+    /// Tokens that go through the model.
+    tokens: usize,
+}
+
+impl Group {
+    fn pack(&self, packed: &mut Packed, sequences: &[Sequence]) {
+        let members: Vec<_> = self.members.clone().map(|index| (index, &sequences[index])).collect();
+        match members[..] {
+            [(index, sequence)] => packed.push(index, sequence),
+            _ => packed.push_group(&members, self.shared),
+        }
+    }
+}
+
+/// Every needed sequence alone.
+fn singles(sequences: &[Sequence]) -> Vec<Group> {
+    let needed = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0);
+    needed.map(|i| Group { members: i..i + 1, shared: 0, tokens: input_len(&sequences[i]) }).collect()
+}
+
+/// Neighbours with a long enough common beginning together.
+fn groups(sequences: &[Sequence]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for single in singles(sequences) {
+        let index = single.members.start;
+        if let Some(last) = groups.last_mut().filter(|last| last.members.end == index) {
+            let with_first = shared_len(&sequences[last.members.start], &sequences[index]);
+            let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
+            // A group keeps the beginning that it has: giving some of it up would cost every member more.
+            if shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
+                last.tokens += single.tokens - shared.min(single.tokens);
+                (last.members.end, last.shared) = (index + 1, shared);
+                continue;
+            }
+        }
+        groups.push(single);
+    }
+    groups
+}
+
+/// Deals the groups out, longest first and always to the least loaded; the same for the same lengths.
+fn share(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
+    let mut order: Vec<&Group> = groups.iter().collect();
+    order.sort_by_key(|group| std::cmp::Reverse(group.tokens));
     let mut shares = vec![(0usize, Vec::new()); workers];
-    for index in order {
+    for group in order {
         if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
-            *load += input_len(&sequences[index]);
-            share.push(index);
+            *load += group.tokens;
+            share.push(group);
         }
     }
     shares.into_iter().map(|(_, share)| share).collect()

@@ -27,7 +27,7 @@ impl ExampleSource for Copying {
             let mut completion = prompt.clone();
             prompt.push(2);
             completion.push(1);
-            Example { prompt, completion, tag: format!("copy {len}") }
+            Example { prompt, completion, tag: format!("copy {len}"), ..Default::default() }
         };
         (0..count).map(one).collect()
     }
@@ -155,4 +155,37 @@ fn what_cannot_be_trained_on_is_refused() {
         assert!(trainer.forward_backward(&batch).is_err());
     }
     assert_eq!(trainer.forward_backward(&Batch::default()).unwrap().tokens, 0);
+}
+
+#[test]
+fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
+    // Two groups with beginnings of 20 and 40 tokens, and one sequence alone between them.
+    let token = |i: usize| (i * 7 % 29) as u32 + 2;
+    let mut sequences = Vec::new();
+    for (start, members) in [(20, 3), (5, 1), (40, 4)] {
+        for member in 0..members {
+            let tokens: Vec<u32> = (0..start).map(token).chain((0..4 + member).map(|i| token(i * member + start))).collect();
+            let weights = (0..tokens.len()).map(|at| if at < start { 0.0 } else { 0.5 + at as f32 * 0.1 }).collect();
+            sequences.push(Sequence { tokens, weights });
+        }
+    }
+    let batch = Batch { sequences };
+    let step = |share: bool| {
+        let config = ModelConfig { num_hidden_layers: 2, ..ModelConfig::seed(40, 0, 1) };
+        let mut trainer = Trainer::random(config, 3, AdamWConfig::default()).unwrap();
+        trainer.set_precision(Precision::F32);
+        trainer.set_share_prefixes(share);
+        let logprobs = trainer.logprobs(&batch.sequences).unwrap();
+        let metrics = trainer.forward_backward(&batch).unwrap();
+        (logprobs, metrics, trainer.gradient())
+    };
+    let ((shared, cheap, got), (alone, dear, want)) = (step(true), step(false));
+    for (a, b) in shared.iter().flatten().zip(alone.iter().flatten()) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    assert!((cheap.loss - dear.loss).abs() < 1e-6 && cheap.tokens < dear.tokens, "{cheap:?} {dear:?}");
+    let norm = want.iter().map(|g| g * g).sum::<f32>().sqrt();
+    for (a, b) in got.iter().zip(&want) {
+        assert!((a - b).abs() <= 1e-5 * norm, "{a} {b}");
+    }
 }

@@ -297,7 +297,7 @@ pub enum Naming {
 
 impl Naming {
     /// How an element is written.
-    fn of(self, element: &Element) -> String {
+    pub fn of(self, element: &Element) -> String {
         match self {
             Self::Id => element.id.to_string(),
             Self::NameAndId => format!("{} {}", quote(&element.name), element.id),

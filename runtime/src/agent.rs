@@ -131,11 +131,7 @@ impl Agent<'_> {
         let decision = self.policy.turn(self.context(episode, state, forms, &observation)).await?;
         timing.decide_ms = lap(&mut clock);
 
-        let revised = decision.revision != crate::plan::Revision::Keep;
-        let refused = state.plan.revise(decision.revision.clone()).err();
-        if revised && refused.is_none() {
-            self.replaced(episode, &state.plan).await?;
-        }
+        let refused = self.revise(episode, state, &decision.revision).await?;
         (state.stalled, timing.record_ms) = (false, state.record_ms);
         let cursor = state.plan.cursor;
         let here = Url::parse(&observation.url).unwrap_or_else(|_| episode.task.start_url.clone());

@@ -30,7 +30,7 @@ pub enum Error {
     Engine(String),
     /// The prompt does not fit the model.
     #[error(
-        "the prompt has {tokens} tokens but the model takes {limit} with room for {reserved} of output; lower `prompt.max_tokens` or use a model with a longer context"
+        "the prompt has {tokens} tokens but the model takes {limit} with room for {reserved} of output; lower `policy.page_lines` or use a model with a longer context"
     )]
     PromptTooLong {
         /// Tokens of the prompt.

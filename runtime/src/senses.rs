@@ -8,7 +8,7 @@ use crate::episode::{Episode, Outcome, Stop};
 use crate::error::{Error, Result};
 use crate::listener::Event;
 use crate::observation::Observation;
-use crate::plan::{Plan, VerdictBy};
+use crate::plan::{Plan, Revision, VerdictBy};
 use crate::task::Task;
 use crate::traits::Context;
 
@@ -122,6 +122,23 @@ impl Agent<'_> {
                 Ok(None) | Err(_) => Ok(None),
             },
         }
+    }
+
+    /// Applies a revision and returns what the plan refuses. The version that it replaces is written down as it stood.
+    pub(crate) async fn revise(&mut self, episode: &mut Episode, state: &mut State, revision: &Revision) -> Result<Option<Error>> {
+        if *revision == Revision::Keep {
+            return Ok(None);
+        }
+        let before = state.plan.clone();
+        if let Err(error) = state.plan.revise(revision.clone()) {
+            return Ok(Some(error));
+        }
+        if let Some(last) = episode.plans.last_mut() {
+            self.store.plan(&episode.id, &before).await?;
+            *last = before;
+        }
+        self.replaced(episode, &state.plan).await?;
+        Ok(None)
     }
 
     /// Writes down and shows a plan version that takes the place of the one before.

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share.
 
+mod adapters;
 mod doctor;
 mod drive;
 mod episodes;
@@ -54,6 +55,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Drive(args) => drive::drive(args, config).await,
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Learn(command) => learn::main(command, config),
+        Command::Adapters(command) => adapters::main(command),
         Command::Config(command) => settings::main(command, &config),
         Command::Doctor(args) => doctor::doctor(&args, &config),
         Command::Completions { .. } => Ok(Exit::Done),

@@ -61,7 +61,7 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
         let blocked: std::collections::BTreeSet<String> = egress.blocked().into_iter().map(|blocked| blocked.host).collect();
         if !blocked.is_empty() {
             let hosts = blocked.into_iter().collect::<Vec<_>>().join(", ");
-            eprintln!("milepost: the page asked for other hosts, which were refused: {hosts} (allow one with --host)");
+            eprintln!("milepost: connections to other hosts, the page's or Chromium's own, were refused: {hosts} (allow one with --host)");
         }
     }
     report(&episode, args.json)?;

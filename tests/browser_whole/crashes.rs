@@ -2,47 +2,102 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
-use milepost_runtime::{EpisodeStore, SqliteStore};
+use milepost_runtime::{Episode, EpisodeStore, SqliteStore, Stop};
 use milepost_suites::template;
 
+/// Starts a long run of the seed model and hands it over after `steps` steps; its output is read on to its end.
+fn started(directory: &Path, url: &str, goal: &str, steps: usize) -> (Child, std::thread::JoinHandle<()>) {
+    let profiles = directory.join("tmp");
+    std::fs::create_dir_all(&profiles).unwrap();
+    let arguments = ["run", goal, "--url", url, "--max-steps", "40"];
+    let mut child =
+        super::command(directory, &arguments).env("TMPDIR", &profiles).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Lines of steps carry the model's time; the live view prints them after they are written down.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert_eq!(lines.by_ref().filter(|line| line.contains("[model")).take(steps).count(), steps);
+    (child, std::thread::spawn(move || lines.for_each(drop)))
+}
+
+async fn latest(directory: &Path) -> Episode {
+    let store = SqliteStore::open(&directory.join("data")).await.unwrap();
+    let last = store.list(1).await.unwrap().remove(0);
+    store.load(&last.id).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_cleanly_and_the_episode_is_marked() {
+    let directory = tempfile::tempdir().unwrap();
+    let instance = template("shop_order_many").unwrap().instantiate(10_001);
+    let served = instance.serve().await.unwrap();
+    let url = served.url.join(instance.start_path()).unwrap();
+    let code = tokio::task::block_in_place(|| {
+        let (mut child, reader) = started(directory.path(), url.as_str(), instance.goal(), 2);
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        reader.join().unwrap();
+        child.wait().unwrap().code()
+    });
+    let episode = latest(directory.path()).await;
+    assert_eq!((code, &episode.stop), (Some(4), &Some(Stop::Cancelled)));
+    assert!(episode.steps.len() >= 2 && episode.ended_at.is_some());
+    assert_eq!(browsers(&directory.path().join("tmp")).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_browser_is_started_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let instance = template("shop_order_many").unwrap().instantiate(10_002);
+    let served = instance.serve().await.unwrap();
+    let url = served.url.join(instance.start_path()).unwrap();
+    let (mut steps, mut stderr) = (Vec::new(), String::new());
+    tokio::task::block_in_place(|| {
+        let (mut child, reader) = started(directory.path(), url.as_str(), instance.goal(), 2);
+        for browser in browsers(&directory.path().join("tmp")) {
+            Command::new("kill").args(["-KILL", &browser.to_string()]).status().unwrap();
+        }
+        reader.join().unwrap();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+        child.wait().unwrap();
+    });
+    let episode = latest(directory.path()).await;
+    steps.extend(episode.steps.iter().map(|step| step.outcome.ok));
+    assert!(stderr.contains("starting the browser once more"), "{stderr}");
+    assert!(steps.len() > 4 && steps[3..].contains(&true), "it acts again in the new browser: {steps:?}, {:?}", episode.stop);
+    assert!(!matches!(episode.stop, None | Some(Stop::Failed(_))), "{:?}", episode.stop);
+}
+
 /// Processes that hold the profile of a browser started for this directory.
-fn browsers(directory: &Path) -> usize {
+fn browsers(directory: &Path) -> Vec<u32> {
     let marker = directory.display().to_string();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let of = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).map(|line| String::from_utf8_lossy(&line).into_owned());
-    processes.filter_map(|entry| of(entry).ok()).filter(|line| line.contains("chrom") && line.contains(&marker)).count()
+    let id = |entry: &std::fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
+    let named = processes.filter_map(|entry| Some((id(&entry)?, of(entry).ok()?)));
+    named.filter(|(_, line)| line.contains("chrom") && line.contains(&marker)).map(|(id, _)| id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_run_loses_nothing_recorded_and_leaves_no_browser() {
     let directory = tempfile::tempdir().unwrap();
     let profiles = directory.path().join("tmp");
-    std::fs::create_dir(&profiles).unwrap();
     let instance = template("shop_order_many").unwrap().instantiate(10_000);
     let served = instance.serve().await.unwrap();
     let url = served.url.join(instance.start_path()).unwrap();
-    let arguments = ["run", instance.goal(), "--url", url.as_str(), "--max-steps", "12"];
-    for kill_after in [1, 3] {
-        let seen = tokio::task::block_in_place(|| {
-            let mut child = super::command(directory.path(), &arguments).env("TMPDIR", &profiles).stdout(Stdio::piped()).spawn().unwrap();
-            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-            // Lines of steps carry the model's time; the live view prints them after they are written down.
-            let seen = lines.filter(|line| line.contains("[model")).take(kill_after).count();
+    let kills: usize = std::env::var("MILEPOST_KILLS").map_or(2, |kills| kills.parse().unwrap());
+    for kill_after in (0..kills).map(|kill| 1 + 2 * kill % 7) {
+        tokio::task::block_in_place(|| {
+            let (mut child, reader) = started(directory.path(), url.as_str(), instance.goal(), kill_after);
             child.kill().unwrap();
             child.wait().unwrap();
-            seen
+            reader.join().unwrap();
         });
-        assert_eq!(seen, kill_after);
-        let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
-        let last = store.list(1).await.unwrap().remove(0);
-        let episode = store.load(&last.id).await.unwrap().unwrap();
+        let episode = latest(directory.path()).await;
         assert!(episode.steps.len() >= kill_after && episode.stop.is_none(), "{} steps, {:?}", episode.steps.len(), episode.stop);
     }
     let output = tokio::task::block_in_place(|| {
         super::command(directory.path(), &["observe", url.as_str(), "--json"]).env("TMPDIR", &profiles).output().unwrap()
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(browsers(&profiles), 0);
+    assert_eq!(browsers(&profiles), [] as [u32; 0]);
 }

@@ -69,6 +69,51 @@ fn a_missing_browser_is_named() {
     );
 }
 
+/// A program that says a version and does nothing else.
+fn pretender(directory: &Path, name: &str, says: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\necho {says}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_driver_of_another_version_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let chromium = pretender(directory.path(), "chromium", "Chromium 120.0.6099.1");
+    let driver = pretender(directory.path(), "chromedriver", "ChromeDriver 119.0.6045.2");
+    let settings = [
+        ("MILEPOST_BROWSER__CHROMIUM", &chromium[..]),
+        ("MILEPOST_BROWSER__CHROMEDRIVER", &driver),
+        ("MILEPOST_BROWSER__NO_SANDBOX", "true"),
+    ];
+    check_refusal(&["observe", "http://127.0.0.1:1/"], &settings, 5, &["120.0.6099.1", "119.0.6045.2", "upgrade both"]);
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    check_refusal(&["suite", "serve", "shop_price", "--port", &port], &[], 5, &[&port, "choose another port"]);
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_the_weights_is_named() {
+    let model = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed")).unwrap().flatten() {
+        std::fs::copy(file.path(), model.path().join(file.file_name())).unwrap();
+    }
+    let path = model.path().join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let tokens = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    for extra in 0..64 {
+        tokens.insert(format!("extra{extra}"), (4096 + extra).into());
+    }
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let model = model.path().display().to_string();
+    check_refusal(&["run", "x", "--url", "http://127.0.0.1:1/"], &[("MILEPOST_LOCAL__MODEL", &model)], 5, &[&model, "tokenizer"]);
+}
+
 #[test]
 fn listings_speak_json() {
     let directory = tempfile::tempdir().unwrap();

@@ -66,6 +66,29 @@ async fn calls_keep_their_token_ids_and_log_probabilities_exactly() {
 }
 
 #[tokio::test]
+async fn a_full_disk_ends_the_run_and_keeps_what_was_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    // No file may grow beyond 400 KiB: what a full disk does to the database.
+    let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" suite run --oracle --environment plain --episodes 60";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_milepost")])
+        .current_dir(directory.path())
+        .env("MILEPOST_EPISODES__DIRECTORY", directory.path().join("data"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("episodes.db") && stderr.contains("free some space") && !stderr.contains("panicked"), "{stderr}");
+    let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+    let kept = store.list(1000).await.unwrap();
+    assert!(kept.len() > 3, "{} episodes", kept.len());
+    for summary in kept {
+        let episode = store.load(&summary.id).await.unwrap().unwrap();
+        assert_eq!(episode.steps.len() as i64, summary.steps);
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_written_says_where_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("data");

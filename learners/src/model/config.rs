@@ -1,4 +1,4 @@
-//! The `config.json` of a Hugging Face `Qwen3ForCausalLM` directory.
+//! The `config.json` of a Hugging Face directory of a Qwen3, Qwen2 or Llama model.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::ops::attention::Heads;
 use crate::{Error, Result};
 
-/// The shape of a Qwen3 model, in the keys of Hugging Face's `config.json`.
+/// The shape of a model, in the keys of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// Class names; `["Qwen3ForCausalLM"]`.
+    /// Class names, such as `["Qwen3ForCausalLM"]`.
     pub architectures: Vec<String>,
-    /// `qwen3`.
+    /// `qwen3`, `qwen2` or `llama`.
     pub model_type: String,
     /// Tokens in the vocabulary.
     pub vocab_size: usize,
@@ -26,7 +26,8 @@ pub struct ModelConfig {
     pub num_attention_heads: usize,
     /// Key and value heads.
     pub num_key_value_heads: usize,
-    /// Width of a head.
+    /// Width of a head; where a file does not say, `hidden_size / num_attention_heads`.
+    #[serde(default)]
     pub head_dim: usize,
     /// `silu`.
     #[serde(default = "silu")]
@@ -36,11 +37,18 @@ pub struct ModelConfig {
     /// Added to the mean square in every norm.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
     pub rope_theta: f64,
-    /// Always true here: the embedding is also the output matrix.
+    /// How the rotary frequencies are stretched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
+    /// Base and stretching together, as newer files have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<RopeParameters>,
+    /// Whether the embedding is also the output matrix.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Always false here.
+    /// Always false here; the bias of Qwen2 is part of its type.
     #[serde(default)]
     pub attention_bias: bool,
     /// Read by other programs only.
@@ -70,6 +78,39 @@ pub struct ModelConfig {
     /// The token that ends a text.
     #[serde(default)]
     pub eos_token_id: Option<u32>,
+}
+
+/// How rotary frequencies are stretched for longer texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// They are not.
+    Default,
+    /// Low frequencies are divided by `factor`, high ones stay, those between are mixed (Llama 3.1).
+    Llama3 {
+        /// What low frequencies are divided by.
+        factor: f64,
+        /// Wavelengths above `original / low_freq_factor` are low.
+        low_freq_factor: f64,
+        /// Wavelengths below `original / high_freq_factor` are high.
+        high_freq_factor: f64,
+        /// Positions that the model was first trained on.
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// Base and stretching of the rotary frequencies in one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeParameters {
+    /// Base of the frequencies.
+    pub rope_theta: f64,
+    /// Their stretching.
+    #[serde(flatten)]
+    pub scaling: RopeScaling,
+}
+
+fn rope_theta() -> f64 {
+    10_000.0
 }
 
 fn silu() -> String {
@@ -105,6 +146,8 @@ impl ModelConfig {
             max_position_embeddings: 2048,
             rms_norm_eps: 1e-6,
             rope_theta: 10_000.0,
+            rope_scaling: None,
+            rope_parameters: None,
             tie_word_embeddings: true,
             attention_bias: false,
             attention_dropout: 0.0,
@@ -123,7 +166,13 @@ impl ModelConfig {
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let config: Self = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        let mut config: Self = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        if config.head_dim == 0 {
+            config.head_dim = config.hidden_size / config.num_attention_heads.max(1);
+        }
+        if let Some(RopeParameters { rope_theta, scaling }) = config.rope_parameters.take() {
+            (config.rope_theta, config.rope_scaling) = (rope_theta, Some(scaling));
+        }
         config.check()?;
         Ok(config)
     }
@@ -141,14 +190,21 @@ impl ModelConfig {
         Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim }
     }
 
+    /// Whether queries, keys and values have a bias.
+    pub fn has_bias(&self) -> bool {
+        self.model_type == "qwen2"
+    }
+
+    /// Whether each query and key head is normalised.
+    pub fn has_head_norm(&self) -> bool {
+        self.model_type == "qwen3"
+    }
+
     /// Refuses what this crate cannot train.
     pub fn check(&self) -> Result<()> {
         let refuse = |key, problem: String| Err(Error::Config { key, problem });
-        if self.model_type != "qwen3" {
-            return refuse("model_type", format!("`{}` cannot be trained yet, only `qwen3`", self.model_type));
-        }
-        if !self.tie_word_embeddings {
-            return refuse("tie_word_embeddings", "must be true: a separate output matrix is not supported".into());
+        if !["qwen3", "qwen2", "llama"].contains(&self.model_type.as_str()) {
+            return refuse("model_type", format!("`{}` cannot be trained, only qwen3, qwen2 and llama", self.model_type));
         }
         if self.attention_bias || self.use_sliding_window || self.hidden_act != "silu" {
             return refuse("attention_bias", "bias, sliding windows and activations but silu are not supported".into());
@@ -162,8 +218,8 @@ impl ModelConfig {
         if self.vocab_size == 0 || self.hidden_size == 0 || self.intermediate_size == 0 || self.num_hidden_layers == 0 {
             return refuse("hidden_size", "vocabulary, widths and layers must be at least 1".into());
         }
-        if self.max_position_embeddings == 0 || !self.max_position_embeddings.is_multiple_of(512) {
-            return refuse("max_position_embeddings", "must be a multiple of 512".into());
+        if self.max_position_embeddings == 0 {
+            return refuse("max_position_embeddings", "must be at least 1".into());
         }
         Ok(())
     }
@@ -188,10 +244,10 @@ mod tests {
     #[test]
     fn what_cannot_be_trained_is_refused() {
         for change in [
-            (|c: &mut ModelConfig| c.tie_word_embeddings = false) as fn(&mut ModelConfig),
+            (|c: &mut ModelConfig| c.attention_bias = true) as fn(&mut ModelConfig),
             |c| c.num_key_value_heads = 3,
-            |c| c.max_position_embeddings = 700,
-            |c| c.model_type = "llama".into(),
+            |c| c.max_position_embeddings = 0,
+            |c| c.model_type = "gemma".into(),
         ] {
             let mut config = ModelConfig::seed(64, 0, 1);
             change(&mut config);

@@ -1,10 +1,10 @@
-//! One Qwen3 layer, forward and backward.
+//! One layer, forward and backward.
 
+use super::linear::{Low, LowScratch, Sink, Site};
 use super::packed::Packed;
 use super::params::LayerRanges;
 use super::{Demand, ModelConfig};
 use crate::ops::attention::{self, Heads, Inputs, Span};
-use crate::ops::linear::{self, Dims};
 use crate::ops::matmul::{Precision, Write};
 use crate::ops::rope::{self, RopeTable};
 use crate::ops::{embedding, fit, norm, swiglu};
@@ -45,6 +45,8 @@ pub(crate) struct Scratch {
     dkv: Vec<f32>,
     dq_raw: Vec<f32>,
     dh_rows: Vec<f32>,
+    low: LowScratch,
+    spare: Vec<f32>,
 }
 
 /// What every layer is called with.
@@ -57,6 +59,8 @@ pub(crate) struct Context<'a> {
     pub params: &'a [f32],
     /// This layer's places among them.
     pub at: &'a LayerRanges,
+    /// The adapters beside it.
+    pub low: Option<Low<'a>>,
     /// Which rows of its output are needed.
     pub demand: Demand,
     /// The numbers that products are computed in.
@@ -72,13 +76,6 @@ struct Shape {
     kv: usize,
     heads: Heads,
     eps: f32,
-    precision: Precision,
-}
-
-impl Shape {
-    fn dims(&self, rows: usize, inputs: usize, outputs: usize) -> Dims {
-        Dims { rows, inputs, outputs, precision: self.precision }
-    }
 }
 
 impl<'a> Context<'a> {
@@ -93,7 +90,6 @@ impl<'a> Context<'a> {
             kv: heads.kv_heads * heads.head_dim,
             heads,
             eps: self.config.rms_norm_eps as f32,
-            precision: self.precision,
         }
     }
 
@@ -139,9 +135,9 @@ pub(crate) fn forward(ctx: Context<'_>, kept: &mut Kept, scratch: &mut Scratch, 
         }
     };
     let q_raw = fit(&mut kept.q_raw, s.m * s.q);
-    linear::forward(q_raw, asking, ctx.weight(&ctx.at.q), s.dims(s.m, s.c, s.q), Write::Set);
+    ctx.linear(Site::Q, q_raw, asking, s.m, Write::Set, &mut scratch.low);
     let kv = fit(&mut kept.kv, s.n * 2 * s.kv);
-    linear::forward(kv, h1, ctx.weight(&ctx.at.kv), s.dims(s.n, s.c, 2 * s.kv), Write::Set);
+    ctx.linear(Site::Kv, kv, h1, s.n, Write::Set, &mut scratch.low);
     let (q, inv_q) = (fit(&mut kept.q, s.m * s.q), fit(&mut kept.inv_q, s.m * s.heads.heads));
     rope::forward(q, inv_q, (q_raw, s.q), ctx.weight(&ctx.at.q_norm), s.eps, (ctx.rope, positions));
     let (k, inv_k) = (fit(&mut kept.k, s.n * s.kv), fit(&mut kept.inv_k, s.n * s.heads.kv_heads));
@@ -150,43 +146,66 @@ pub(crate) fn forward(ctx: Context<'_>, kept: &mut Kept, scratch: &mut Scratch, 
     let attended = fit(&mut kept.attended, s.m * s.q);
     let lse = fit(&mut kept.lse, s.m * s.heads.heads);
     attention::forward(&mut scratch.attention, ctx.attention_inputs(&s, q, k, kv), attended, lse);
-    linear::forward(x2, attended, ctx.weight(&ctx.at.o), s.dims(s.m, s.q, s.c), Write::Add);
+    ctx.linear(Site::O, x2, attended, s.m, Write::Add, &mut scratch.low);
     let h2 = fit(&mut kept.h2, s.m * s.c);
     norm::forward(h2, fit(&mut kept.inv2, s.m), x2, ctx.weight(&ctx.at.post_norm), s.eps);
     let gate_up = fit(&mut kept.gate_up, s.m * 2 * s.inner);
-    let dims = s.dims(s.m, s.c, 2 * s.inner);
-    linear::forward(gate_up, h2, ctx.weight(&ctx.at.gate_up), dims, Write::Set);
+    ctx.linear(Site::GateUp, gate_up, h2, s.m, Write::Set, &mut scratch.low);
     let act = fit(&mut kept.act, s.m * s.inner);
     swiglu::forward(act, gate_up, s.inner);
     let out = fit(out, s.m * s.c);
     out.copy_from_slice(x2);
-    linear::forward(out, act, ctx.weight(&ctx.at.down), s.dims(s.m, s.inner, s.c), Write::Add);
+    ctx.linear(Site::Down, out, act, s.m, Write::Add, &mut scratch.low);
 }
 
-/// Adds the layer's gradients to `grads`; `dx` holds the gradient of the output `[M, C]` and then, in `dinput`, that of
+/// Adds the layer's gradients to the sink; `dx` holds the gradient of the output `[M, C]` and then, in `dinput`, that of
 /// the input `[N, C]`. With all rows asked for the two are one buffer, swapped.
 pub(crate) fn backward(
     ctx: Context<'_>,
     kept: &mut Kept,
     scratch: &mut Scratch,
-    grads: &mut [f32],
+    sink: &mut Sink<'_>,
     (dx_buffer, dinput): (&mut Vec<f32>, &mut Vec<f32>),
 ) {
     let s = ctx.shape();
     let dx = fit(dx_buffer, s.m * s.c);
-    mlp_backward(&ctx, &s, kept, scratch, grads, dx);
+    mlp_backward(&ctx, &s, kept, scratch, sink, dx);
+    attention_backward(&ctx, &s, kept, scratch, sink, dx);
+    let h1 = &kept.h1[..s.n * s.c];
+    let dh = fit(&mut scratch.dh, s.n * s.c);
+    let dkv = &scratch.dkv[..s.n * 2 * s.kv];
+    ctx.linear_backward(Site::Kv, (dkv, h1), (dh, Write::Set), s.n, sink, &mut scratch.low);
+    let dq_raw = &scratch.dq_raw[..s.m * s.q];
+    match ctx.demand {
+        Demand::AllRows => {
+            ctx.linear_backward(Site::Q, (dq_raw, h1), (dh, Write::Add), s.m, sink, &mut scratch.low);
+            std::mem::swap(dx_buffer, dinput);
+        }
+        Demand::NeededRows => {
+            let dh_rows = fit(&mut scratch.dh_rows, s.m * s.c);
+            ctx.linear_backward(Site::Q, (dq_raw, &kept.h1_rows[..s.m * s.c]), (dh_rows, Write::Set), s.m, sink, &mut scratch.low);
+            embedding::scatter_add(dh, dh_rows, &ctx.packed.rows, s.c);
+            let dinput = fit(dinput, s.n * s.c);
+            dinput.fill(0.0);
+            embedding::scatter_add(dinput, dx, &ctx.packed.rows, s.c);
+        }
+    }
+    let dnorm = sink.or_spare(&ctx.at.input_norm, &mut scratch.spare);
+    let dinput = fit(dinput, s.n * s.c);
+    norm::backward(dinput, dnorm, dh, &kept.x[..s.n * s.c], &kept.inv1[..s.n], ctx.weight(&ctx.at.input_norm));
+}
 
-    let down_o = s.dims(s.m, s.q, s.c);
+/// Turns the gradient of what attention wrote into those of queries (`dq_raw`), and of keys and values (`dkv`).
+fn attention_backward(ctx: &Context<'_>, s: &Shape, kept: &Kept, scratch: &mut Scratch, sink: &mut Sink<'_>, dx: &[f32]) {
     let attended = &kept.attended[..s.m * s.q];
-    linear::backward_weight(&mut grads[ctx.at.o.clone()], dx, attended, down_o);
     let dattended = fit(&mut scratch.dattended, s.m * s.q);
-    linear::backward_input(dattended, dx, ctx.weight(&ctx.at.o), down_o, Write::Set);
+    ctx.linear_backward(Site::O, (dx, attended), (dattended, Write::Set), s.m, sink, &mut scratch.low);
 
     let kv = &kept.kv[..s.n * 2 * s.kv];
     let dq = fit(&mut scratch.dq, s.m * s.q);
     let dk = fit(&mut scratch.dk, s.n * s.kv);
     let dkv = fit(&mut scratch.dkv, s.n * 2 * s.kv);
-    let inputs = ctx.attention_inputs(&s, &kept.q[..s.m * s.q], &kept.k[..s.n * s.kv], kv);
+    let inputs = ctx.attention_inputs(s, &kept.q[..s.m * s.q], &kept.k[..s.n * s.kv], kv);
     let lse = &kept.lse[..s.m * s.heads.heads];
     let gradients = attention::Gradients { dq, dk, dv: &mut dkv[s.kv..] };
     attention::backward(&mut scratch.attention, inputs, (attended, lse), dattended, gradients);
@@ -196,51 +215,22 @@ pub(crate) fn backward(
     let (inv_q, inv_k) = (&kept.inv_q[..s.m * s.heads.heads], &kept.inv_k[..s.n * s.heads.kv_heads]);
     let q_norm = (inv_q, ctx.weight(&ctx.at.q_norm));
     let q_raw = (&kept.q_raw[..s.m * s.q], s.q);
-    rope::backward(dq_raw, &mut grads[ctx.at.q_norm.clone()], dq, q_raw, q_norm, (ctx.rope, positions));
+    let dnorm = sink.or_spare(&ctx.at.q_norm, &mut scratch.spare);
+    rope::backward(dq_raw, dnorm, dq, q_raw, q_norm, (ctx.rope, positions));
     let k_norm = (inv_k, ctx.weight(&ctx.at.k_norm));
     let at_keys = (ctx.rope, &ctx.packed.positions[..]);
-    rope::backward(dkv, &mut grads[ctx.at.k_norm.clone()], dk, (kv, 2 * s.kv), k_norm, at_keys);
-
-    let h1 = &kept.h1[..s.n * s.c];
-    let dims = s.dims(s.n, s.c, 2 * s.kv);
-    linear::backward_weight(&mut grads[ctx.at.kv.clone()], dkv, h1, dims);
-    let dh = fit(&mut scratch.dh, s.n * s.c);
-    linear::backward_input(dh, dkv, ctx.weight(&ctx.at.kv), dims, Write::Set);
-    let dims = s.dims(s.m, s.c, s.q);
-    let w_q = ctx.weight(&ctx.at.q);
-    match ctx.demand {
-        Demand::AllRows => {
-            linear::backward_weight(&mut grads[ctx.at.q.clone()], dq_raw, h1, dims);
-            linear::backward_input(dh, dq_raw, w_q, dims, Write::Add);
-            std::mem::swap(dx_buffer, dinput);
-        }
-        Demand::NeededRows => {
-            linear::backward_weight(&mut grads[ctx.at.q.clone()], dq_raw, &kept.h1_rows[..s.m * s.c], dims);
-            let dh_rows = fit(&mut scratch.dh_rows, s.m * s.c);
-            linear::backward_input(dh_rows, dq_raw, w_q, dims, Write::Set);
-            embedding::scatter_add(dh, dh_rows, &ctx.packed.rows, s.c);
-            let dinput = fit(dinput, s.n * s.c);
-            dinput.fill(0.0);
-            embedding::scatter_add(dinput, dx, &ctx.packed.rows, s.c);
-        }
-    }
-    let w = ctx.weight(&ctx.at.input_norm);
-    let dinput = fit(dinput, s.n * s.c);
-    norm::backward(dinput, &mut grads[ctx.at.input_norm.clone()], dh, &kept.x[..s.n * s.c], &kept.inv1[..s.n], w);
+    let dnorm = sink.or_spare(&ctx.at.k_norm, &mut scratch.spare);
+    rope::backward(dkv, dnorm, dk, (kv, 2 * s.kv), k_norm, at_keys);
 }
 
 /// Turns the gradient of the layer's output into that of the MLP's input.
-fn mlp_backward(ctx: &Context<'_>, s: &Shape, kept: &mut Kept, scratch: &mut Scratch, grads: &mut [f32], dx: &mut [f32]) {
-    let dims = s.dims(s.m, s.inner, s.c);
-    linear::backward_weight(&mut grads[ctx.at.down.clone()], dx, &kept.act[..s.m * s.inner], dims);
+fn mlp_backward(ctx: &Context<'_>, s: &Shape, kept: &mut Kept, scratch: &mut Scratch, sink: &mut Sink<'_>, dx: &mut [f32]) {
     let dact = fit(&mut scratch.dact, s.m * s.inner);
-    linear::backward_input(dact, dx, ctx.weight(&ctx.at.down), dims, Write::Set);
+    ctx.linear_backward(Site::Down, (&*dx, &kept.act[..s.m * s.inner]), (dact, Write::Set), s.m, sink, &mut scratch.low);
     let gate_up = &mut kept.gate_up[..s.m * 2 * s.inner];
     swiglu::backward_in_place(gate_up, dact, s.inner);
-    let dims = s.dims(s.m, s.c, 2 * s.inner);
-    linear::backward_weight(&mut grads[ctx.at.gate_up.clone()], gate_up, &kept.h2[..s.m * s.c], dims);
     let dh = fit(&mut scratch.dh, s.m * s.c);
-    linear::backward_input(dh, gate_up, ctx.weight(&ctx.at.gate_up), dims, Write::Set);
-    let w = ctx.weight(&ctx.at.post_norm);
-    norm::backward(dx, &mut grads[ctx.at.post_norm.clone()], dh, &kept.x2[..s.m * s.c], &kept.inv2[..s.m], w);
+    ctx.linear_backward(Site::GateUp, (&*gate_up, &kept.h2[..s.m * s.c]), (dh, Write::Set), s.m, sink, &mut scratch.low);
+    let dnorm = sink.or_spare(&ctx.at.post_norm, &mut scratch.spare);
+    norm::backward(dx, dnorm, dh, &kept.x2[..s.m * s.c], &kept.inv2[..s.m], ctx.weight(&ctx.at.post_norm));
 }

@@ -2,14 +2,15 @@
 
 mod config;
 mod layer;
+pub(crate) mod linear;
 mod packed;
 mod params;
-mod qwen3;
 mod store;
+mod transformer;
 
-pub use config::ModelConfig;
+pub use config::{ModelConfig, RopeParameters, RopeScaling};
 pub use packed::Packed;
-pub(crate) use packed::input_len;
+pub(crate) use packed::{input_len, shared_len};
 pub use params::{Layout, Params, Role, Tensor};
-pub use qwen3::{Demand, Model, Workspace};
 pub use store::{read_tensors, write_tensors};
+pub use transformer::{Demand, MAX_TOKENS, Model, Workspace};

@@ -1,11 +1,14 @@
 //! Sequences laid end to end, with the rows whose predictions are needed.
 
+use std::ops::Range;
+
 use crate::Sequence;
 use crate::ops::attention::Span;
 
 /// Sequences of one micro-batch, packed without padding.
 ///
-/// A sequence's tokens behind its last needed prediction are left out, and so is a sequence that needs none.
+/// A sequence's tokens behind its last needed prediction are left out, and so is a sequence that needs none. Sequences that begin
+/// alike can share one copy of their beginning.
 #[derive(Default)]
 pub struct Packed {
     /// Input tokens `[N]`.
@@ -44,25 +47,43 @@ impl Packed {
 
     /// Adds a sequence, which is number `index` of its batch.
     pub fn push(&mut self, index: usize, sequence: &Sequence) {
-        let inputs = input_len(sequence);
+        self.push_after(index, sequence, 0..0);
+    }
+
+    /// Adds sequences whose first `shared` tokens are the same and are not trained: those go through the model once.
+    pub fn push_group(&mut self, group: &[(usize, &Sequence)], shared: usize) {
+        let Some((_, first)) = group.first() else { return };
+        let prefix = self.tokens.len()..self.tokens.len() + shared;
+        self.tokens.extend_from_slice(&first.tokens[..shared]);
+        self.positions.extend(0..shared as u32);
+        self.spans.push(Span { queries: prefix.clone(), prefix: 0..0, keys: prefix.clone() });
+        for (index, sequence) in group {
+            self.push_after(*index, sequence, prefix.clone());
+        }
+    }
+
+    /// Adds what follows a prefix that is there already.
+    fn push_after(&mut self, index: usize, sequence: &Sequence, prefix: Range<usize>) {
+        let (inputs, shared) = (input_len(sequence), prefix.len());
         if inputs == 0 {
             return;
         }
         let (start, first_row) = (self.tokens.len(), self.rows.len());
-        self.tokens.extend_from_slice(&sequence.tokens[..inputs]);
-        self.positions.extend(0..inputs as u32);
-        for position in 0..inputs {
+        self.tokens.extend_from_slice(&sequence.tokens[shared.min(inputs)..inputs]);
+        self.positions.extend(shared as u32..inputs as u32);
+        for position in shared.saturating_sub(1)..inputs {
             let weight = sequence.weights[position + 1];
             if weight != 0.0 {
-                self.rows.push((start + position) as u32);
+                let row = if position < shared { prefix.start + position } else { start + position - shared };
+                self.rows.push(row as u32);
                 self.row_positions.push(position as u32);
                 self.targets.push(sequence.tokens[position + 1]);
                 self.weights.push(weight);
             }
         }
         let keys = start..self.tokens.len();
-        self.spans.push(Span { queries: keys.clone(), keys: keys.clone() });
-        self.row_spans.push(Span { queries: first_row..self.rows.len(), keys });
+        self.spans.push(Span { queries: keys.clone(), prefix: prefix.clone(), keys: keys.clone() });
+        self.row_spans.push(Span { queries: first_row..self.rows.len(), prefix, keys });
         self.sequences.push(index);
     }
 }
@@ -73,9 +94,32 @@ pub(crate) fn input_len(sequence: &Sequence) -> usize {
     needed.unwrap_or(0)
 }
 
+/// How many first tokens two sequences share without training any of them.
+pub(crate) fn shared_len(a: &Sequence, b: &Sequence) -> usize {
+    let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b).count();
+    let untrained = |s: &Sequence| s.weights.iter().skip(1).position(|w| *w != 0.0).map_or(s.tokens.len(), |at| at + 1);
+    same.min(untrained(a)).min(untrained(b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_shares_its_beginning() {
+        let sequence = |end: &[u32]| {
+            let tokens = [&[1, 2, 3][..], end].concat();
+            Sequence { weights: (0..tokens.len()).map(|at| f32::from(u8::from(at > 2))).collect(), tokens }
+        };
+        let (a, b) = (sequence(&[4, 5]), sequence(&[6, 7, 8]));
+        assert_eq!(shared_len(&a, &b), 3);
+        let mut packed = Packed::default();
+        packed.push_group(&[(0, &a), (1, &b)], 3);
+        assert_eq!(packed.tokens, [1, 2, 3, 4, 6, 7]);
+        assert_eq!(packed.positions, [0, 1, 2, 3, 3, 4]);
+        assert_eq!(packed.rows, [2, 3, 2, 4, 5]);
+        assert_eq!(packed.targets, [4, 5, 6, 7, 8]);
+    }
 
     #[test]
     fn only_needed_rows_and_the_tokens_before_them_are_packed() {

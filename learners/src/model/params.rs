@@ -13,6 +13,8 @@ pub enum Role {
     Embedding,
     /// A norm's weight: begins at one, no decay.
     Norm,
+    /// A bias: begins at zero, no decay.
+    Bias,
     /// A matrix inside a layer.
     Matrix,
     /// A matrix that writes to the residual stream: begins smaller by `√(2 layers)` (Radford et al. 2019, 2.3).
@@ -37,9 +39,15 @@ pub struct Tensor {
 pub(crate) struct LayerRanges {
     pub input_norm: Range<usize>,
     pub q: Range<usize>,
+    /// Empty where there is none.
+    pub q_bias: Range<usize>,
     /// Keys, then values.
     pub kv: Range<usize>,
+    /// Keys, then values; empty where there is none.
+    pub kv_bias: Range<usize>,
+    /// Empty where there is none.
     pub q_norm: Range<usize>,
+    /// Empty where there is none.
     pub k_norm: Range<usize>,
     pub o: Range<usize>,
     pub post_norm: Range<usize>,
@@ -54,15 +62,16 @@ pub struct Layout {
     /// The tensors, in the order of the flat slice.
     pub tensors: Vec<Tensor>,
     pub(crate) embedding: Range<usize>,
+    /// The output matrix; the embedding where the two are tied.
+    pub(crate) head: Range<usize>,
     pub(crate) layers: Vec<LayerRanges>,
     pub(crate) final_norm: Range<usize>,
 }
 
 impl Layout {
-    /// The layout of a Qwen3 model.
+    /// The layout of a model.
     pub fn new(config: &ModelConfig) -> Self {
-        let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
-        let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+        let c = config.hidden_size;
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut place = |name: String, shape: &[usize], role: Role| {
             let start = tensors.last().map_or(0, |t| t.range.end);
@@ -71,26 +80,13 @@ impl Layout {
             range
         };
         let embedding = place("model.embed_tokens.weight".into(), &[config.vocab_size, c], Role::Embedding);
-        let layers = (0..config.num_hidden_layers)
-            .map(|layer| {
-                let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}.weight"), shape, role);
-                let input_norm = at("input_layernorm", &[c], Role::Norm);
-                let q_range = at("self_attn.q_proj", &[q, c], Role::Matrix);
-                let k = at("self_attn.k_proj", &[kv, c], Role::Matrix);
-                let v = at("self_attn.v_proj", &[kv, c], Role::Matrix);
-                let q_norm = at("self_attn.q_norm", &[d], Role::Norm);
-                let k_norm = at("self_attn.k_norm", &[d], Role::Norm);
-                let o = at("self_attn.o_proj", &[c, q], Role::ResidualMatrix);
-                let post_norm = at("post_attention_layernorm", &[c], Role::Norm);
-                let gate = at("mlp.gate_proj", &[i, c], Role::Matrix);
-                let up = at("mlp.up_proj", &[i, c], Role::Matrix);
-                let down = at("mlp.down_proj", &[c, i], Role::ResidualMatrix);
-                let (kv, gate_up) = (k.start..v.end, gate.start..up.end);
-                LayerRanges { input_norm, q: q_range, kv, q_norm, k_norm, o, post_norm, gate_up, down }
-            })
-            .collect();
+        let layers = (0..config.num_hidden_layers).map(|layer| layer_ranges(config, layer, &mut place)).collect();
         let final_norm = place("model.norm.weight".into(), &[c], Role::Norm);
-        Self { tensors, embedding, layers, final_norm }
+        let head = match config.tie_word_embeddings {
+            true => embedding.clone(),
+            false => place("lm_head.weight".into(), &[config.vocab_size, c], Role::Embedding),
+        };
+        Self { tensors, embedding, head, layers, final_norm }
     }
 
     /// How many numbers all tensors have together.
@@ -102,6 +98,33 @@ impl Layout {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Places the tensors of one layer.
+fn layer_ranges(config: &ModelConfig, layer: usize, mut place: impl FnMut(String, &[usize], Role) -> Range<usize>) -> LayerRanges {
+    let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
+    let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+    let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}"), shape, role);
+    let input_norm = at("input_layernorm.weight", &[c], Role::Norm);
+    let q_range = at("self_attn.q_proj.weight", &[q, c], Role::Matrix);
+    let k = at("self_attn.k_proj.weight", &[kv, c], Role::Matrix);
+    let v = at("self_attn.v_proj.weight", &[kv, c], Role::Matrix);
+    let (mut q_bias, mut kv_bias, mut q_norm, mut k_norm) = (0..0, 0..0, 0..0, 0..0);
+    if config.has_bias() {
+        q_bias = at("self_attn.q_proj.bias", &[q], Role::Bias);
+        kv_bias = at("self_attn.k_proj.bias", &[kv], Role::Bias).start..at("self_attn.v_proj.bias", &[kv], Role::Bias).end;
+    }
+    if config.has_head_norm() {
+        q_norm = at("self_attn.q_norm.weight", &[d], Role::Norm);
+        k_norm = at("self_attn.k_norm.weight", &[d], Role::Norm);
+    }
+    let o = at("self_attn.o_proj.weight", &[c, q], Role::ResidualMatrix);
+    let post_norm = at("post_attention_layernorm.weight", &[c], Role::Norm);
+    let gate = at("mlp.gate_proj.weight", &[i, c], Role::Matrix);
+    let up = at("mlp.up_proj.weight", &[i, c], Role::Matrix);
+    let down = at("mlp.down_proj.weight", &[c, i], Role::ResidualMatrix);
+    let (kv, gate_up) = (k.start..v.end, gate.start..up.end);
+    LayerRanges { input_norm, q: q_range, q_bias, kv, kv_bias, q_norm, k_norm, o, post_norm, gate_up, down }
 }
 
 /// The parameters, or anything else of their shape.
@@ -123,6 +146,7 @@ impl Params {
         for tensor in &layout.tensors {
             let deviation = match tensor.role {
                 Role::Norm => continue,
+                Role::Bias => 0.0,
                 Role::Embedding | Role::Matrix => config.initializer_range,
                 Role::ResidualMatrix => config.initializer_range * residual,
             };

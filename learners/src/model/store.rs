@@ -1,11 +1,12 @@
 //! Safetensors files with the names of Hugging Face.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Layout, Model, ModelConfig, Params};
+use super::{Layout, Model, ModelConfig, Params, Tensor};
 use crate::{Error, Result, files};
 
 const FILE: &str = "model.safetensors";
@@ -18,11 +19,14 @@ impl Model {
         Self::new(config, params)
     }
 
-    /// Reads a Hugging Face directory (`config.json`, `model.safetensors` in F32 or BF16).
+    /// Reads a Hugging Face directory: `config.json`, and `model.safetensors` or its shards, in F32 or BF16.
     pub fn load(directory: &Path) -> Result<Self> {
         let config = ModelConfig::load(directory)?;
         let layout = Layout::new(&config);
-        let data = read_tensors(&directory.join(FILE), &layout, "")?;
+        let mut data = vec![0.0; layout.len()];
+        for (path, tensors) in shards(directory, &layout.tensors)? {
+            read_into(&path, &tensors, "", &mut data)?;
+        }
         Self::new(config, Params { layout, data })
     }
 
@@ -30,16 +34,42 @@ impl Model {
     pub fn save(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let parts = [("", &self.params.data[..])];
-        write_tensors(&directory.join(FILE), &self.params.layout, &parts)?;
+        write_tensors(&directory.join(FILE), &self.params.layout.tensors, &parts)?;
         self.config.save(directory)
     }
 }
 
-/// Writes several flat slices of one layout to a file, each under its own prefix.
-pub fn write_tensors(path: &Path, layout: &Layout, parts: &[(&str, &[f32])]) -> Result<()> {
+/// The index of a model in several files.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files of a model with the tensors that each holds.
+fn shards(directory: &Path, tensors: &[Tensor]) -> Result<BTreeMap<PathBuf, Vec<Tensor>>> {
+    let index_path = directory.join(format!("{FILE}.index.json"));
+    if !index_path.exists() {
+        return Ok([(directory.join(FILE), tensors.to_vec())].into());
+    }
+    let text = std::fs::read_to_string(&index_path).map_err(Error::io(&index_path))?;
+    let index: Index = serde_json::from_str(&text).map_err(Error::json(&index_path))?;
+    let mut shards: BTreeMap<PathBuf, Vec<Tensor>> = BTreeMap::new();
+    for tensor in tensors {
+        let file = index.weight_map.get(&tensor.name).ok_or_else(|| Error::Tensor {
+            path: index_path.clone(),
+            name: tensor.name.clone(),
+            problem: "is in none of the files".into(),
+        })?;
+        shards.entry(directory.join(file)).or_default().push(tensor.clone());
+    }
+    Ok(shards)
+}
+
+/// Writes several flat slices of the same tensors to a file, each under its own prefix.
+pub fn write_tensors(path: &Path, tensors: &[Tensor], parts: &[(&str, &[f32])]) -> Result<()> {
     let mut bytes = Vec::new();
     for (prefix, data) in parts {
-        for tensor in &layout.tensors {
+        for tensor in tensors {
             let raw: Vec<u8> = data[tensor.range.clone()].iter().flat_map(|x| x.to_le_bytes()).collect();
             bytes.push((format!("{prefix}{}", tensor.name), tensor.shape.clone(), raw));
         }
@@ -55,12 +85,17 @@ pub fn write_tensors(path: &Path, layout: &Layout, parts: &[(&str, &[f32])]) -> 
     })
 }
 
-/// Reads a flat slice of a layout from the tensors of a prefix.
-pub fn read_tensors(path: &Path, layout: &Layout, prefix: &str) -> Result<Vec<f32>> {
+/// Reads a flat slice of all of these tensors, which lie under a prefix in the file.
+pub fn read_tensors(path: &Path, tensors: &[Tensor], prefix: &str) -> Result<Vec<f32>> {
+    let mut data = vec![0.0; tensors.last().map_or(0, |tensor| tensor.range.end)];
+    read_into(path, tensors, prefix, &mut data)?;
+    Ok(data)
+}
+
+fn read_into(path: &Path, tensors: &[Tensor], prefix: &str, data: &mut [f32]) -> Result<()> {
     let raw = std::fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&raw).map_err(Error::safetensors(path))?;
-    let mut data = vec![0.0; layout.len()];
-    for tensor in &layout.tensors {
+    for tensor in tensors {
         let name = format!("{prefix}{}", tensor.name);
         let refuse = |problem: String| Error::Tensor { path: path.to_path_buf(), name: name.clone(), problem };
         let view = file.tensor(&name).map_err(|e| refuse(e.to_string()))?;
@@ -82,5 +117,5 @@ pub fn read_tensors(path: &Path, layout: &Layout, prefix: &str) -> Result<Vec<f3
             other => return Err(refuse(format!("is {other:?}; F32 and BF16 can be read"))),
         }
     }
-    Ok(data)
+    Ok(())
 }

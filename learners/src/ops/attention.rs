@@ -26,8 +26,18 @@ pub struct Heads {
 pub struct Span {
     /// Its rows among the queries.
     pub queries: Range<usize>,
-    /// Its rows among the keys and values.
+    /// The rows, among the keys and values, of its first positions, where it shares them with other sequences; else empty.
+    pub prefix: Range<usize>,
+    /// Its own rows among the keys and values: the positions after the prefix.
     pub keys: Range<usize>,
+}
+
+impl Span {
+    /// Where the first `columns` positions lie, in at most two parts: `(columns, first row)`.
+    fn parts(&self, columns: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
+        let shared = self.prefix.len().min(columns);
+        [(0..shared, self.prefix.start), (shared..columns, self.keys.start)].into_iter().filter(|(columns, _)| !columns.is_empty())
+    }
 }
 
 /// What attention reads.
@@ -106,14 +116,16 @@ impl<'a> Inputs<'a> {
         Mat::strided(&data[at..], block.queries.len(), self.heads.head_dim, self.q_width())
     }
 
-    fn keys(&self, span: &Span, block: &Block, head: usize) -> Mat<'a> {
-        let at = span.keys.start * self.k_width() + self.kv_head(head) * self.heads.head_dim;
-        Mat::strided(&self.k[at..], block.keys, self.heads.head_dim, self.k_width())
+    /// `rows` keys from `first` on.
+    fn keys(&self, first: usize, rows: usize, head: usize) -> Mat<'a> {
+        let at = first * self.k_width() + self.kv_head(head) * self.heads.head_dim;
+        Mat::strided(&self.k[at..], rows, self.heads.head_dim, self.k_width())
     }
 
-    fn values(&self, span: &Span, block: &Block, head: usize) -> Mat<'a> {
-        let at = span.keys.start * self.v_stride + self.kv_head(head) * self.heads.head_dim;
-        Mat::strided(&self.v[at..], block.keys, self.heads.head_dim, self.v_stride)
+    /// `rows` values from `first` on.
+    fn values(&self, first: usize, rows: usize, head: usize) -> Mat<'a> {
+        let at = first * self.v_stride + self.kv_head(head) * self.heads.head_dim;
+        Mat::strided(&self.v[at..], rows, self.heads.head_dim, self.v_stride)
     }
 }
 
@@ -129,8 +141,10 @@ pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: 
             for head in 0..heads {
                 let scores = fit(&mut scratch.scores, rows * block.keys);
                 let q = inputs.of_queries(inputs.q, &block, head);
-                let s = MatMut::new(scores, rows, block.keys);
-                matmul(inputs.precision, s, q, inputs.keys(span, &block, head).t(), inputs.softmax_scale(), Write::Set);
+                for (columns, first) in span.parts(block.keys) {
+                    let s = MatMut::strided(&mut scores[columns.start..], rows, columns.len(), block.keys);
+                    matmul(inputs.precision, s, q, inputs.keys(first, columns.len(), head).t(), inputs.softmax_scale(), Write::Set);
+                }
                 let mut sums = [0.0f32; BLOCK];
                 for (i, row) in scores.chunks_exact_mut(block.keys).enumerate() {
                     let m = block.queries.start + i;
@@ -141,9 +155,12 @@ pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: 
                     lse[m * heads + head] = top + sums[i].ln();
                 }
                 let at = block.queries.start * width + head * head_dim;
-                let o = MatMut::strided(&mut out[at..], rows, head_dim, width);
-                let p = Mat::new(scores, rows, block.keys);
-                matmul(inputs.precision, o, p, inputs.values(span, &block, head), 1.0, Write::Set);
+                for (columns, first) in span.parts(block.keys) {
+                    let write = if columns.start == 0 { Write::Set } else { Write::Add };
+                    let o = MatMut::strided(&mut out[at..], rows, head_dim, width);
+                    let p = Mat::strided(&scores[columns.start..], rows, columns.len(), block.keys);
+                    matmul(inputs.precision, o, p, inputs.values(first, columns.len(), head), 1.0, write);
+                }
                 for (i, sum) in sums[..rows].iter().enumerate() {
                     scale(&mut out[at + i * width..at + i * width + head_dim], 1.0 / sum);
                 }
@@ -169,9 +186,13 @@ pub fn backward(scratch: &mut Scratch, inputs: Inputs<'_>, (out, lse): (&[f32], 
                 let (probabilities, slopes) = (fit(&mut scratch.scores, rows * cols), fit(&mut scratch.slopes, rows * cols));
                 let q = inputs.of_queries(inputs.q, &block, head);
                 let dout_block = inputs.of_queries(dout, &block, head);
-                let (k, v) = (inputs.keys(span, &block, head), inputs.values(span, &block, head));
-                matmul(precision, MatMut::new(probabilities, rows, cols), q, k.t(), factor, Write::Set);
-                matmul(precision, MatMut::new(slopes, rows, cols), dout_block, v.t(), 1.0, Write::Set);
+                for (columns, first) in span.parts(cols) {
+                    let (k, v) = (inputs.keys(first, columns.len(), head), inputs.values(first, columns.len(), head));
+                    let p = MatMut::strided(&mut probabilities[columns.start..], rows, columns.len(), cols);
+                    matmul(precision, p, q, k.t(), factor, Write::Set);
+                    let ds = MatMut::strided(&mut slopes[columns.start..], rows, columns.len(), cols);
+                    matmul(precision, ds, dout_block, v.t(), 1.0, Write::Set);
+                }
                 let every = probabilities.chunks_exact_mut(cols).zip(slopes.chunks_exact_mut(cols)).enumerate();
                 for (i, (p, ds)) in every {
                     let m = block.queries.start + i;
@@ -186,17 +207,20 @@ pub fn backward(scratch: &mut Scratch, inputs: Inputs<'_>, (out, lse): (&[f32], 
                     p[seen..].fill(0.0);
                     ds[seen..].fill(0.0);
                 }
-                let (p, ds) = (Mat::new(probabilities, rows, cols), Mat::new(slopes, rows, cols));
                 let kv_column = inputs.kv_head(head) * head_dim;
-                let dv_at = span.keys.start * v_stride + kv_column;
-                let dk_at = span.keys.start * k_width + kv_column;
                 let dq_at = block.queries.start * width + head * head_dim;
-                let dv = MatMut::strided(&mut dv[dv_at..], cols, head_dim, v_stride);
-                matmul(precision, dv, p.t(), dout_block, 1.0, Write::Add);
-                let dk = MatMut::strided(&mut dk[dk_at..], cols, head_dim, k_width);
-                matmul(precision, dk, ds.t(), q, factor, Write::Add);
-                let dq = MatMut::strided(&mut dq[dq_at..], rows, head_dim, width);
-                matmul(precision, dq, ds, k, factor, Write::Set);
+                for (columns, first) in span.parts(cols) {
+                    let part = columns.len();
+                    let p = Mat::strided(&probabilities[columns.start..], rows, part, cols);
+                    let ds = Mat::strided(&slopes[columns.start..], rows, part, cols);
+                    let dv = MatMut::strided(&mut dv[first * v_stride + kv_column..], part, head_dim, v_stride);
+                    matmul(precision, dv, p.t(), dout_block, 1.0, Write::Add);
+                    let dk = MatMut::strided(&mut dk[first * k_width + kv_column..], part, head_dim, k_width);
+                    matmul(precision, dk, ds.t(), q, factor, Write::Add);
+                    let dq = MatMut::strided(&mut dq[dq_at..], rows, head_dim, width);
+                    let write = if columns.start == 0 { Write::Set } else { Write::Add };
+                    matmul(precision, dq, ds, inputs.keys(first, part, head), factor, write);
+                }
             }
         }
     }
@@ -219,7 +243,10 @@ mod tests {
     }
 
     fn case(first: usize) -> Case {
-        let spans = vec![Span { queries: 0..first, keys: 0..first }, Span { queries: first..first + 2, keys: first..first + 6 }];
+        let spans = vec![
+            Span { queries: 0..first, prefix: 0..0, keys: 0..first },
+            Span { queries: first..first + 2, prefix: 0..0, keys: first..first + 6 },
+        ];
         let positions = (0..first as u32).chain([1, 4]).collect();
         let rows = first + 6;
         Case { spans, positions, q: random((first + 2) * 16, 1), k: random(rows * 8, 2), v: random(rows * 11, 3) }

@@ -45,8 +45,8 @@ pub enum Exact {
 pub struct Gradients<'a> {
     /// Of the hidden states `[M, C]`; overwritten.
     pub dx: &'a mut [f32],
-    /// Of the output matrix `[V, C]`; added to.
-    pub dtable: &'a mut [f32],
+    /// Of the output matrix `[V, C]`; added to. `None` where it is frozen.
+    pub dtable: Option<&'a mut [f32]>,
 }
 
 /// Scores every row, without gradients.
@@ -58,7 +58,7 @@ pub fn score(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>)
 pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32], scores: &mut Vec<Score>, gradients: Gradients<'_>) {
     let Inputs { x, table, width, targets, precision } = inputs;
     let vocabulary = table.len() / width;
-    let Gradients { dx, dtable } = gradients;
+    let Gradients { dx, mut dtable } = gradients;
     run(logits, inputs, scores, |first, rows, probabilities, sums| {
         for (i, row) in probabilities.chunks_exact_mut(vocabulary).enumerate() {
             let weight = weights[first + i];
@@ -68,7 +68,9 @@ pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32],
         let dims = Dims { rows, inputs: width, outputs: vocabulary, precision };
         let columns = first * width..(first + rows) * width;
         linear::backward_input(&mut dx[columns.clone()], probabilities, table, dims, Write::Set);
-        linear::backward_weight(dtable, probabilities, &x[columns], dims);
+        if let Some(dtable) = dtable.as_deref_mut() {
+            linear::backward_weight(dtable, probabilities, &x[columns], dims);
+        }
     });
 }
 
@@ -108,7 +110,7 @@ mod tests {
             scores.iter().zip(weights).map(|(s, w): (&Score, f32)| -f64::from(s.logprob) * f64::from(w)).sum()
         };
         let (mut dx, mut dtable, mut scores) = (vec![0.0; 15], vec![0.0; 35], Vec::new());
-        let gradients = Gradients { dx: &mut dx, dtable: &mut dtable };
+        let gradients = Gradients { dx: &mut dx, dtable: Some(&mut dtable) };
         let inputs = Inputs { x: &x, table: &table, targets: &targets, width: 5, precision: Precision::F32 };
         cross_entropy(&mut Vec::new(), inputs, &weights, &mut scores, gradients);
         check_gradient("x", &x, &dx, |x| loss(x, &table));

@@ -75,7 +75,10 @@ fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     assert!(len >= needed, "a {rows} x {cols} view at stride {row_stride} needs {needed} elements, the slice has {len}");
 }
 
-/// `out = alpha * a b`, or `out += alpha * a b`, on the calling core.
+/// Multiplications from which on a product is worth dividing among idle cores.
+const PARALLEL: usize = 1 << 25;
+
+/// `out = alpha * a b`, or `out += alpha * a b`; large products in single precision use cores that are idle.
 ///
 /// # Panics
 /// When the shapes do not fit together.
@@ -98,6 +101,8 @@ pub fn matmul(precision: Precision, out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, alp
         return;
     }
     let _ = precision;
+    let large = out.rows * out.cols * a.cols >= PARALLEL;
+    let parallelism = if large { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: the views were checked against their slices when they were made (`check`), a transposed view covers the
     // same elements, the shapes fit by the assertion above, and `out` is a unique borrow that overlaps neither input.
     // All three slices are initialised.
@@ -122,7 +127,7 @@ pub fn matmul(precision: Precision, out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, alp
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            parallelism,
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Query and key preparation in Qwen3: per-head RMS norm, then rotary positions (Su et al. 2021) on split halves.
+//! Query and key preparation: per-head RMS norm where the model has it (Qwen3), then rotary positions (Su et al. 2021) on split halves.
 
 use super::norm::{inverse_rms, row_backward};
 
@@ -13,10 +13,11 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table for heads of `head_dim` at positions `0..positions`: angle `p * theta^(-2i / head_dim)`.
-    pub fn new(head_dim: usize, theta: f64, positions: usize) -> Self {
+    /// The table for heads of `head_dim` at positions `0..positions`: angle `p * theta^(-2i / head_dim)`, with `stretch` over each frequency.
+    pub fn new(head_dim: usize, theta: f64, positions: usize, stretch: impl Fn(f64) -> f64) -> Self {
         let half = head_dim / 2;
-        let angle = |p: usize, i: usize| p as f64 * theta.powf(-2.0 * i as f64 / head_dim as f64);
+        let frequencies: Vec<f64> = (0..half).map(|i| stretch(theta.powf(-2.0 * i as f64 / head_dim as f64))).collect();
+        let angle = |p: usize, i: usize| p as f64 * frequencies[i];
         let every = || (0..positions).flat_map(|p| (0..half).map(move |i| (p, i)));
         Self {
             half,
@@ -49,10 +50,10 @@ fn rotate_back(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// Normalises each head of each row and turns it by its position.
+/// Normalises each head of each row, unless `w` is empty, and turns it by its position.
 ///
 /// Shapes: `y` `[N, heads * D]` dense; `x` has the heads at the beginning of rows `x_stride` apart; `inv` `[N, heads]`;
-/// `w` `[D]`; `positions` `[N]`.
+/// `w` `[D]` or `[0]`; `positions` `[N]`.
 pub fn forward(
     y: &mut [f32],
     inv: &mut [f32],
@@ -61,15 +62,19 @@ pub fn forward(
     eps: f32,
     (table, positions): (&RopeTable, &[u32]),
 ) {
-    let width = inv.len() / positions.len().max(1) * w.len();
-    for (n, (y, &position)) in y.chunks_exact_mut(width).zip(positions).enumerate() {
-        let x = &x[n * x_stride..n * x_stride + width];
-        let inv = &mut inv[n * width / w.len()..(n + 1) * width / w.len()];
+    let (dim, heads) = (2 * table.half, inv.len() / positions.len().max(1));
+    for (n, (y, &position)) in y.chunks_exact_mut(heads * dim).zip(positions).enumerate() {
+        let x = &x[n * x_stride..n * x_stride + heads * dim];
+        let inv = &mut inv[n * heads..(n + 1) * heads];
         let (cos, sin) = table.at(position);
-        for ((y, x), inv) in y.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())).zip(inv) {
-            *inv = inverse_rms(x, eps);
-            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                *y = x * *inv * w;
+        for ((y, x), inv) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(inv) {
+            if w.is_empty() {
+                y.copy_from_slice(x);
+            } else {
+                *inv = inverse_rms(x, eps);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                    *y = x * *inv * w;
+                }
             }
             rotate(y, cos, sin);
         }
@@ -87,17 +92,20 @@ pub fn backward(
     (inv, w): (&[f32], &[f32]),
     (table, positions): (&RopeTable, &[u32]),
 ) {
-    let width = inv.len() / positions.len().max(1) * w.len();
-    for (n, (dy, &position)) in dy.chunks_exact_mut(width).zip(positions).enumerate() {
-        let columns = n * x_stride..n * x_stride + width;
+    let (dim, heads) = (2 * table.half, inv.len() / positions.len().max(1));
+    for (n, (dy, &position)) in dy.chunks_exact_mut(heads * dim).zip(positions).enumerate() {
+        let columns = n * x_stride..n * x_stride + heads * dim;
         let (x, dx) = (&x[columns.clone()], &mut dx[columns]);
-        let inv = &inv[n * width / w.len()..(n + 1) * width / w.len()];
+        let inv = &inv[n * heads..(n + 1) * heads];
         let (cos, sin) = table.at(position);
         dx.fill(0.0);
-        let heads = dx.chunks_exact_mut(w.len()).zip(dy.chunks_exact_mut(w.len())).zip(x.chunks_exact(w.len()));
-        for (((dx, dy), x), &r) in heads.zip(inv) {
+        let every = dx.chunks_exact_mut(dim).zip(dy.chunks_exact_mut(dim)).zip(x.chunks_exact(dim));
+        for (((dx, dy), x), &r) in every.zip(inv) {
             rotate_back(dy, cos, sin);
-            row_backward(dx, dw, dy, x, r, w);
+            match w.is_empty() {
+                true => dx.copy_from_slice(dy),
+                false => row_backward(dx, dw, dy, x, r, w),
+            }
         }
     }
 }
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn turning_there_and_back_changes_nothing() {
-        let table = RopeTable::new(8, 10_000.0, 16);
+        let table = RopeTable::new(8, 10_000.0, 16, |f| f);
         let before = random(8, 5);
         let mut x = before.clone();
         let (cos, sin) = table.at(13);
@@ -122,7 +130,7 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences() {
         // Three rows of two heads of four, inside rows of eleven.
-        let table = RopeTable::new(4, 100.0, 16);
+        let table = RopeTable::new(4, 100.0, 16, |f| f);
         let positions = [0, 3, 11];
         let (x, w, dy) = (random(33, 1), random(4, 2), random(24, 3));
         let run = |x: &[f32], w: &[f32]| {

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{Budget, SftConfig};
-pub use feed::{Example, ExampleSource};
+pub use config::{Budget, OptimizerKind, SftConfig};
+pub use feed::{Example, ExampleSource, weigh};
 
 use crate::optim::Step;
 use crate::{Error, Metrics, Result, Trainer};
@@ -81,6 +81,7 @@ pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftCo
     }
     trainer.set_optimizer_config(config.optimizer());
     trainer.set_precision(config.precision);
+    trainer.set_recompute(config.recompute);
     let feed = Feed::start(source, config, &status);
     let mut progress = Progress::new(config, directory, &status)?;
     let (start, before) = (Instant::now(), status.seconds);

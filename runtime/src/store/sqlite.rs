@@ -60,8 +60,10 @@ impl SqliteStore {
 
     fn error(&self, error: sqlx::Error) -> Error {
         let text = error.to_string();
-        let fix = match text.contains("full") {
-            true => "the disk is full: free some space, or prune with `milepost episodes prune`; what was recorded so far is safe",
+        let fix = match text.contains("full") || text.contains("I/O") {
+            true => {
+                "the disk is full or failing: free some space, or prune with `milepost episodes prune`; what was recorded so far is safe"
+            }
             false => "what was recorded so far is safe",
         };
         Error::Store { path: self.directory.join("episodes.db").display().to_string(), reason: format!("{text}; {fix}") }

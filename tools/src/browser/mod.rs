@@ -259,7 +259,12 @@ fn tolerate(answer: CallResult<Value>) -> CallResult<()> {
 
 #[async_trait]
 impl Environment for BrowserEnvironment {
+    /// Opens the task's first page without anything of an earlier episode; in a new browser where the old one is gone.
     async fn reset(&mut self, task: &Task) -> Result<()> {
+        if self.session.is_gone() {
+            let secrets = std::mem::take(&mut self.secrets);
+            *self = Self::launch(&self.config.clone(), secrets).await?;
+        }
         self.begin(task).await.map_err(|error| match error {
             CallError::Gone(reason) => Error::EnvironmentGone(reason),
             CallError::Refused(reason) => {

@@ -135,6 +135,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Whether browser or driver are known to be dead.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_some()
+    }
+
     /// Opens a session on a running WebDriver server.
     pub(super) async fn join(config: &BrowserConfig, server: &str) -> Result<Self> {
         let bad = |reason: &str| {

@@ -90,7 +90,7 @@ impl Shared {
 
     fn block(&self, host: &str, reason: &str) {
         let host: String = host.chars().take(260).collect();
-        tracing::warn!(host, reason, "egress refused");
+        tracing::info!(host, reason, "egress refused");
         let mut blocked = lock(&self.blocked);
         if blocked.len() == MAX_BLOCKED {
             blocked.pop_front();

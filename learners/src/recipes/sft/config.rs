@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Status;
+use crate::adapter::LoraConfig;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamWConfig, Schedule};
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub struct SftConfig {
     ///
     /// The expected gradient does not depend on it; a small share lets the last layer and the head skip the rest.
     pub prompt_share: f32,
+    /// A completion of `n` tokens, under 64, weighs `(64 / n)^short_boost` a token: 0 treats all tokens alike, 1 all completions.
+    pub short_boost: f32,
     /// Tokens of prompts and completions in one step.
     pub tokens_per_batch: usize,
     /// Minutes that the run lasts; the schedule follows the clock, so that it always ends decayed and on time.
@@ -37,6 +40,12 @@ pub struct SftConfig {
     pub log_every: u64,
     /// Go on from the checkpoint in the output directory, if there is one.
     pub resume: bool,
+    /// Train an adapter of this shape beside the frozen model; `None` trains the model itself.
+    pub lora: Option<LoraConfig>,
+    /// Keep only layer inputs and compute the rest again on the way back.
+    pub recompute: bool,
+    /// What moves the matrices of the layers.
+    pub optimizer: OptimizerKind,
     /// The largest gradient norm.
     pub clip: f32,
     /// Decoupled weight decay.
@@ -67,6 +76,7 @@ impl Default for SftConfig {
             warmup_steps: 50,
             prompt_weight: 0.01,
             prompt_share: 0.05,
+            short_boost: 0.0,
             tokens_per_batch: 16_384,
             minutes: None,
             total_steps: 1000,
@@ -74,6 +84,9 @@ impl Default for SftConfig {
             checkpoint_every: 200,
             log_every: 10,
             resume: false,
+            lora: None,
+            recompute: false,
+            optimizer: OptimizerKind::default(),
             clip: 1.0,
             weight_decay: 0.01,
             precision: Precision::default(),
@@ -86,6 +99,17 @@ impl Default for SftConfig {
             max_tokens: 1024,
         }
     }
+}
+
+/// An optimiser by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW for everything.
+    #[default]
+    Adamw,
+    /// Muon for the matrices of the layers, AdamW for embeddings and norms.
+    Muon,
 }
 
 /// When a run ends.
@@ -116,7 +140,8 @@ impl SftConfig {
     /// The optimiser's part.
     pub fn optimizer(&self) -> AdamWConfig {
         let Self { beta1, beta2, weight_decay, clip, .. } = *self;
-        AdamWConfig { beta1, beta2, weight_decay, clip, ..Default::default() }
+        let muon = self.optimizer == OptimizerKind::Muon;
+        AdamWConfig { beta1, beta2, weight_decay, clip, muon, ..Default::default() }
     }
 
     /// The learning rate of the step that comes next.
@@ -136,6 +161,7 @@ impl SftConfig {
                 self.prompt_weight < self.prompt_share,
                 "must be above prompt_weight, or prompt tokens would weigh more than completions",
             ),
+            ("short_boost", (0.0..=1.0).contains(&self.short_boost), "must be from 0 to 1"),
             ("tokens_per_batch", self.tokens_per_batch > 0, "must be above 0"),
             ("minutes", self.minutes.is_none_or(|m| m > 0.0), "must be above 0"),
             ("total_steps", self.total_steps > 0, "must be above 0"),

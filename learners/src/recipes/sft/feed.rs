@@ -1,5 +1,6 @@
 //! Batches made ahead of the trainer, in a thread of their own.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,6 +19,8 @@ pub struct Example {
     pub completion: Vec<u32>,
     /// What kind of example this is, for the metrics.
     pub tag: String,
+    /// Tokens of the completion that need not be learned, because a grammar forces them when it counts.
+    pub forced: Range<usize>,
 }
 
 /// Something that makes examples without end.
@@ -119,21 +122,23 @@ impl Maker {
                 return Some(work);
             }
             tokens += len;
-            work.batch.sequences.push(self.sequence(&example));
+            work.batch.sequences.push(weigh(&example, &self.config, &mut self.rng));
             work.tags.push(example.tag);
         }
     }
+}
 
-    fn sequence(&mut self, example: &Example) -> Sequence {
-        let SftConfig { prompt_weight, prompt_share, .. } = self.config;
-        let mut tokens = example.prompt.clone();
-        tokens.extend_from_slice(&example.completion);
-        let mut weights: Vec<f32> = (0..example.prompt.len())
-            .map(|_| if self.rng.random::<f32>() < prompt_share { prompt_weight / prompt_share } else { 0.0 })
-            .collect();
-        weights.resize(tokens.len(), 1.0);
-        Sequence { tokens, weights }
-    }
+/// An example as it is trained: which tokens count, and how much.
+pub fn weigh(example: &Example, config: &SftConfig, rng: &mut StdRng) -> Sequence {
+    let SftConfig { prompt_weight, prompt_share, short_boost, .. } = *config;
+    let mut tokens = example.prompt.clone();
+    tokens.extend_from_slice(&example.completion);
+    let mut weights: Vec<f32> =
+        (0..example.prompt.len()).map(|_| if rng.random::<f32>() < prompt_share { prompt_weight / prompt_share } else { 0.0 }).collect();
+    let boost = (64.0 / example.completion.len() as f32).max(1.0).powf(short_boost);
+    weights.resize(tokens.len(), boost);
+    weights[example.prompt.len()..][example.forced.clone()].fill(0.0);
+    Sequence { tokens, weights }
 }
 
 #[cfg(test)]
@@ -145,8 +150,17 @@ mod tests {
     impl ExampleSource for Counting {
         fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
             let long = if difficulty > 0.5 { 30 } else { 10 };
-            vec![Example { prompt: vec![1; long], completion: vec![2; 5], tag: "t".into() }; count]
+            vec![Example { prompt: vec![1; long], completion: vec![2; 5], tag: "t".into(), forced: 3..4 }; count]
         }
+    }
+
+    #[test]
+    fn short_completions_weigh_more() {
+        let config = SftConfig { short_boost: 0.5, ..Default::default() };
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut weight =
+            |len| weigh(&Example { prompt: vec![1], completion: vec![2; len], ..Default::default() }, &config, &mut rng).weights[1];
+        assert_eq!((weight(4), weight(16), weight(64), weight(100)), (4.0, 2.0, 1.0, 1.0));
     }
 
     #[test]
@@ -157,7 +171,7 @@ mod tests {
         assert_eq!(work.batch.sequences.len(), 6);
         let weights = &work.batch.sequences[0].weights;
         assert_eq!(weights[..10], [0.01; 10]);
-        assert_eq!(weights[10..], [1.0; 5]);
+        assert_eq!(weights[10..], [1.0, 1.0, 1.0, 0.0, 1.0]);
         feed.set_difficulty(1.0);
         let harder = std::iter::repeat_with(|| feed.next().unwrap()).find(|w| w.difficulty == 1.0).unwrap();
         assert_eq!(harder.batch.sequences.len(), 2);

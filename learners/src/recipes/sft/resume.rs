@@ -23,7 +23,7 @@ pub(super) fn load(trainer: &mut Trainer, directory: &Path) -> Result<Option<Sta
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
     let status = serde_json::from_str(&text).map_err(Error::json(&path))?;
-    *trainer = Trainer::load(directory)?;
+    trainer.restore(directory)?;
     Ok(Some(status))
 }
 

@@ -1,0 +1,184 @@
+//! Whole episodes: what each planner may do, and how each of them ends.
+
+use std::sync::Arc;
+
+use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, PlannersConfig, Prompts, ReviseMode};
+use milepost_runtime::config::Screenshots;
+use milepost_runtime::{Agent, Engine, Episode, EpisodeStore, NoListener, Role, SqliteStore, StepStatus, Stop, Task, Verifier};
+
+use super::scripted::{ScriptedEngine, Site};
+
+const PLAN: &str = "open the cart => url contains \"/cart\"\npay => text visible \"thank you\"\nanswer\nend";
+
+/// One episode and what it left.
+struct Played {
+    episode: Episode,
+    engine: Arc<ScriptedEngine>,
+    recorded: Episode,
+    resets: usize,
+}
+
+/// How an episode is set up.
+struct Setup {
+    kind: PlannerKind,
+    config: PlannersConfig,
+    site: Site,
+    longest: Option<usize>,
+    cancelled: bool,
+    verify: bool,
+    max_steps: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            kind: PlannerKind::Adaplan,
+            config: PlannersConfig::default(),
+            site: Site::default(),
+            longest: None,
+            cancelled: false,
+            verify: false,
+            max_steps: 20,
+        }
+    }
+}
+
+async fn play(setup: Setup, answers: &[&str]) -> Played {
+    let Setup { kind, config, mut site, longest, cancelled, verify, max_steps } = setup;
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let engine = Arc::new(ScriptedEngine::new(answers, longest));
+    let shared: Arc<dyn Engine> = engine.clone();
+    let prompts = Arc::new(Prompts::new(&config).unwrap());
+    let verifier = ModelVerifier::new(shared.clone(), prompts.clone());
+    let policy = ModelPolicy::new(shared, prompts, kind, config);
+    let mut task = Task::new("Buy the mug.", "http://shop.local/home").unwrap();
+    task.limits.max_steps = max_steps;
+    let (_keep, cancel) = tokio::sync::watch::channel(cancelled);
+    let agent = Agent {
+        policy: &policy,
+        verifier: verify.then_some(&verifier as &dyn Verifier),
+        environment: &mut site,
+        tools: &[],
+        store: &store,
+        listener: &mut NoListener,
+        cancel,
+        screenshots: Screenshots::Off,
+        generation: "script".into(),
+        seed: 1,
+    };
+    let episode = agent.run(task).await.unwrap();
+    let recorded = store.load(&episode.id).await.unwrap().unwrap();
+    Played { episode, engine, recorded, resets: site.resets }
+}
+
+fn steps(episode: &Episode, version: usize) -> Vec<(&str, StepStatus)> {
+    episode.plans[version].steps.iter().map(|step| (step.text.as_str(), step.status)).collect()
+}
+
+#[tokio::test]
+async fn adaplan_revises_the_suffix_and_keeps_what_was_done_and_what_failed() {
+    use StepStatus::{Done, Failed, Pending};
+    let revision = "revise\npay now => text visible \"thank you\"\nresume 3\nclick \"done\" 4";
+    let played =
+        play(Setup::default(), &[PLAN, "keep\nclick \"cart\" 3", "keep\ntype \"Search\" 1 \"x\"", revision, "keep\nanswer", "42"]).await;
+    let episode = &played.episode;
+    assert_eq!((episode.stop.as_ref(), episode.answer.as_deref()), (Some(&Stop::Answered), Some("42")));
+    assert_eq!(steps(episode, 0), [("open the cart", Done), ("pay", Pending), ("answer", Pending)]);
+    assert_eq!(steps(episode, 1), [("open the cart", Done), ("pay", Failed), ("pay now", Done), ("answer", Pending)]);
+    assert_eq!(episode.steps.iter().map(|step| step.plan_version).collect::<Vec<_>>(), [1, 1, 2, 2]);
+    assert_eq!(played.recorded.plans, episode.plans, "both versions are recorded as they stood");
+    let call = &episode.steps[2].calls[0];
+    let spans: Vec<_> = call.spans.iter().map(|span| (span.role, span.start, span.end)).collect();
+    let action = revision.rfind('\n').unwrap() + 1;
+    assert_eq!(spans, [(Role::Planner, 0, action), (Role::Executor, action, revision.len())]);
+}
+
+#[tokio::test]
+async fn frozen_cannot_revise_and_react_has_no_plan() {
+    let frozen = Setup { kind: PlannerKind::Frozen, ..Setup::default() };
+    let played = play(frozen, &[PLAN, "keep\nclick \"cart\" 3", "keep\nclick \"done\" 4", "keep\nanswer", "42"]).await;
+    assert_eq!(played.episode.stop, Some(Stop::Answered));
+    assert!(played.engine.requests()[1].grammar.as_ref().unwrap().0.starts_with("start: \"keep\\n\" action\n"));
+
+    let react = Setup { kind: PlannerKind::React, ..Setup::default() };
+    let played = play(react, &["click \"cart\" 3", "click \"done\" 4", "answer", "42"]).await;
+    assert_eq!((played.episode.stop.as_ref(), played.episode.plans.len()), (Some(&Stop::Answered), 0));
+    assert!(played.engine.requests()[0].grammar.as_ref().unwrap().0.starts_with("start: action\n"));
+    assert!(played.engine.prompt(2).contains("did click link \"cart\"\ndid click link \"done\""));
+}
+
+#[tokio::test]
+async fn revision_and_action_can_be_two_calls() {
+    let config = PlannersConfig { revise: ReviseMode::Separate, ..PlannersConfig::default() };
+    let answers = [PLAN, "keep", "keep\nclick \"cart\" 3", "revise\nanswer\nend", "keep\nanswer", "42"];
+    let played = play(Setup { config, ..Setup::default() }, &answers).await;
+    assert_eq!(played.episode.stop, Some(Stop::Answered));
+    let roles: Vec<Role> = played.engine.requests().iter().map(|request| request.role).collect();
+    use Role::{Executor, Planner, Summarizer};
+    assert_eq!(roles, [Planner, Planner, Executor, Planner, Executor, Summarizer]);
+    assert!(played.engine.prompt(4).contains("now answer"), "the executor sees the revised plan");
+}
+
+#[tokio::test]
+async fn an_action_outside_the_capability_waits_for_a_person() {
+    let played = play(Setup::default(), &[PLAN, "keep\ngoto \"http://evil.local/\""]).await;
+    let Some(Stop::NeedsApproval(reason)) = &played.episode.stop else { panic!("{:?}", played.episode.stop) };
+    assert!(reason.contains("evil.local"), "{reason}");
+    assert!(!played.episode.steps[0].outcome.ok && played.recorded.steps.len() == 1);
+}
+
+#[tokio::test]
+async fn the_first_stall_is_told_and_the_second_ends() {
+    let again = "keep\ntype \"Search\" 1 \"x\"";
+    let played = play(Setup::default(), &[&[PLAN], &[again; 8][..]].concat()).await;
+    assert!(matches!(played.episode.stop, Some(Stop::NoProgress(_))), "{:?}", played.episode.stop);
+    let stalled = (1..played.engine.requests().len()).filter(|&n| played.engine.prompt(n).contains("stalled")).count();
+    assert_eq!(stalled, 1);
+}
+
+#[tokio::test]
+async fn a_verifier_decides_milestones_without_a_check() {
+    let plan = "open the cart\nanswer\nend";
+    let answers = [plan, "keep\nclick \"cart\" 3", "no", "keep\nclick \"cart\" 3", "yes", "keep\nanswer", "42"];
+    let played = play(Setup { verify: true, ..Setup::default() }, &answers).await;
+    assert_eq!(played.episode.stop, Some(Stop::Answered));
+    assert_eq!(played.episode.steps.iter().map(|step| step.reached.len()).collect::<Vec<_>>(), [0, 0, 1]);
+    assert_eq!(played.recorded.calls.iter().filter(|call| call.role == Role::Verifier).count(), 2);
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_is_asked_again_with_less_of_the_page() {
+    let config = PlannersConfig { page_lines: 200, ..PlannersConfig::default() };
+    let played = play(Setup { config, longest: Some(10), ..Setup::default() }, &[PLAN]).await;
+    let Some(Stop::Failed(reason)) = &played.episode.stop else { panic!("{:?}", played.episode.stop) };
+    assert!(reason.contains("policy.page_lines"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_dead_browser_is_started_once_more() {
+    let answers = [PLAN, "keep\nclick \"cart\" 3", "keep\nclick \"done\" 4", "keep\nanswer", "42"];
+    let played = play(Setup { site: Site::mortal(1), ..Setup::default() }, &answers).await;
+    assert_eq!((played.episode.stop.as_ref(), played.resets), (Some(&Stop::Answered), 2));
+    let again = [PLAN, "keep\nclick \"cart\" 3", "keep\nclick \"cart\" 3"];
+    let played = play(Setup { site: Site::mortal(2), ..Setup::default() }, &again).await;
+    let Some(Stop::Failed(reason)) = &played.episode.stop else { panic!("{:?}", played.episode.stop) };
+    assert!(reason.contains("the browser was killed"));
+    assert_eq!(played.recorded.steps.len(), 2, "the steps before it are recorded");
+}
+
+#[tokio::test]
+async fn limits_and_cancellation_end_cleanly() {
+    let played = play(Setup { max_steps: 1, ..Setup::default() }, &[PLAN, "keep\nclick \"cart\" 3"]).await;
+    assert_eq!(played.recorded.stop, Some(Stop::StepLimit));
+    let played = play(Setup { cancelled: true, ..Setup::default() }, &[]).await;
+    assert_eq!(played.recorded.stop, Some(Stop::Cancelled));
+}
+
+#[tokio::test]
+async fn an_invalid_action_is_recorded_and_the_agent_goes_on() {
+    let played = play(Setup::default(), &[PLAN, "keep\nclick \"ghost\" 99", "keep\nanswer", "42"]).await;
+    let outcome = &played.recorded.steps[0].outcome;
+    assert!(!outcome.ok && outcome.error.as_ref().unwrap().starts_with("invalid:"), "{outcome:?}");
+    assert_eq!(played.episode.stop, Some(Stop::Answered));
+}

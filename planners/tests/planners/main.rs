@@ -1,0 +1,6 @@
+//! Planners and loop, on a scripted engine and a site in memory.
+#![allow(clippy::unwrap_used)]
+
+mod episodes;
+mod prompts;
+mod scripted;
