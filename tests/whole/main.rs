@@ -1,6 +1,7 @@
 //! The whole, without a browser: the map of the house, the command line's manners, the suite in the plain reader, the store.
 #![allow(clippy::unwrap_used)]
 
+mod adapters;
 mod command_line;
 mod house;
 mod recording;

@@ -1,0 +1,77 @@
+//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--steps N]`.
+//!
+//! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
+//! inputs only), `agent_group` (the same shape, a group of 8 completions of 48 behind one prompt of 768), `full` (all parameters of the seed
+//! model's shape, 32 sequences of 256).
+
+use std::time::Instant;
+
+use milepost_learners::adapter::LoraConfig;
+use milepost_learners::optim::AdamWConfig;
+use milepost_learners::{Batch, Model, ModelConfig, Precision, Result, Sequence, Trainer};
+
+/// Steps before the clock counts.
+const WARM_UP: usize = 2;
+
+/// SmolLM-135M's shape.
+fn smol() -> ModelConfig {
+    ModelConfig {
+        architectures: vec!["LlamaForCausalLM".into()],
+        model_type: "llama".into(),
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_hidden_layers: 30,
+        num_attention_heads: 9,
+        num_key_value_heads: 3,
+        head_dim: 64,
+        ..ModelConfig::seed(49_152, 0, 1)
+    }
+}
+
+/// Sequences of random tokens after a shared prompt; every token behind the prompt is trained.
+fn sequences(count: u32, prompt: usize, completion: usize, vocabulary: u32) -> Batch {
+    let token = |i: u32, s: u32| (i.wrapping_mul(7919) ^ s.wrapping_mul(104_729)) % vocabulary;
+    let sequence = |s: u32| Sequence {
+        tokens: (0..prompt as u32).map(|i| token(i, 0)).chain((0..completion as u32).map(|i| token(i + 9, s + 1))).collect(),
+        weights: (0..prompt + completion).map(|i| if i < prompt { 0.0 } else { 1.0 }).collect(),
+    };
+    Batch { sequences: (0..count).map(sequence).collect() }
+}
+
+/// The largest memory that this process has held, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let row = arguments.first().map_or("flat", String::as_str);
+    let steps = arguments.iter().position(|a| a == "--steps").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(7);
+    let bf16 = arguments.iter().any(|a| a == "--bf16");
+    let lora = || Trainer::lora(Model::random(smol(), 1)?, LoraConfig::default(), 1, AdamWConfig::default());
+    let (mut trainer, batch) = match row {
+        "agent_group" => (lora()?, sequences(8, 768, 48, 49_152)),
+        "full" => (Trainer::random(ModelConfig::seed(1024, 0, 1), 1, AdamWConfig::default())?, sequences(32, 1, 255, 1024)),
+        _ => (lora()?, sequences(4, 1, 255, 49_152)),
+    };
+    trainer.set_recompute(row == "flat_recompute");
+    trainer.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
+    let (mut seconds, mut loss) = (Vec::new(), 0.0);
+    for step in 0..WARM_UP + steps {
+        let clock = Instant::now();
+        loss = trainer.forward_backward(&batch)?.loss;
+        trainer.optim_step(1e-4);
+        if step >= WARM_UP {
+            seconds.push(clock.elapsed().as_secs_f64());
+        }
+    }
+    let tokens: usize = batch.sequences.iter().map(|s| s.tokens.len()).sum();
+    let report = serde_json::json!({
+        "row": row, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
+        "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
+    });
+    println!("{report}");
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Adapters from trainer to engine: merged by the command line, served by mistralrs, and still the same model.
+
+use std::path::Path;
+
+use milepost_engines::{LocalModelConfig, MistralEngine};
+use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
+use milepost_learners::optim::AdamWConfig;
+use milepost_learners::{Model, Precision, Sequence, Trainer};
+use milepost_runtime::{Engine, Message, ScoreRequest};
+use milepost_text::TextModel;
+
+use super::command_line::milepost;
+
+const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
+
+/// The seed model with a random adapter, and the adapter's directory.
+fn adapted(directory: &Path) -> Model {
+    let mut model = Model::load(Path::new(SEED)).unwrap();
+    let adapter = Adapter::fresh(LoraConfig { rank: 8, alpha: 8.0, ..Default::default() }, &model.config, 7, Fresh::Random).unwrap();
+    adapter.save(directory, SEED, &Lineage { recipe: "random".into(), ..Default::default() }).unwrap();
+    model.adapter = Some(adapter);
+    model
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_serves_what_was_trained() {
+    let directory = tempfile::tempdir().unwrap();
+    let (adapter, merged) = (directory.path().join("adapter"), directory.path().join("merged"));
+    let model = adapted(&adapter);
+    let arguments = ["adapters", "merge", adapter.to_str().unwrap(), "--base", SEED, "--out", merged.to_str().unwrap()];
+    assert!(milepost(directory.path(), &arguments, &[]).status.success());
+
+    let text = TextModel::load(&merged).unwrap();
+    let prompt_ids = text.encode_prompt(&[Message::user("plan\ngoal Put \"Red Chair\" into the cart.")]).unwrap();
+    let completion_ids = text.encode_completion("click \"Red Chair\" => text visible \"About Red Chair\"\nend").unwrap();
+    let config = LocalModelConfig { model: merged.display().to_string(), ..Default::default() };
+    let engine = MistralEngine::load(&config).await.unwrap();
+    let request = ScoreRequest { prompt_ids: prompt_ids.clone(), completion_ids: completion_ids.clone(), grammar: None, temperature: 1.0 };
+    let served = engine.score(request).await.unwrap();
+
+    let mut trainer = Trainer::new(model, AdamWConfig::default());
+    trainer.set_precision(Precision::F32);
+    let mut weights = vec![0.0; prompt_ids.len()];
+    weights.resize(prompt_ids.len() + completion_ids.len(), 1.0);
+    let trained = trainer.logprobs(&[Sequence { tokens: [&prompt_ids[..], &completion_ids].concat(), weights }]).unwrap();
+    let worst = served.iter().zip(&trained[0][prompt_ids.len()..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(served.len() == completion_ids.len() && worst <= 1e-4, "{worst}");
+    let plain = Trainer::new(Model::load(Path::new(SEED)).unwrap(), AdamWConfig::default())
+        .logprobs(&[Sequence { tokens: [&prompt_ids[..], &completion_ids].concat(), weights: vec![1.0; prompt_ids.len() + completion_ids.len()] }])
+        .unwrap();
+    assert!(served.iter().zip(&plain[0][prompt_ids.len()..]).any(|(a, b)| (a - b).abs() > 0.1), "the adapter changes something");
+}
+
+#[test]
+fn an_adapter_is_inspected_and_exported() {
+    let directory = tempfile::tempdir().unwrap();
+    adapted(&directory.path().join("adapter"));
+    let run = |arguments: &[&str]| {
+        let output = milepost(directory.path(), arguments, &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let report: serde_json::Value = serde_json::from_slice(&run(&["adapters", "inspect", "adapter", "--base", SEED, "--json"])).unwrap();
+    assert_eq!((&report["rank"], &report["tensors"], &report["lineage"]["recipe"]), (&8.into(), &56.into(), &"random".into()));
+    run(&["adapters", "export", "adapter", "--base", SEED, "--format", "gguf", "--out", "adapter.gguf"]);
+    assert_eq!(std::fs::read(directory.path().join("adapter.gguf")).unwrap()[..4], *b"GGUF");
+    let output = milepost(directory.path(), &["adapters", "inspect", "nowhere", "--base", SEED], &[]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nowhere"));
+}
+
+#[test]
+fn a_set_up_is_examined_before_it_is_trained() {
+    let directory = tempfile::tempdir().unwrap();
+    let lora = [("MILEPOST_LEARN__LORA", "{rank=4}")];
+    let output = milepost(directory.path(), &["learn", "doctor", "--from", SEED, "--json"], &lora);
+    let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && diagnosis["tensors"] == 56 && diagnosis["problems"] == serde_json::json!([]), "{diagnosis}");
+    let arguments = ["learn", "sft", "--from", SEED, "--out", "run", "--steps", "2"];
+    let trained = milepost(directory.path(), &arguments, &[lora[0], ("MILEPOST_LEARN__TOKENS_PER_BATCH", "1024")]);
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    let lineage = std::fs::read_to_string(directory.path().join("run/adapter/lineage.json")).unwrap();
+    assert!(lineage.contains("\"recipe\": \"sft\""), "{lineage}");
+}
