@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
-.PHONY: demo test lint build setup test-browser bench seed deny
+.PHONY: demo test lint build setup test-browser bench bench-learner golden seed deny
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -35,7 +35,15 @@ test-browser: build
 bench: build
 	@scripts/bench.sh $(MILEPOST)
 
-## Trains the seed model again (about an hour on two cores).
+## The learner against PyTorch, side by side; writes target/bench/learner.json.
+bench-learner:
+	@benches/learner/run.py
+
+## Remakes the golden files of the learner's tests from PyPI's packages.
+golden:
+	@learners/tests/golden/make.sh
+
+## Trains the seed model again (about half an hour on two cores).
 seed: build
 	@models/seed/train.sh $(MILEPOST)
 

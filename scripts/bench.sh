@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" -eq 0 ] && export MILEPOST_BROWSER__NO_SANDBOX=true
 export MILEPOST_EPISODES__DIRECTORY=$(mktemp -d)
 echo "== trainer"
-bash benches/learner/run.sh
+benches/learner/run.py
 echo "== model and page, medians over 20 episodes"
 "$1" suite run --level easy --episodes 20 --json

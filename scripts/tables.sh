@@ -13,7 +13,7 @@ row() { # file, arguments…
   "$milepost" suite run "$@" --json | tee "$out/$file.json"
 }
 echo "== kill -9 in the middle of a run, 20 times"
-MILEPOST_KILLS=20 cargo test --locked --test browser_whole killed_run
+KILLS=20 cargo test --locked --test browser_whole killed_run
 row oracle-easy --oracle --templates all --level easy --episodes 200
 row oracle-medium --oracle --templates all --level medium --episodes 280
 row oracle-long --oracle --templates all --level long --episodes 160

@@ -51,6 +51,18 @@ def arguments():
     return parser.parse_args()
 
 
+def environment(args):
+    """The environment of a run.
+
+    Where a hypervisor ends CPUID below leaf 1Dh, oneDNN cannot read how large a tile is, yet it takes the tile unit that
+    leaf 7 promises, and the first tile instruction is illegal: bf16 goes without tiles there.
+    """
+    with open("/proc/cpuinfo") as f:
+        cpu = dict(map(str.strip, line.split(":", 1)) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
+    no_palette = "amx_tile" in cpu.get("flags", "").split() and int(cpu.get("cpuid level", 0)) < 0x1D
+    return ENVIRONMENT | ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"} if args.bf16 and no_palette else {})
+
+
 def load_per_core():
     return os.getloadavg()[0] / len(os.sched_getaffinity(0))
 
@@ -268,8 +280,9 @@ def grpo_trainer(args, directory):
 
 def main():
     args = arguments()
-    if any(os.environ.get(k) != v for k, v in ENVIRONMENT.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ENVIRONMENT)
+    wanted = environment(args)
+    if any(os.environ.get(k) != v for k, v in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
     load = load_per_core()
     if load > MAX_LOAD and not args.force:
         print(f"load {load:.2f} per core is above {MAX_LOAD}: wait until the machine is idle, or pass --force", file=sys.stderr)
@@ -287,6 +300,7 @@ def main():
         **result,
         "small": args.small,
         "load_per_core_at_start": load,
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
         "peak_rss_bytes": status_bytes("/proc/self/status", "VmHWM"),
         "versions": {p: version(p) for p in ("torch", "transformers", "peft", "trl")} | {"python": sys.version.split()[0]},
     }

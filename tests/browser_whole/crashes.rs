@@ -84,7 +84,7 @@ async fn a_killed_run_loses_nothing_recorded_and_leaves_no_browser() {
     let instance = template("shop_order_many").unwrap().instantiate(10_000);
     let served = instance.serve().await.unwrap();
     let url = served.url.join(instance.start_path()).unwrap();
-    let kills: usize = std::env::var("MILEPOST_KILLS").map_or(2, |kills| kills.parse().unwrap());
+    let kills: usize = std::env::var("KILLS").map_or(2, |kills| kills.parse().unwrap());
     for kill_after in (0..kills).map(|kill| 1 + 2 * kill % 7) {
         tokio::task::block_in_place(|| {
             let (mut child, reader) = started(directory.path(), url.as_str(), instance.goal(), kill_after);

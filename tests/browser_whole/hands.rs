@@ -27,6 +27,16 @@ async fn a_page_cannot_reach_another_host() {
     assert!(arrivals.try_recv().is_err(), "a request reached a host outside the capability");
 }
 
+#[test]
+fn a_site_that_is_down_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = super::milepost(directory.path(), &["run", "Find the price.", "--url", &format!("http://{free}/")]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("cannot open") && text.contains("check the address and that the site is up"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn observe_prints_what_the_model_would_see() {
     let directory = tempfile::tempdir().unwrap();

@@ -46,7 +46,10 @@ async fn the_engine_serves_what_was_trained() {
     let worst = served.iter().zip(&trained[0][prompt_ids.len()..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(served.len() == completion_ids.len() && worst <= 1e-4, "{worst}");
     let plain = Trainer::new(Model::load(Path::new(SEED)).unwrap(), AdamWConfig::default())
-        .logprobs(&[Sequence { tokens: [&prompt_ids[..], &completion_ids].concat(), weights: vec![1.0; prompt_ids.len() + completion_ids.len()] }])
+        .logprobs(&[Sequence {
+            tokens: [&prompt_ids[..], &completion_ids].concat(),
+            weights: vec![1.0; prompt_ids.len() + completion_ids.len()],
+        }])
         .unwrap();
     assert!(served.iter().zip(&plain[0][prompt_ids.len()..]).any(|(a, b)| (a - b).abs() > 0.1), "the adapter changes something");
 }

@@ -124,6 +124,11 @@ impl BrowserEnvironment {
             self.forget().await?;
         }
         self.open(&task.start_url).await?;
+        // Behind a proxy a site that is down is no error of the command: Chromium shows a page of its own.
+        let at = self.session.script("return location.href", json!([]), Patience::Navigation).await;
+        if at.is_ok_and(|at| at.as_str().is_some_and(|at| at.starts_with("chrome-error:"))) {
+            return Err(CallError::Refused("no answer came".into()));
+        }
         tolerate(self.session.devtools("Page.resetNavigationHistory", json!({})).await)?;
         self.page.url = task.start_url.to_string();
         Ok(())

@@ -65,7 +65,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = shared.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &shared).await) }
+        async move { answer(request, &shared).await }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .preserve_header_case(true)
@@ -77,16 +77,18 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
+/// The answer to a request; an error, which closes the connection, where the site cannot be reached: an answer of ours would look like a page of the site.
+async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
     let done = if request.method() == Method::CONNECT { tunnel(request, shared).await } else { forward(request, shared).await };
-    done.unwrap_or_else(|refusal| match refusal {
-        Refusal::Blocked { host, reason } => {
+    match done {
+        Ok(response) => Ok(response),
+        Err(Refusal::Blocked { host, reason }) => {
             shared.block(&host, reason);
-            plain(StatusCode::FORBIDDEN, format!("egress to {host} is refused: it {reason}\n"))
+            Ok(plain(StatusCode::FORBIDDEN, format!("egress to {host} is refused: it {reason}\n")))
         }
-        Refusal::Malformed(reason) => plain(StatusCode::BAD_REQUEST, format!("{reason}\n")),
-        Refusal::Unreachable(reason) => plain(StatusCode::BAD_GATEWAY, format!("{reason}\n")),
-    })
+        Err(Refusal::Malformed(reason)) => Ok(plain(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
+        Err(Refusal::Unreachable(reason)) => Err(std::io::Error::other(reason)),
+    }
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Body> {

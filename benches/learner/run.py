@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Both sides of the learner's benchmark rows in one run, threads pinned to 2; writes target/bench/learner.json.
+
+    benches/learner/run.py [ROW ...] [--force]
+
+The baseline runs in its own virtual environment (target/bench/venv), made from requirements.txt on first use. Refuses to report when the
+parity tests fail or the machine is busy, unless --force.
+"""
+import json, os, platform, statistics, subprocess, sys, venv
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+OUT = os.path.join(ROOT, "target", "bench")
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.expanduser("~/.cache/milepost/target"))
+# name: (our arguments, the baseline's arguments, what is compared)
+ROWS = {
+    "flat": (["flat"], ["flat"], "speed"),
+    "flat_bf16": (["flat", "--bf16"], ["flat", "--bf16"], "speed"),
+    "flat_memory": (["flat_recompute"], ["flat", "--checkpointing"], "memory"),
+    "flat_memory_plain": (["flat_recompute"], ["flat"], "memory"),
+    "recompute_speed": (["flat_recompute"], ["flat", "--checkpointing"], "speed"),
+    "agent_group": (["agent_group"], ["agent_group"], "speed"),
+    "full": (["full"], ["full"], "speed"),
+    "full_bf16_ours": (["full", "--bf16"], ["full"], "speed"),
+}
+
+
+def python():
+    path = os.path.join(OUT, "venv")
+    binary = os.path.join(path, "bin", "python")
+    if not os.path.exists(binary):
+        venv.create(path, with_pip=True)
+        subprocess.run([binary, "-m", "pip", "install", "-q", "-r", os.path.join(os.path.dirname(__file__), "requirements.txt")], check=True)
+    return os.environ.get("MILEPOST_BENCH_PYTHON", binary)
+
+
+def run(command, seen):
+    key = " ".join(command[1:])
+    if key not in seen:
+        environment = dict(os.environ, RAYON_NUM_THREADS="2", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+        seen[key] = json.loads(answer.strip().splitlines()[-1])
+    return seen[key]
+
+
+def row(name, ours, baseline, kind):
+    if kind == "memory":
+        a, b = ours["peak_rss_bytes"], baseline["peak_rss_bytes"]
+        return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes"}
+    speeds = [side["tokens"] / statistics.median(side["seconds"]) for side in (ours, baseline)]
+    q = statistics.quantiles([ours["tokens"] / s for s in ours["seconds"]], n=4)
+    return {"name": name, "ours": speeds[0], "baseline": speeds[1], "ratio": speeds[0] / speeds[1], "n": len(ours["seconds"]),
+            "iqr": [q[0], q[2]], "unit": "tokens/s", "note": baseline.get("note")}
+
+
+def main():
+    names = [a for a in sys.argv[1:] if not a.startswith("--")] or list(ROWS)
+    force = "--force" in sys.argv
+    if os.getloadavg()[0] / os.cpu_count() > 0.5 and not force:
+        sys.exit(f"the machine is busy (load {os.getloadavg()[0]:.1f}); wait, or give --force")
+    subprocess.run(["cargo", "test", "--quiet", "--locked", "-p", "milepost-learners", "--test", "golden"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "-p", "milepost-learners", "--example", "learner_rows"], cwd=ROOT, check=True)
+    ours_binary, seen, rows, versions = os.path.join(TARGET, "debug", "examples", "learner_rows"), {}, [], {}
+    torch_side = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_side.py")
+    interpreter = python()
+    for name in names:
+        ours, theirs, kind = ROWS[name]
+        a = run([ours_binary, *ours], seen)
+        b = run([interpreter, torch_side, *theirs, "--json", *(["--force"] if force else [])], seen)
+        versions.update(b.get("versions", {}))
+        rows.append(row(name, a, b, kind))
+        last = rows[-1]
+        print(f"{name:18} ours {last['ours']:.5g} baseline {last['baseline']:.5g} {last['unit']} ratio {last['ratio']:.2f}", flush=True)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    report = {"machine": {"cpu": cpu, "threads": 2, "load": os.getloadavg()[0]}, "versions": versions, "rows": rows}
+    os.makedirs(OUT, exist_ok=True)
+    with open(os.path.join(OUT, "learner.json"), "w") as file:
+        json.dump(report, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

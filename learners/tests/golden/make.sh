@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Asks transformers, PEFT and TRL again for the golden numbers (a virtual environment in target/golden).
+set -eu
+cd "$(dirname "$0")/../../.."
+venv=target/golden
+[ -x "$venv/bin/python" ] || { python3 -m venv "$venv"; "$venv/bin/pip" install -q -r benches/learner/requirements.txt; }
+"$venv/bin/python" learners/tests/golden/parity.py
+"$venv/bin/python" learners/tests/golden/losses.py
