@@ -23,3 +23,4 @@ for planner in adaplan frozen react; do
   row "$planner-long" --planner "$planner" --level long --episodes 60
   row "$planner-held-out" --planner "$planner" --templates held-out --episodes 30
 done
+scripts/results.py

@@ -170,7 +170,7 @@ def machine(args):
 
 
 def fastest_setting(args):
-    """Tries every setting in a process of its own; the fastest of those that fit, and all times."""
+    """Tries every setting in a process of its own; the fastest of those that fit, and the time or the error of each."""
     tried, best = {}, None
     for micro_batch, checkpointing in SETTINGS:
         command = [sys.executable, __file__, "agent_group", "--json", "--force", "--warmup=1", "--steps=1"]
@@ -178,11 +178,14 @@ def fastest_setting(args):
         command += ["--bf16"] * args.bf16 + ["--small"] * args.small
         trial = subprocess.run(command, capture_output=True, text=True)
         name = f"{micro_batch} rows at once" + ", checkpointing" * checkpointing
-        tried[name] = json.loads(trial.stdout)["seconds"][0] if trial.returncode == 0 else None
-        if tried[name] and (best is None or tried[name] < best[0]):
+        if trial.returncode != 0:
+            tried[name] = f"exit {trial.returncode}: {trial.stderr[-300:]}"
+            continue
+        tried[name] = json.loads(trial.stdout)["seconds"][0]
+        if best is None or tried[name] < best[0]:
             best = (tried[name], micro_batch, checkpointing)
     if best is None:
-        sys.exit(f"no setting of agent_group ran; the last one said:\n{trial.stderr[-2000:]}")
+        sys.exit(f"no setting of agent_group ran: {json.dumps(tried, indent=2)}")
     return best[1], best[2], tried
 
 

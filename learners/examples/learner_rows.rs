@@ -1,4 +1,4 @@
-//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--steps N]`.
+//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8] [--steps N]`.
 //!
 //! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
 //! inputs only), `agent_group` (the same shape, a group of 8 completions of 48 behind one prompt of 768), `full` (all parameters of the seed
@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use milepost_learners::adapter::LoraConfig;
+use milepost_learners::model::Storage;
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Batch, Model, ModelConfig, Precision, Result, Sequence, Trainer};
 
@@ -34,6 +35,7 @@ fn sequences(count: u32, prompt: usize, completion: usize, vocabulary: u32) -> B
     let sequence = |s: u32| Sequence {
         tokens: (0..prompt as u32).map(|i| token(i, 0)).chain((0..completion as u32).map(|i| token(i + 9, s + 1))).collect(),
         weights: (0..prompt + completion).map(|i| if i < prompt { 0.0 } else { 1.0 }).collect(),
+        ..Default::default()
     };
     Batch { sequences: (0..count).map(sequence).collect() }
 }
@@ -50,7 +52,8 @@ fn main() -> Result<()> {
     let row = arguments.first().map_or("flat", String::as_str);
     let steps = arguments.iter().position(|a| a == "--steps").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(7);
     let bf16 = arguments.iter().any(|a| a == "--bf16");
-    let lora = || Trainer::lora(Model::random(smol(), 1)?, LoraConfig::default(), 1, AdamWConfig::default());
+    let storage = if arguments.iter().any(|a| a == "--q8") { Storage::Q8_0 } else { Storage::F32 };
+    let lora = || Trainer::lora(Model::random(smol(), 1)?, LoraConfig::default(), storage, 1, AdamWConfig::default());
     let (mut trainer, batch) = match row {
         "agent_group" => (lora()?, sequences(8, 768, 48, 49_152)),
         "full" => (Trainer::random(ModelConfig::seed(1024, 0, 1), 1, AdamWConfig::default())?, sequences(32, 1, 255, 1024)),
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
     let tokens: usize = batch.sequences.iter().map(|s| s.tokens.len()).sum();
     let report = serde_json::json!({
         "row": row, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
-        "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
+        "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
     });
     println!("{report}");
     Ok(())

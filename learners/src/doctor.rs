@@ -107,9 +107,11 @@ mod tests {
         let examples: Vec<Example> = (0..4u32)
             .map(|seed| Example { prompt: vec![2 + seed, 5, 6, 7], completion: vec![8, 9 + seed, 3], ..Default::default() })
             .collect();
-        let sequences = examples
-            .iter()
-            .map(|e| Sequence { tokens: [&e.prompt[..], &e.completion].concat(), weights: vec![0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0] });
+        let sequences = examples.iter().map(|e| Sequence {
+            tokens: [&e.prompt[..], &e.completion].concat(),
+            weights: vec![0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+            ..Default::default()
+        });
         let sequences = sequences.collect();
         (examples, sequences)
     }

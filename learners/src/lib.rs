@@ -2,9 +2,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod adapter;
+pub mod advantages;
 pub mod doctor;
 mod error;
 mod files;
+pub mod losses;
 pub mod model;
 mod muon;
 pub mod ops;

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, Fresh, Lineage, LoraConfig};
-use crate::model::{Model, ModelConfig, Packed, Workspace, input_len, read_tensors, shared_len, write_tensors};
-use crate::ops::head::Exact;
+use crate::model::{Model, ModelConfig, Packed, Storage, Workspace, input_len, read_tensors, shared_len, write_tensors};
+use crate::ops::head::{Exact, Lens};
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamW, AdamWConfig, Step};
 use crate::{Error, Result, files};
@@ -26,6 +27,18 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     /// `weights[i]` is the weight of predicting `tokens[i]`: 0 is not trained; the first counts for nothing.
     pub weights: Vec<f32>,
+    /// `masks[i]` holds the tokens that a grammar allowed in the place of `tokens[i]`, one bit each, lowest first; all where there is none.
+    pub masks: Vec<Option<Arc<[u32]>>>,
+    /// The distribution's temperature; 0 is read as 1.
+    pub temperature: f32,
+}
+
+impl Sequence {
+    /// What the distribution over `tokens[at]` is narrowed to.
+    pub(crate) fn lens(&self, at: usize) -> Lens {
+        let temperature = if self.temperature > 0.0 { self.temperature } else { 1.0 };
+        Lens { allowed: self.masks.get(at).cloned().flatten(), temperature }
+    }
 }
 
 /// What one call trains on.
@@ -101,8 +114,9 @@ impl Trainer {
         Ok(Self::new(Model::random(config, seed)?, optimizer))
     }
 
-    /// Trains a fresh adapter beside a frozen model.
-    pub fn lora(mut model: Model, lora: LoraConfig, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+    /// Trains a fresh adapter beside a model whose linear weights are kept in `base`.
+    pub fn lora(mut model: Model, lora: LoraConfig, base: Storage, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+        model.freeze(base)?;
         model.adapter = Some(Adapter::fresh(lora, &model.config, seed, Fresh::Zero)?);
         Ok(Self::new(model, optimizer))
     }
@@ -288,6 +302,10 @@ impl Trainer {
                 format!("has {} tokens, the model {positions} positions", s.tokens.len())
             } else if let Some(token) = s.tokens.iter().find(|t| **t as usize >= config.vocab_size) {
                 format!("holds token {token}, the vocabulary has {}", config.vocab_size)
+            } else if !s.masks.is_empty() && s.masks.len() != s.tokens.len() {
+                format!("has {} tokens and {} masks", s.tokens.len(), s.masks.len())
+            } else if let Some(at) = (0..s.masks.len()).find(|at| s.weights[*at] != 0.0 && !s.lens(*at).allows(s.tokens[*at])) {
+                format!("trains token {} at {at}, which its mask does not allow", s.tokens[at])
             } else if s.weights.iter().any(|w| !w.is_finite()) {
                 "holds a weight that is not finite".into()
             } else {

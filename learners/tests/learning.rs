@@ -1,7 +1,8 @@
 //! Whole runs: a tiny model learns to copy, and a run that was interrupted ends where one that was not ends.
 #![allow(clippy::unwrap_used)]
 
-use milepost_learners::model::{Packed, Workspace};
+use milepost_learners::adapter::{Adapter, Fresh, LoraConfig};
+use milepost_learners::model::{Packed, Storage, Workspace};
 use milepost_learners::optim::{AdamWConfig, Step};
 use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
 use milepost_learners::{Batch, Model, ModelConfig, Precision, Sequence, Trainer};
@@ -70,6 +71,7 @@ fn batch(seed: u64) -> Batch {
         Sequence {
             tokens: (0..len).map(|_| rng.random_range(0..32)).collect(),
             weights: (0..len).map(|_| if rng.random::<f32>() < 0.3 { 1.0 } else { 0.0 }).collect(),
+            ..Default::default()
         }
     };
     Batch { sequences: (0..40).map(&mut sequence).collect() }
@@ -151,7 +153,7 @@ fn bf16_products_hardly_change_what_the_model_says() {
 fn what_cannot_be_trained_on_is_refused() {
     let mut trainer = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
     for (tokens, weights) in [(vec![1, 99], vec![0.0, 1.0]), (vec![1], vec![]), (vec![1, 2], vec![0.0, f32::NAN])] {
-        let batch = Batch { sequences: vec![Sequence { tokens, weights }] };
+        let batch = Batch { sequences: vec![Sequence { tokens, weights, ..Default::default() }] };
         assert!(trainer.forward_backward(&batch).is_err());
     }
     assert_eq!(trainer.forward_backward(&Batch::default()).unwrap().tokens, 0);
@@ -166,7 +168,7 @@ fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
         for member in 0..members {
             let tokens: Vec<u32> = (0..start).map(token).chain((0..4 + member).map(|i| token(i * member + start))).collect();
             let weights = (0..tokens.len()).map(|at| if at < start { 0.0 } else { 0.5 + at as f32 * 0.1 }).collect();
-            sequences.push(Sequence { tokens, weights });
+            sequences.push(Sequence { tokens, weights, ..Default::default() });
         }
     }
     let batch = Batch { sequences };
@@ -187,5 +189,30 @@ fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
     let norm = want.iter().map(|g| g * g).sum::<f32>().sqrt();
     for (a, b) in got.iter().zip(&want) {
         assert!((a - b).abs() <= 1e-5 * norm, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_quantised_base_takes_a_quarter_and_keeps_the_gradient() {
+    let sequence = |seed: usize| Sequence {
+        tokens: (0..40).map(|i| ((i * 13 + seed * 7) % 31) as u32 + 1).collect(),
+        weights: (0..40).map(|i| if i < 20 { 0.0 } else { 1.0 }).collect(),
+        ..Default::default()
+    };
+    let batch = Batch { sequences: (0..6).map(sequence).collect() };
+    let run = |storage| {
+        let mut model = Model::random(tiny(), 5).unwrap();
+        model.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &model.config, 2, Fresh::Random).unwrap());
+        model.freeze(storage).unwrap();
+        let mut trainer = Trainer::new(model, AdamWConfig::default());
+        trainer.set_precision(Precision::F32);
+        trainer.forward_backward(&batch).unwrap();
+        let norm = trainer.gradient().iter().map(|g| g * g).sum::<f32>().sqrt();
+        (trainer.model().params.linear_bytes() as f64, norm)
+    };
+    let (whole, want) = run(Storage::F32);
+    for (storage, share, tolerance) in [(Storage::Bf16, 0.5, 0.01), (Storage::Q8_0, 0.27, 0.01)] {
+        let (bytes, norm) = run(storage);
+        assert!(bytes / whole <= share && (norm / want - 1.0).abs() <= tolerance, "{storage:?}: {} {}", bytes / whole, norm / want);
     }
 }

@@ -100,8 +100,12 @@ fn log_probabilities_agree_with_the_definition() {
     trainer.set_precision(Precision::F32);
     let tokens = |len: u32, seed: u32| (0..len).map(|i| (i * i * 7 + i * 3 + seed) % 40).collect::<Vec<u32>>();
     // All positions of one that fills more than a block; some of another, packed with it.
-    let all = Sequence { tokens: tokens(90, 1), weights: vec![1.0; 90] };
-    let some = Sequence { tokens: tokens(30, 5), weights: (0..30).map(|i| if [4, 5, 20].contains(&i) { 1.0 } else { 0.0 }).collect() };
+    let all = Sequence { tokens: tokens(90, 1), weights: vec![1.0; 90], ..Default::default() };
+    let some = Sequence {
+        tokens: tokens(30, 5),
+        weights: (0..30).map(|i| if [4, 5, 20].contains(&i) { 1.0 } else { 0.0 }).collect(),
+        ..Default::default()
+    };
     let got = trainer.logprobs(&[all.clone(), some.clone()]).unwrap();
     for (sequence, got) in [all, some].iter().zip(got) {
         let want = reference(&trainer, &sequence.tokens);

@@ -88,7 +88,7 @@ fn inspect(directory: &Path, base: &Path, json: bool) -> Result<()> {
 fn merge(directory: &Path, base: &Path, out: &Path) -> Result<()> {
     let mut model = Model::load(base)?;
     model.adapter = Some(Adapter::load(directory, &model.config)?);
-    model.merged().save(out)?;
+    model.merged()?.save(out)?;
     for file in TEXT_FILES.iter().filter(|file| base.join(file).is_file()) {
         std::fs::copy(base.join(file), out.join(file)).with_context(|| format!("{} cannot be copied", base.join(file).display()))?;
     }

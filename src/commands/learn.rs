@@ -92,7 +92,7 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
     let text = Arc::new(prepare_text(args.from.as_deref(), &model, &config)?);
     let mut trainer = match &args.from {
         Some(from) => match &learn.lora {
-            Some(lora) => Trainer::lora(Model::load(from)?, lora.clone(), learn.seed, learn.optimizer())?,
+            Some(lora) => Trainer::lora(Model::load(from)?, lora.clone(), learn.base, learn.seed, learn.optimizer())?,
             None => Trainer::new(Model::load(from)?, learn.optimizer()),
         },
         None if learn.lora.is_some() => bail!(milepost_runtime::Error::BadInput(

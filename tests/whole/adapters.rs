@@ -6,8 +6,8 @@ use milepost_engines::{LocalModelConfig, MistralEngine};
 use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Model, Precision, Sequence, Trainer};
-use milepost_runtime::{Engine, Message, ScoreRequest};
-use milepost_text::TextModel;
+use milepost_runtime::{Engine, GenerateRequest, Grammar, Message, Role, ScoreRequest};
+use milepost_text::{GrammarCompiler, TextModel, rebuild_masks};
 
 use super::command_line::milepost;
 
@@ -42,16 +42,53 @@ async fn the_engine_serves_what_was_trained() {
     trainer.set_precision(Precision::F32);
     let mut weights = vec![0.0; prompt_ids.len()];
     weights.resize(prompt_ids.len() + completion_ids.len(), 1.0);
-    let trained = trainer.logprobs(&[Sequence { tokens: [&prompt_ids[..], &completion_ids].concat(), weights }]).unwrap();
+    let trained =
+        trainer.logprobs(&[Sequence { tokens: [&prompt_ids[..], &completion_ids].concat(), weights, ..Default::default() }]).unwrap();
     let worst = served.iter().zip(&trained[0][prompt_ids.len()..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(served.len() == completion_ids.len() && worst <= 1e-4, "{worst}");
     let plain = Trainer::new(Model::load(Path::new(SEED)).unwrap(), AdamWConfig::default())
         .logprobs(&[Sequence {
             tokens: [&prompt_ids[..], &completion_ids].concat(),
             weights: vec![1.0; prompt_ids.len() + completion_ids.len()],
+            ..Default::default()
         }])
         .unwrap();
     assert!(served.iter().zip(&plain[0][prompt_ids.len()..]).any(|(a, b)| (a - b).abs() > 0.1), "the adapter changes something");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trainer_rebuilds_the_policy_that_acted() {
+    let config = LocalModelConfig { model: SEED.into(), ..Default::default() };
+    let engine = MistralEngine::load(&config).await.unwrap();
+    let grammar = Grammar(
+        "start: \"click \" name \" \" /[1-9][0-9]?/\nname: \"\\\"Red Chair\\\"\" | \"\\\"Blue Lamp\\\"\" | \"\\\"Cart\\\"\"".into(),
+    );
+    let request = GenerateRequest {
+        role: Role::Executor,
+        messages: vec![Message::user("react\ngoal Put \"Red Chair\" into the cart.")],
+        grammar: Some(grammar.clone()),
+        temperature: 0.7,
+        seed: 11,
+        max_tokens: 32,
+    };
+    let call = engine.generate(request).await.unwrap().call;
+
+    let text = TextModel::load(Path::new(SEED)).unwrap();
+    let masks = rebuild_masks(&GrammarCompiler::new(&text).unwrap(), &grammar, &call.completion_ids).unwrap();
+    let prompt = call.prompt_ids.len();
+    let mut sequence = Sequence {
+        tokens: [&call.prompt_ids[..], &call.completion_ids].concat(),
+        weights: vec![0.0; prompt],
+        masks: vec![None; prompt],
+        temperature: call.temperature,
+    };
+    sequence.weights.resize(sequence.tokens.len(), 1.0);
+    sequence.masks.extend(masks.iter().map(|mask| Some(mask.words().into())));
+    let mut trainer = Trainer::new(Model::load(Path::new(SEED)).unwrap(), AdamWConfig::default());
+    trainer.set_precision(Precision::F32);
+    let trained = trainer.logprobs(&[sequence]).unwrap();
+    let worst = call.logprobs.iter().zip(&trained[0][prompt..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(call.logprobs.len() == call.completion_ids.len() && worst <= 1e-4, "{worst}: {:?} {:?}", call.logprobs, &trained[0][prompt..]);
 }
 
 #[test]

@@ -20,6 +20,11 @@ impl BitMask {
         mask
     }
 
+    /// The mask's words: bit `i % 32` of word `i / 32` is token `i`.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     /// A mask from words as llguidance makes them (bit `i % 32` of word `i / 32`).
     pub(crate) fn set_words(&mut self, words: &[u32], len: usize) {
         self.words.clear();

@@ -1,6 +1,7 @@
 //! Merging: the adapter's update added to the weights that it stands beside.
 
 use super::Adapter;
+use crate::Result;
 use crate::model::linear::Site;
 use crate::model::{Model, Params};
 use crate::ops::matmul::{Mat, MatMut, Precision, Write, matmul};
@@ -30,10 +31,14 @@ impl Adapter {
 
 impl Model {
     /// The same model with its adapter merged into its weights; without one, itself.
-    pub fn merged(mut self) -> Self {
+    ///
+    /// # Errors
+    /// A model whose linear weights are kept in a smaller type.
+    pub fn merged(mut self) -> Result<Self> {
+        self.params.check_whole()?;
         if let Some(adapter) = self.adapter.take() {
             adapter.add_to(&mut self.params);
         }
-        self
+        Ok(self)
     }
 }

@@ -1,5 +1,6 @@
 //! One layer, forward and backward.
 
+use super::frozen::FrozenMatrices;
 use super::linear::{Low, LowScratch, Sink, Site};
 use super::packed::Packed;
 use super::params::LayerRanges;
@@ -57,6 +58,8 @@ pub(crate) struct Context<'a> {
     pub packed: &'a Packed,
     /// All parameters.
     pub params: &'a [f32],
+    /// Matrices that are kept in a smaller type.
+    pub frozen: &'a FrozenMatrices,
     /// This layer's places among them.
     pub at: &'a LayerRanges,
     /// The adapters beside it.

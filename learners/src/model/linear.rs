@@ -64,9 +64,11 @@ impl Sink<'_> {
     }
 }
 
-/// Buffers `[rows, rank]`.
+/// Buffers of the linear layers.
 #[derive(Default)]
 pub(crate) struct LowScratch {
+    /// Rows of a frozen matrix in single precision.
+    panel: Vec<f32>,
     down: Vec<f32>,
     slope: Vec<f32>,
 }
@@ -95,7 +97,10 @@ impl<'a> Context<'a> {
     /// `y = x Wᵀ + b`, or added to `y`, with what the adapters say: `+ scale · (x Aᵀ) Bᵀ` (Hu et al. 2021, section 4.1).
     pub(super) fn linear(&self, site: Site, y: &mut [f32], x: &[f32], rows: usize, write: Write, scratch: &mut LowScratch) {
         let (weight, bias, dims) = self.site(site, rows);
-        linear::forward(y, x, &self.params[weight.clone()], dims, write);
+        match self.frozen.get(&weight.start) {
+            Some(matrix) => linear::forward_frozen(y, x, matrix, dims, write, &mut scratch.panel),
+            None => linear::forward(y, x, &self.params[weight.clone()], dims, write),
+        }
         if !bias.is_empty() {
             for row in y[..rows * dims.outputs].chunks_exact_mut(dims.outputs) {
                 crate::ops::vector::add(row, &self.params[bias.clone()]);
@@ -120,7 +125,10 @@ impl<'a> Context<'a> {
         scratch: &mut LowScratch,
     ) {
         let (weight, bias, dims) = self.site(site, rows);
-        linear::backward_input(dx, dy, &self.params[weight.clone()], dims, write);
+        match self.frozen.get(&weight.start) {
+            Some(matrix) => linear::backward_input_frozen(dx, dy, matrix, dims, write, &mut scratch.panel),
+            None => linear::backward_input(dx, dy, &self.params[weight.clone()], dims, write),
+        }
         match sink {
             Sink::Parameters(grads) => {
                 linear::backward_weight(&mut grads[weight.clone()], dy, x, dims);
@@ -150,7 +158,7 @@ impl Low<'_> {
     fn backward(&self, place: &Place, (dy, x): (&[f32], &[f32]), dx: &mut [f32], d: Dims, grads: &mut [f32], scratch: &mut LowScratch) {
         let (rows, rank, outputs) = (d.rows, self.rank, place.outputs.len());
         self.project(scratch, place, x, d);
-        let LowScratch { down, slope } = scratch;
+        let LowScratch { down, slope, .. } = scratch;
         let dy = Mat::strided(&dy[place.outputs.start..], rows, outputs, d.outputs);
         let slope = fit(slope, rows * rank);
         let b = Mat::new(&self.data[place.b.clone()], outputs, rank);

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::Sequence;
 use crate::ops::attention::Span;
+use crate::ops::head::Lens;
 
 /// Sequences of one micro-batch, packed without padding.
 ///
@@ -27,6 +28,8 @@ pub struct Packed {
     pub targets: Vec<u32>,
     /// The weights of their losses `[M]`.
     pub weights: Vec<f32>,
+    /// What each row's distribution is narrowed to `[M]`.
+    pub lenses: Vec<Lens>,
     /// Which sequence of the batch each span is.
     pub sequences: Vec<usize>,
 }
@@ -42,6 +45,7 @@ impl Packed {
         self.row_spans.clear();
         self.targets.clear();
         self.weights.clear();
+        self.lenses.clear();
         self.sequences.clear();
     }
 
@@ -79,6 +83,7 @@ impl Packed {
                 self.row_positions.push(position as u32);
                 self.targets.push(sequence.tokens[position + 1]);
                 self.weights.push(weight);
+                self.lenses.push(sequence.lens(position + 1));
             }
         }
         let keys = start..self.tokens.len();
@@ -109,7 +114,7 @@ mod tests {
     fn a_group_shares_its_beginning() {
         let sequence = |end: &[u32]| {
             let tokens = [&[1, 2, 3][..], end].concat();
-            Sequence { weights: (0..tokens.len()).map(|at| f32::from(u8::from(at > 2))).collect(), tokens }
+            Sequence { weights: (0..tokens.len()).map(|at| f32::from(u8::from(at > 2))).collect(), tokens, ..Default::default() }
         };
         let (a, b) = (sequence(&[4, 5]), sequence(&[6, 7, 8]));
         assert_eq!(shared_len(&a, &b), 3);
@@ -124,9 +129,9 @@ mod tests {
     #[test]
     fn only_needed_rows_and_the_tokens_before_them_are_packed() {
         let mut packed = Packed::default();
-        packed.push(0, &Sequence { tokens: vec![5, 6, 7], weights: vec![0.0; 3] });
-        packed.push(1, &Sequence { tokens: vec![1, 2, 3, 4], weights: vec![9.0, 0.0, 0.5, 0.0] });
-        packed.push(2, &Sequence { tokens: vec![8, 9], weights: vec![0.0, 1.0] });
+        packed.push(0, &Sequence { tokens: vec![5, 6, 7], weights: vec![0.0; 3], ..Default::default() });
+        packed.push(1, &Sequence { tokens: vec![1, 2, 3, 4], weights: vec![9.0, 0.0, 0.5, 0.0], ..Default::default() });
+        packed.push(2, &Sequence { tokens: vec![8, 9], weights: vec![0.0, 1.0], ..Default::default() });
         assert_eq!(packed.tokens, [1, 2, 8]);
         assert_eq!(packed.positions, [0, 1, 0]);
         assert_eq!((packed.rows, packed.targets), (vec![1, 2], vec![3, 9]));

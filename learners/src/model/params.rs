@@ -5,6 +5,7 @@ use std::ops::Range;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::ModelConfig;
+use super::frozen::FrozenMatrices;
 
 /// What a tensor is, as far as weight decay and initialisation care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Tensor {
 }
 
 /// The places of one layer's tensors; neighbours that are used by one product are one range.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LayerRanges {
     pub input_norm: Range<usize>,
     pub q: Range<usize>,
@@ -66,6 +67,8 @@ pub struct Layout {
     pub(crate) head: Range<usize>,
     pub(crate) layers: Vec<LayerRanges>,
     pub(crate) final_norm: Range<usize>,
+    /// Where the matrices of the layers begin; they come last.
+    pub(crate) matrices: usize,
 }
 
 impl Layout {
@@ -80,13 +83,16 @@ impl Layout {
             range
         };
         let embedding = place("model.embed_tokens.weight".into(), &[config.vocab_size, c], Role::Embedding);
-        let layers = (0..config.num_hidden_layers).map(|layer| layer_ranges(config, layer, &mut place)).collect();
+        let small: Vec<_> = (0..config.num_hidden_layers).map(|layer| place_small(config, layer, &mut place)).collect();
         let final_norm = place("model.norm.weight".into(), &[c], Role::Norm);
         let head = match config.tie_word_embeddings {
             true => embedding.clone(),
             false => place("lm_head.weight".into(), &[config.vocab_size, c], Role::Embedding),
         };
-        Self { tensors, embedding, head, layers, final_norm }
+        let layers: Vec<_> =
+            small.into_iter().enumerate().map(|(layer, ranges)| place_matrices(ranges, config, layer, &mut place)).collect();
+        let matrices = layers.first().map_or(0, |layer| layer.q.start);
+        Self { tensors, embedding, head, layers, final_norm, matrices }
     }
 
     /// How many numbers all tensors have together.
@@ -100,31 +106,42 @@ impl Layout {
     }
 }
 
-/// Places the tensors of one layer.
-fn layer_ranges(config: &ModelConfig, layer: usize, mut place: impl FnMut(String, &[usize], Role) -> Range<usize>) -> LayerRanges {
-    let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
+/// Places the small tensors of one layer.
+fn place_small(config: &ModelConfig, layer: usize, mut place: impl FnMut(String, &[usize], Role) -> Range<usize>) -> LayerRanges {
+    let (c, d) = (config.hidden_size, config.head_dim);
     let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
     let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}"), shape, role);
-    let input_norm = at("input_layernorm.weight", &[c], Role::Norm);
-    let q_range = at("self_attn.q_proj.weight", &[q, c], Role::Matrix);
-    let k = at("self_attn.k_proj.weight", &[kv, c], Role::Matrix);
-    let v = at("self_attn.v_proj.weight", &[kv, c], Role::Matrix);
-    let (mut q_bias, mut kv_bias, mut q_norm, mut k_norm) = (0..0, 0..0, 0..0, 0..0);
+    let mut ranges = LayerRanges { input_norm: at("input_layernorm.weight", &[c], Role::Norm), ..Default::default() };
     if config.has_bias() {
-        q_bias = at("self_attn.q_proj.bias", &[q], Role::Bias);
-        kv_bias = at("self_attn.k_proj.bias", &[kv], Role::Bias).start..at("self_attn.v_proj.bias", &[kv], Role::Bias).end;
+        ranges.q_bias = at("self_attn.q_proj.bias", &[q], Role::Bias);
+        ranges.kv_bias = at("self_attn.k_proj.bias", &[kv], Role::Bias).start..at("self_attn.v_proj.bias", &[kv], Role::Bias).end;
     }
     if config.has_head_norm() {
-        q_norm = at("self_attn.q_norm.weight", &[d], Role::Norm);
-        k_norm = at("self_attn.k_norm.weight", &[d], Role::Norm);
+        ranges.q_norm = at("self_attn.q_norm.weight", &[d], Role::Norm);
+        ranges.k_norm = at("self_attn.k_norm.weight", &[d], Role::Norm);
     }
-    let o = at("self_attn.o_proj.weight", &[c, q], Role::ResidualMatrix);
-    let post_norm = at("post_attention_layernorm.weight", &[c], Role::Norm);
-    let gate = at("mlp.gate_proj.weight", &[i, c], Role::Matrix);
-    let up = at("mlp.up_proj.weight", &[i, c], Role::Matrix);
-    let down = at("mlp.down_proj.weight", &[c, i], Role::ResidualMatrix);
-    let (kv, gate_up) = (k.start..v.end, gate.start..up.end);
-    LayerRanges { input_norm, q: q_range, q_bias, kv, kv_bias, q_norm, k_norm, o, post_norm, gate_up, down }
+    ranges.post_norm = at("post_attention_layernorm.weight", &[c], Role::Norm);
+    ranges
+}
+
+/// Places the matrices of one layer.
+fn place_matrices(
+    ranges: LayerRanges,
+    config: &ModelConfig,
+    layer: usize,
+    mut place: impl FnMut(String, &[usize], Role) -> Range<usize>,
+) -> LayerRanges {
+    let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
+    let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
+    let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}.weight"), shape, role);
+    LayerRanges {
+        q: at("self_attn.q_proj", &[q, c], Role::Matrix),
+        kv: at("self_attn.k_proj", &[kv, c], Role::Matrix).start..at("self_attn.v_proj", &[kv, c], Role::Matrix).end,
+        o: at("self_attn.o_proj", &[c, q], Role::ResidualMatrix),
+        gate_up: at("mlp.gate_proj", &[i, c], Role::Matrix).start..at("mlp.up_proj", &[i, c], Role::Matrix).end,
+        down: at("mlp.down_proj", &[c, i], Role::ResidualMatrix),
+        ..ranges
+    }
 }
 
 /// The parameters, or anything else of their shape.
@@ -132,8 +149,10 @@ fn layer_ranges(config: &ModelConfig, layer: usize, mut place: impl FnMut(String
 pub struct Params {
     /// Where every tensor lies.
     pub layout: Layout,
-    /// All tensors.
+    /// All tensors; without the matrices of the layers where those are frozen in a smaller type.
     pub data: Vec<f32>,
+    /// Those.
+    pub(crate) frozen: FrozenMatrices,
 }
 
 impl Params {
@@ -154,7 +173,7 @@ impl Params {
                 *x = (deviation * normal(&mut rng)) as f32;
             }
         }
-        Self { layout, data }
+        Self { layout, data, frozen: FrozenMatrices::new() }
     }
 
     /// The numbers of one tensor, by its name in Hugging Face's files.

@@ -27,11 +27,12 @@ impl Model {
         for (path, tensors) in shards(directory, &layout.tensors)? {
             read_into(&path, &tensors, "", &mut data)?;
         }
-        Self::new(config, Params { layout, data })
+        Self::new(config, Params { layout, data, frozen: Default::default() })
     }
 
     /// Writes a Hugging Face directory; each file is replaced at once.
     pub fn save(&self, directory: &Path) -> Result<()> {
+        self.params.check_whole()?;
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let parts = [("", &self.params.data[..])];
         write_tensors(&directory.join(FILE), &self.params.layout.tensors, &parts)?;

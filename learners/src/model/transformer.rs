@@ -3,7 +3,7 @@
 use super::config::RopeScaling;
 use super::layer::{self, Context, Kept, Scratch};
 use super::linear::Sink;
-use super::{ModelConfig, Packed, Params};
+use super::{ModelConfig, Packed, Params, Storage};
 use crate::Result;
 use crate::adapter::Adapter;
 use crate::ops::head::{self, Score};
@@ -73,6 +73,11 @@ impl Model {
         self.config.max_position_embeddings.min(MAX_TOKENS)
     }
 
+    /// Keeps the linear weights in a smaller type from now on: only an adapter beside them can be trained then.
+    pub fn freeze(&mut self, storage: Storage) -> Result<()> {
+        self.params.freeze(storage)
+    }
+
     /// What is trained: the adapter if there is one, else all parameters.
     pub fn trained(&self) -> &[f32] {
         self.adapter.as_ref().map_or(&self.params.data, |adapter| &adapter.data)
@@ -95,6 +100,7 @@ impl Model {
             rope: &self.rope,
             packed,
             params: &self.params.data,
+            frozen: &self.params.frozen,
             at: &self.params.layout.layers[layer],
             low: self.adapter.as_ref().map(|adapter| adapter.layer(layer)),
             precision: self.precision,
@@ -132,7 +138,14 @@ impl Model {
     fn head<'a>(&'a self, packed: &'a Packed, normed: &'a [f32]) -> head::Inputs<'a> {
         let width = self.config.hidden_size;
         let table = &self.params.data[self.params.layout.head.clone()];
-        head::Inputs { x: &normed[..packed.rows.len() * width], table, targets: &packed.targets, width, precision: self.precision }
+        head::Inputs {
+            x: &normed[..packed.rows.len() * width],
+            table,
+            targets: &packed.targets,
+            lenses: &packed.lenses,
+            width,
+            precision: self.precision,
+        }
     }
 
     /// Scores every needed row into `workspace.scores`.

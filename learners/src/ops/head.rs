@@ -1,5 +1,7 @@
 //! The output head with cross-entropy, over the needed rows only and in chunks, so that logits never exist at once.
 
+use std::sync::Arc;
+
 use super::fit;
 use super::linear::{self, Dims};
 use super::matmul::{Precision, Write};
@@ -17,10 +19,44 @@ pub struct Inputs<'a> {
     pub table: &'a [f32],
     /// The token that each row should predict `[M]`.
     pub targets: &'a [u32],
+    /// What each row's distribution is narrowed to `[M]`; empty for nothing.
+    pub lenses: &'a [Lens],
     /// Width `C`.
     pub width: usize,
     /// The numbers that products are computed in.
     pub precision: Precision,
+}
+
+/// What a row's distribution is narrowed to before it is normalised: the policy that a grammar and a temperature make of a model.
+#[derive(Clone, Debug)]
+pub struct Lens {
+    /// The tokens that are allowed, one bit each, lowest first; `None` allows all.
+    pub allowed: Option<Arc<[u32]>>,
+    /// What the logits are divided by.
+    pub temperature: f32,
+}
+
+impl Default for Lens {
+    fn default() -> Self {
+        Self { allowed: None, temperature: 1.0 }
+    }
+}
+
+impl Lens {
+    /// Whether a token is allowed.
+    pub fn allows(&self, token: u32) -> bool {
+        self.allowed.as_ref().is_none_or(|words| words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1))
+    }
+
+    fn apply(&self, logits: &mut [f32]) {
+        if self.temperature != 1.0 {
+            scale(logits, 1.0 / self.temperature);
+        }
+        if self.allowed.is_some() {
+            let refused = logits.iter_mut().enumerate().filter(|(token, _)| !self.allows(*token as u32));
+            refused.for_each(|(_, logit)| *logit = f32::MIN / 2.0);
+        }
+    }
 }
 
 /// What the head says about each row.
@@ -56,7 +92,7 @@ pub fn score(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>)
 
 /// Scores every row and gives the gradients of `Σ_m weights[m] * -logprob[m]`.
 pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32], scores: &mut Vec<Score>, gradients: Gradients<'_>) {
-    let Inputs { x, table, width, targets, precision } = inputs;
+    let Inputs { x, table, width, targets, precision, lenses } = inputs;
     let vocabulary = table.len() / width;
     let Gradients { dx, mut dtable } = gradients;
     run(logits, inputs, scores, |first, rows, probabilities, sums| {
@@ -64,6 +100,10 @@ pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32],
             let weight = weights[first + i];
             scale(row, weight / sums[i]);
             row[targets[first + i] as usize] -= weight;
+            let temperature = lenses.get(first + i).map_or(1.0, |lens| lens.temperature);
+            if temperature != 1.0 {
+                scale(row, 1.0 / temperature);
+            }
         }
         let dims = Dims { rows, inputs: width, outputs: vocabulary, precision };
         let columns = first * width..(first + rows) * width;
@@ -76,7 +116,7 @@ pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32],
 
 /// Scores chunk after chunk and hands each on as `(first row, rows, exp(logit - max), their sums)`.
 fn run(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>, mut then: impl FnMut(usize, usize, &mut [f32], &[f32])) {
-    let Inputs { x, table, targets, width, precision } = inputs;
+    let Inputs { x, table, targets, width, precision, lenses } = inputs;
     let vocabulary = table.len() / width;
     scores.clear();
     for first in (0..targets.len()).step_by(CHUNK) {
@@ -86,6 +126,9 @@ fn run(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>, mut t
         linear::forward(logits, &x[first * width..(first + rows) * width], table, dims, Write::Set);
         let mut sums = [0.0; CHUNK];
         for (i, row) in logits.chunks_exact_mut(vocabulary).enumerate() {
+            if let Some(lens) = lenses.get(first + i) {
+                lens.apply(row);
+            }
             let (top, own) = (max(row), row[targets[first + i] as usize]);
             sums[i] = exp_shifted_in_place(row, top);
             let exact = if own >= top { Exact::Yes } else { Exact::No };
@@ -104,15 +147,19 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let (x, table, weights) = (random(3 * 5, 1), random(7 * 5, 2), [1.0, 0.01, 2.0]);
         let targets = [6, 0, 3];
+        // The second row may say tokens 0, 1, 2 and 5 only, at a temperature of its own.
+        let lenses = [Lens::default(), Lens { allowed: Some([0b10_0111].into()), temperature: 0.7 }, Lens::default()];
+        fn inputs<'a>(x: &'a [f32], table: &'a [f32], targets: &'a [u32], lenses: &'a [Lens]) -> Inputs<'a> {
+            Inputs { x, table, targets, lenses, width: 5, precision: Precision::F32 }
+        }
         let loss = |x: &[f32], table: &[f32]| {
             let mut scores = Vec::new();
-            score(&mut Vec::new(), Inputs { x, table, targets: &targets, width: 5, precision: Precision::F32 }, &mut scores);
+            score(&mut Vec::new(), inputs(x, table, &targets, &lenses), &mut scores);
             scores.iter().zip(weights).map(|(s, w): (&Score, f32)| -f64::from(s.logprob) * f64::from(w)).sum()
         };
         let (mut dx, mut dtable, mut scores) = (vec![0.0; 15], vec![0.0; 35], Vec::new());
         let gradients = Gradients { dx: &mut dx, dtable: Some(&mut dtable) };
-        let inputs = Inputs { x: &x, table: &table, targets: &targets, width: 5, precision: Precision::F32 };
-        cross_entropy(&mut Vec::new(), inputs, &weights, &mut scores, gradients);
+        cross_entropy(&mut Vec::new(), inputs(&x, &table, &targets, &lenses), &weights, &mut scores, gradients);
         check_gradient("x", &x, &dx, |x| loss(x, &table));
         check_gradient("table", &table, &dtable, |table| loss(&x, table));
     }
@@ -121,7 +168,11 @@ mod tests {
     fn the_likeliest_token_is_exact() {
         let (x, table) = ([1.0, 0.0], [0.0, 0.0, 3.0, 0.0]);
         let mut scores = Vec::new();
-        score(&mut Vec::new(), Inputs { x: &x, table: &table, targets: &[1], width: 2, precision: Precision::F32 }, &mut scores);
+        score(
+            &mut Vec::new(),
+            Inputs { x: &x, table: &table, targets: &[1], lenses: &[], width: 2, precision: Precision::F32 },
+            &mut scores,
+        );
         assert_eq!(scores[0].exact, Exact::Yes);
         assert!((scores[0].logprob + (1.0f32 + (-3.0f32).exp()).ln()).abs() < 1e-5);
     }

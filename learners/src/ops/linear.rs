@@ -1,6 +1,11 @@
 //! Linear layers without bias: `y = x Wᵀ`.
 
+use super::fit;
 use super::matmul::{Mat, MatMut, Precision, Write, matmul};
+use crate::model::frozen::Matrix;
+
+/// Rows of a frozen matrix that are expanded to single precision at once.
+const PANEL: usize = 512;
 
 /// The shape of a linear layer's use: `x` is `[rows, inputs]`, `W` is `[outputs, inputs]`, `y` is `[rows, outputs]`.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +36,29 @@ pub fn backward_input(dx: &mut [f32], dy: &[f32], w: &[f32], d: Dims, write: Wri
 pub fn backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], d: Dims) {
     let out = MatMut::new(dw, d.outputs, d.inputs);
     matmul(d.precision, out, Mat::new(dy, d.rows, d.outputs).t(), Mat::new(x, d.rows, d.inputs), 1.0, Write::Add);
+}
+
+/// [`forward`] with a frozen matrix, expanded panel by panel.
+pub(crate) fn forward_frozen(y: &mut [f32], x: &[f32], w: &Matrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
+    for first in (0..d.outputs).step_by(PANEL) {
+        let rows = PANEL.min(d.outputs - first);
+        let panel = fit(panel, rows * d.inputs);
+        w.expand(first * d.inputs..(first + rows) * d.inputs, panel);
+        let out = MatMut::strided(&mut y[first..], d.rows, rows, d.outputs);
+        matmul(d.precision, out, Mat::new(x, d.rows, d.inputs), Mat::new(panel, rows, d.inputs).t(), 1.0, write);
+    }
+}
+
+/// [`backward_input`] with a frozen matrix, expanded panel by panel.
+pub(crate) fn backward_input_frozen(dx: &mut [f32], dy: &[f32], w: &Matrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
+    for first in (0..d.outputs).step_by(PANEL) {
+        let rows = PANEL.min(d.outputs - first);
+        let panel = fit(panel, rows * d.inputs);
+        w.expand(first * d.inputs..(first + rows) * d.inputs, panel);
+        let write = if first == 0 { write } else { Write::Add };
+        let dy = Mat::strided(&dy[first..], d.rows, rows, d.outputs);
+        matmul(d.precision, MatMut::new(dx, d.rows, d.inputs), dy, Mat::new(panel, rows, d.inputs), 1.0, write);
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 use crate::adapter::LoraConfig;
+use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamWConfig, Schedule};
 use crate::{Error, Result};
@@ -42,6 +43,8 @@ pub struct SftConfig {
     pub resume: bool,
     /// Train an adapter of this shape beside the frozen model; `None` trains the model itself.
     pub lora: Option<LoraConfig>,
+    /// What the linear weights of the frozen model are kept in; only with `lora`.
+    pub base: Storage,
     /// Keep only layer inputs and compute the rest again on the way back.
     pub recompute: bool,
     /// What moves the matrices of the layers.
@@ -85,6 +88,7 @@ impl Default for SftConfig {
             log_every: 10,
             resume: false,
             lora: None,
+            base: Storage::F32,
             recompute: false,
             optimizer: OptimizerKind::default(),
             clip: 1.0,
@@ -166,6 +170,11 @@ impl SftConfig {
             ("minutes", self.minutes.is_none_or(|m| m > 0.0), "must be above 0"),
             ("total_steps", self.total_steps > 0, "must be above 0"),
             ("log_every", self.log_every > 0, "must be above 0"),
+            (
+                "base",
+                self.base == Storage::F32 || self.lora.is_some(),
+                "must be f32 where no adapter is trained: only frozen weights can be small",
+            ),
             ("curriculum_step", self.curriculum_step > 0.0, "must be above 0"),
             ("curriculum_memory", self.curriculum_memory >= 1.0, "must be at least 1"),
         ];

@@ -138,7 +138,7 @@ pub fn weigh(example: &Example, config: &SftConfig, rng: &mut StdRng) -> Sequenc
     let boost = (64.0 / example.completion.len() as f32).max(1.0).powf(short_boost);
     weights.resize(tokens.len(), boost);
     weights[example.prompt.len()..][example.forced.clone()].fill(0.0);
-    Sequence { tokens, weights }
+    Sequence { tokens, weights, ..Default::default() }
 }
 
 #[cfg(test)]

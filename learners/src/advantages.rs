@@ -1,0 +1,220 @@
+//! Advantages: how much better an episode or a step went than what could be expected.
+//!
+//! Potential-based shaping adds `-Φ(s_0)` to the return of every episode of a group, so every estimator that subtracts the
+//! group's mean removes it: it acts through [`gigpo`] across states or through [`mira`] only (Ng et al. 1999).
+
+mod gigpo;
+mod mira;
+
+use serde::{Deserialize, Serialize};
+
+pub use gigpo::{Gigpo, GigpoConfig, Step, gigpo};
+pub use mira::{MiraConfig, MiraStep, MonteCarlo, mira, mira_step};
+
+use crate::{Error, Result};
+
+/// Added to the variance of a whitened batch (verl 0.9.1, `masked_whiten`).
+const WHITEN_EPS: f64 = 1e-8;
+
+/// Which episode-level estimator to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Estimator {
+    /// [`grpo`].
+    #[default]
+    Grpo,
+    /// [`dr_grpo`].
+    DrGrpo,
+    /// [`rloo`].
+    Rloo,
+    /// [`reinforce_plus_plus_baseline`].
+    ReinforcePlusPlusBaseline,
+}
+
+/// How episode-level advantages are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdvantageConfig {
+    /// The estimator.
+    pub estimator: Estimator,
+    /// Added to a group's standard deviation: verl has 1e-6, TRL 1e-4.
+    pub eps: f64,
+}
+
+impl Default for AdvantageConfig {
+    fn default() -> Self {
+        Self { estimator: Estimator::default(), eps: 1e-6 }
+    }
+}
+
+/// The episodes of one task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// The reward of every episode.
+    pub rewards: Vec<f64>,
+    /// How many trained tokens every episode has; only REINFORCE++ weighs by them.
+    pub tokens: Vec<usize>,
+}
+
+/// One advantage for every episode of every group; its tokens share it.
+pub fn advantages(config: &AdvantageConfig, groups: &[Group]) -> Result<Vec<Vec<f64>>> {
+    let each = |estimate: &dyn Fn(&[f64]) -> Result<Vec<f64>>| groups.iter().map(|group| estimate(&group.rewards)).collect();
+    match config.estimator {
+        Estimator::Grpo => each(&|rewards| grpo(rewards, config.eps)),
+        Estimator::DrGrpo => each(&dr_grpo),
+        Estimator::Rloo => each(&rloo),
+        Estimator::ReinforcePlusPlusBaseline => reinforce_plus_plus_baseline(groups),
+    }
+}
+
+/// `(r - mean) / (std + eps)` with the sample's standard deviation; 0 for equal rewards and single episodes (GRPO, 2402.03300,
+/// section 4.1.2).
+pub fn grpo(rewards: &[f64], eps: f64) -> Result<Vec<f64>> {
+    if !(eps >= 0.0 && eps.is_finite()) {
+        return Err(Error::Config { key: "eps", problem: format!("{eps} is not a small number of at least 0, such as 1e-6") });
+    }
+    let centred = dr_grpo(rewards)?;
+    if flat(rewards) {
+        return Ok(centred);
+    }
+    let variance = centred.iter().map(|c| c * c).sum::<f64>() / (rewards.len() - 1) as f64;
+    let scale = variance.sqrt() + eps;
+    Ok(centred.iter().map(|c| c / scale).collect())
+}
+
+/// `r - mean`; 0 for single episodes (Dr. GRPO, 2503.20783, section 3.2).
+pub fn dr_grpo(rewards: &[f64]) -> Result<Vec<f64>> {
+    check(rewards)?;
+    if flat(rewards) {
+        return Ok(vec![0.0; rewards.len()]);
+    }
+    let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+    Ok(rewards.iter().map(|r| r - mean).collect())
+}
+
+/// `r_i` less the mean of the others' rewards; 0 for single episodes (RLOO, 2402.14740; the form of verl and TRL).
+pub fn rloo(rewards: &[f64]) -> Result<Vec<f64>> {
+    let n = rewards.len() as f64;
+    let centred = dr_grpo(rewards)?;
+    Ok(centred.iter().map(|c| if *c == 0.0 { 0.0 } else { c * n / (n - 1.0) }).collect())
+}
+
+/// `r - mean` of each group, whitened over all trained tokens of the batch (REINFORCE++ with baseline, 2501.03262; whitened as in verl).
+pub fn reinforce_plus_plus_baseline(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
+    if let Some(index) = groups.iter().position(|group| group.rewards.len() != group.tokens.len()) {
+        let Group { rewards, tokens } = &groups[index];
+        return Err(Error::Batch { index, problem: format!("its group has {} rewards and {} token counts", rewards.len(), tokens.len()) });
+    }
+    let mut values = groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<Vec<_>>>()?;
+    let tokens: Vec<f64> = groups.iter().flat_map(|group| &group.tokens).map(|n| *n as f64).collect();
+    let total: f64 = tokens.iter().sum();
+    if total < 2.0 {
+        return Err(Error::Batch { index: 0, problem: "a batch is whitened over at least two trained tokens".into() });
+    }
+    let sum = |f: &dyn Fn(f64) -> f64| values.iter().flatten().zip(&tokens).map(|(v, n)| n * f(*v)).sum::<f64>();
+    let mean = sum(&|v| v) / total;
+    let scale = 1.0 / (sum(&|v| (v - mean).powi(2)) / (total - 1.0) + WHITEN_EPS).sqrt();
+    for value in values.iter_mut().flatten() {
+        *value = (*value - mean) * scale;
+    }
+    Ok(values)
+}
+
+/// Whether a group says nothing about which episode was better.
+pub fn flat(rewards: &[f64]) -> bool {
+    rewards.iter().all(|r| *r == rewards[0])
+}
+
+fn check(rewards: &[f64]) -> Result<()> {
+    if rewards.is_empty() {
+        return Err(Error::Batch { index: 0, problem: "its group is empty".into() });
+    }
+    match rewards.iter().position(|r| !r.is_finite()) {
+        Some(index) => Err(Error::Batch { index, problem: format!("its reward is {}, and a failed judge is no reward", rewards[index]) }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The group of `methods.md` 6.3.
+    const GROUP: [f64; 8] = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+
+    /// Compares numbers one by one.
+    pub fn check_close(got: &[f64], want: &[f64], tolerance: f64) {
+        assert_eq!(got.len(), want.len());
+        for (i, (g, w)) in got.iter().zip(want).enumerate() {
+            assert!((g - w).abs() <= tolerance, "number {i} is {g}, not {w}: {got:?}");
+        }
+    }
+
+    fn group(rewards: &[f64], tokens: &[usize]) -> Group {
+        Group { rewards: rewards.to_vec(), tokens: tokens.to_vec() }
+    }
+
+    #[test]
+    fn grpo_divides_by_the_deviation_of_the_sample() {
+        let got = grpo(&GROUP, 1e-6).unwrap();
+        check_close(&got, &GROUP.map(|r| if r == 1.0 { 1.2076 } else { -0.7246 }), 5e-5);
+        check_close(&got, &GROUP.map(|r| if r == 1.0 { 1.207_614_7 } else { -0.724_568_8 }), 3e-6);
+    }
+
+    #[test]
+    fn a_flat_group_is_exactly_zero() {
+        let third = 1.0 / 3.0;
+        for rewards in [&[0.1; 7][..], &[third; 3], &[1.0], &[-3.0, -3.0]] {
+            for estimator in [Estimator::Grpo, Estimator::DrGrpo, Estimator::Rloo, Estimator::ReinforcePlusPlusBaseline] {
+                let config = AdvantageConfig { estimator, eps: 0.0 };
+                let got = advantages(&config, &[group(rewards, &vec![5; rewards.len()])]).unwrap();
+                assert_eq!(got, [vec![0.0; rewards.len()]], "{estimator:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rloo_leaves_one_out() {
+        let rewards = [0.5, -1.0, 2.0, 0.25];
+        let sum: f64 = rewards.iter().sum();
+        check_close(&rloo(&rewards).unwrap(), &rewards.map(|r| r - (sum - r) / 3.0), 1e-12);
+        check_close(&dr_grpo(&rewards).unwrap(), &rewards.map(|r| r - sum / 4.0), 1e-12);
+    }
+
+    #[test]
+    fn whitening_is_over_tokens_and_not_over_episodes() {
+        let groups = [group(&[1.0, 0.0], &[3, 1]), group(&[2.0, 2.0, 5.0], &[2, 4, 6])];
+        let got = reinforce_plus_plus_baseline(&groups).unwrap();
+        let tokens: Vec<f64> = [3, 1, 2, 4, 6].iter().zip(got.iter().flatten()).flat_map(|(n, a)| vec![*a; *n]).collect();
+        let variance = tokens.iter().map(|a| a * a).sum::<f64>() / (tokens.len() - 1) as f64;
+        check_close(&[tokens.iter().sum(), variance], &[0.0, 1.0], 1e-7);
+    }
+
+    /// `learner-peers.md` B.6: the shaping of an episode sums to `-Φ(s_0)`, and the group shares its first state.
+    #[test]
+    fn potential_based_shaping_cancels_in_a_group() {
+        let potentials: [&[f64]; 3] = [&[0.2, 0.5, 0.9], &[0.2, 0.1], &[0.2, 0.4, 0.3, 0.6]];
+        let rewards = [1.0, 0.0, 0.0];
+        let shaping = |phi: &[f64]| (0..phi.len()).map(|t| phi.get(t + 1).unwrap_or(&0.0) - phi[t]).sum::<f64>();
+        let shaped: Vec<f64> = rewards.iter().zip(potentials).map(|(r, phi)| r + shaping(phi)).collect();
+        check_close(&grpo(&shaped, 1e-6).unwrap(), &grpo(&rewards, 1e-6).unwrap(), 1e-12);
+        check_close(&rloo(&shaped).unwrap(), &rloo(&rewards).unwrap(), 1e-12);
+    }
+
+    #[test]
+    fn groups_that_say_nothing_or_nonsense_are_refused() {
+        assert!(grpo(&[], 1e-6).unwrap_err().to_string().contains("empty"));
+        assert!(rloo(&[1.0, f64::NAN]).unwrap_err().to_string().starts_with("sequence 1 "));
+        assert!(grpo(&[1.0, 2.0], -1.0).unwrap_err().to_string().contains("`eps`"));
+        let problem = reinforce_plus_plus_baseline(&[group(&[1.0, 0.0], &[3])]).unwrap_err().to_string();
+        assert!(problem.contains("2 rewards and 1 token counts"), "{problem}");
+        assert!(reinforce_plus_plus_baseline(&[group(&[1.0, 0.0], &[1, 0])]).is_err());
+    }
+
+    #[test]
+    fn configuration_is_strict() {
+        let config: AdvantageConfig = serde_json::from_str(r#"{"estimator": "reinforce_plus_plus_baseline"}"#).unwrap();
+        assert_eq!(config, AdvantageConfig { estimator: Estimator::ReinforcePlusPlusBaseline, ..Default::default() });
+        assert!(serde_json::from_str::<AdvantageConfig>(r#"{"epsilon": 1}"#).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! MiRA's actor loss: the log-ratio of a whole action to the reference, regressed on the advantage.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Loss, check_lists, trained};
+use crate::{Error, Result};
+
+/// The actor's constants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MiraLossConfig {
+    /// How close the policy is held to the reference. MiRA's value is not published; in WebRL 0.01 collapses, and its code has 1 and 5.
+    pub beta: f64,
+}
+
+impl Default for MiraLossConfig {
+    fn default() -> Self {
+        Self { beta: 1.0 }
+    }
+}
+
+/// One action in the sequence it was sampled in; the lists are as long as it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Action {
+    /// The action's tokens.
+    pub mask: Vec<bool>,
+    /// Log-probabilities under the policy in training.
+    pub logprobs: Vec<f32>,
+    /// Those under the reference: the policy of the phase before.
+    pub reference_logprobs: Vec<f32>,
+    /// The action's advantage.
+    pub advantage: f64,
+}
+
+/// The mean over actions of `(beta log(π / π_ref) - A)²` and its derivatives (MiRA, 2603.19685, actor loss; WebRL, 2411.02337,
+/// equations 5 to 9).
+pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
+    let beta = config.beta;
+    if !(beta > 0.0 && beta.is_finite()) {
+        return Err(Error::Config { key: "beta", problem: format!("{beta} is not over 0") });
+    }
+    check(actions)?;
+    let mut loss = Loss::zero(actions.iter().map(|action| &action.mask));
+    for (action, derivatives) in actions.iter().zip(&mut loss.derivatives) {
+        let tokens = trained(&action.mask);
+        let log_ratio: f64 = tokens.clone().map(|t| f64::from(action.logprobs[t]) - f64::from(action.reference_logprobs[t])).sum();
+        let error = beta * log_ratio - action.advantage;
+        loss.value += error * error / actions.len() as f64;
+        for t in tokens {
+            derivatives[t] = (2.0 * beta * error / actions.len() as f64) as f32;
+        }
+    }
+    Ok(loss)
+}
+
+fn check(actions: &[Action]) -> Result<()> {
+    check_lists(actions.len(), |i| {
+        let lists = [("log-probabilities", &actions[i].logprobs), ("reference log-probabilities", &actions[i].reference_logprobs)];
+        (&actions[i].mask[..], lists.map(|(name, list)| (name, &list[..])).to_vec())
+    })?;
+    let problem = |action: &Action| {
+        if !action.mask.contains(&true) {
+            Some("the action has no tokens".into())
+        } else {
+            (!action.advantage.is_finite()).then(|| format!("its advantage is {}", action.advantage))
+        }
+    };
+    match actions.iter().enumerate().find_map(|(index, action)| Some((index, problem(action)?))) {
+        Some((index, problem)) => Err(Error::Batch { index, problem }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An action of one token after one of prompt, with these probabilities.
+    fn action(policy: f64, reference: f64, advantage: f64) -> Action {
+        let list = |p: f64| vec![f32::NAN, p.ln() as f32];
+        Action { mask: vec![false, true], logprobs: list(policy), reference_logprobs: list(reference), advantage }
+    }
+
+    /// `methods.md` 6.3.
+    #[test]
+    fn the_published_vector() {
+        let loss = mira_loss(&MiraLossConfig { beta: 0.5 }, &[action(0.30, 0.25, 0.31)]).unwrap();
+        let error: f64 = 0.5 * 1.2_f64.ln() - 0.31;
+        assert!((loss.value - 0.04789).abs() < 5e-6 && (loss.value - error * error).abs() < 1e-6, "{loss:?}");
+        assert_eq!(loss.derivatives[0][0], 0.0);
+        assert!((f64::from(loss.derivatives[0][1]) - error).abs() < 1e-6, "{loss:?}");
+    }
+
+    #[test]
+    fn an_action_is_all_its_tokens() {
+        let two = Action { mask: vec![true; 2], logprobs: vec![-1.0, -2.0], reference_logprobs: vec![-1.5, -2.25], advantage: 0.25 };
+        let loss = mira_loss(&MiraLossConfig { beta: 2.0 }, &[two.clone(), two]).unwrap();
+        assert_eq!((loss.value, &loss.derivatives[1][..]), (1.5625, &[2.5, 2.5][..]));
+    }
+
+    #[test]
+    fn bad_actions_and_constants_are_refused() {
+        let good = action(0.3, 0.25, 0.1);
+        assert!(mira_loss(&MiraLossConfig { beta: 0.0 }, std::slice::from_ref(&good)).unwrap_err().to_string().contains("`beta`"));
+        assert!(mira_loss(&MiraLossConfig::default(), &[]).is_err());
+        let silent = Action { mask: vec![false, false], ..good.clone() };
+        assert!(mira_loss(&MiraLossConfig::default(), &[good.clone(), silent]).unwrap_err().to_string().starts_with("sequence 1 "));
+        assert!(mira_loss(&MiraLossConfig::default(), &[Action { advantage: f64::NAN, ..good }]).is_err());
+    }
+}

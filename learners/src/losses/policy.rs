@@ -1,0 +1,210 @@
+//! Losses that raise what went better than expected: clipped ratios per token or sequence, and CISPO.
+
+use super::{LOG_RATIO_LIMIT, Loss, LossConfig, Objective, Sample, check_samples, trained};
+use crate::Result;
+
+/// A value and its derivative in the log-ratio, which is that in the new log-probability.
+struct Term {
+    value: f64,
+    slope: f64,
+}
+
+/// The policy loss of a batch and its derivatives; the KL is [`super::kl_loss`]'s to add (the papers of [`Objective`] and
+/// [`super::Normalisation`]; the order of factors as in TRL 1.16, `_compute_loss`).
+pub fn policy_loss(config: &LossConfig, samples: &[Sample]) -> Result<Loss> {
+    config.check()?;
+    check_samples(samples)?;
+    let mut loss = Loss::zero(samples.iter().map(|s| &s.mask));
+    for ((sample, share), derivatives) in samples.iter().zip(config.shares(samples)).zip(&mut loss.derivatives) {
+        loss.value += match config.objective {
+            Objective::Gspo => sequence_level(config, sample, share, derivatives),
+            Objective::Clipped | Objective::Cispo => token_level(config, sample, share, derivatives),
+        };
+    }
+    Ok(loss)
+}
+
+/// The fraction of trained tokens, or under GSPO of sequences, that their advantage pushes on beyond the clip range (TRL's
+/// `clip_ratio/region_mean`); of 0 trained tokens it is 0.
+pub fn clip_fraction(config: &LossConfig, samples: &[Sample]) -> Result<f64> {
+    config.check()?;
+    check_samples(samples)?;
+    let (mut clipped, mut all) = (0usize, 0usize);
+    for sample in samples {
+        let mean = mean_log_ratio(sample);
+        let mut tokens = trained(&sample.mask).map(|t| {
+            let log_ratio = if config.objective == Objective::Gspo { mean } else { log_ratio(sample, t) };
+            beyond(config, log_ratio.exp(), f64::from(sample.advantages[t]))
+        });
+        if config.objective == Objective::Gspo {
+            all += usize::from(sample.mask.contains(&true));
+            clipped += usize::from(tokens.any(|beyond| beyond));
+        } else {
+            let flags: Vec<bool> = tokens.collect();
+            all += flags.len();
+            clipped += flags.iter().filter(|beyond| **beyond).count();
+        }
+    }
+    Ok(clipped as f64 / all.max(1) as f64)
+}
+
+fn beyond(config: &LossConfig, ratio: f64, advantage: f64) -> bool {
+    match config.objective {
+        Objective::Cispo => ratio > config.cispo_max_ratio && advantage > 0.0,
+        Objective::Clipped | Objective::Gspo => {
+            (ratio < 1.0 - config.eps_low && advantage < 0.0) || (ratio > 1.0 + config.eps_high && advantage > 0.0)
+        }
+    }
+}
+
+fn log_ratio(sample: &Sample, t: usize) -> f64 {
+    f64::from(sample.logprobs[t]) - f64::from(sample.old_logprobs[t])
+}
+
+/// The logarithm of the sequence's ratio to the power of one over its length; 0 for no trained token.
+fn mean_log_ratio(sample: &Sample) -> f64 {
+    let tokens = trained(&sample.mask);
+    let count = tokens.clone().count().max(1) as f64;
+    tokens.map(|t| log_ratio(sample, t)).sum::<f64>() / count
+}
+
+fn token_level(config: &LossConfig, sample: &Sample, share: f64, derivatives: &mut [f32]) -> f64 {
+    let mut value = 0.0;
+    for t in trained(&sample.mask) {
+        let advantage = f64::from(sample.advantages[t]);
+        let term = match config.objective {
+            Objective::Cispo => cispo(config, log_ratio(sample, t), f64::from(sample.logprobs[t]), advantage),
+            _ => clipped(config, log_ratio(sample, t), advantage),
+        };
+        let weight = share * f64::from(sample.weights[t]);
+        value += weight * term.value;
+        derivatives[t] = (weight * term.slope) as f32;
+    }
+    value
+}
+
+fn sequence_level(config: &LossConfig, sample: &Sample, share: f64, derivatives: &mut [f32]) -> f64 {
+    let tokens = trained(&sample.mask);
+    let log_ratio = mean_log_ratio(sample);
+    let (mut value, mut slope) = (0.0, 0.0);
+    for t in tokens.clone() {
+        let term = clipped(config, log_ratio, f64::from(sample.advantages[t]));
+        let weight = share * f64::from(sample.weights[t]);
+        value += weight * term.value;
+        slope += weight * term.slope;
+    }
+    // Every trained token moves the mean alike.
+    let each = slope / tokens.clone().count().max(1) as f64;
+    for t in tokens {
+        derivatives[t] = each as f32;
+    }
+    value
+}
+
+/// `-min(ρ A, clip(ρ, 1 - eps_low, 1 + eps_high) A)`, for negative `A` at most `-dual_clip A`.
+fn clipped(config: &LossConfig, log_ratio: f64, advantage: f64) -> Term {
+    let ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp();
+    let free = -ratio * advantage;
+    let bound = -ratio.clamp(1.0 - config.eps_low, 1.0 + config.eps_high) * advantage;
+    let cap = match config.dual_clip {
+        Some(c) if advantage < 0.0 => -c * advantage,
+        _ => f64::INFINITY,
+    };
+    let value = free.max(bound).min(cap);
+    let moves = value == free && log_ratio.abs() < LOG_RATIO_LIMIT;
+    Term { value, slope: if moves { free } else { 0.0 } }
+}
+
+/// `-sg(min(ρ, max)) A logprob`.
+fn cispo(config: &LossConfig, log_ratio: f64, logprob: f64, advantage: f64) -> Term {
+    let ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp();
+    let slope = -ratio.min(config.cispo_max_ratio) * advantage;
+    Term { value: slope * logprob, slope }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::losses::Normalisation;
+    use crate::losses::tests::sample;
+
+    fn config(objective: Objective, normalisation: Normalisation) -> LossConfig {
+        LossConfig { objective, normalisation, max_tokens: 10, ..Default::default() }
+    }
+
+    /// The loss of one token and its derivative.
+    fn check_token(config: &LossConfig, ratio: f64, advantage: f32, value: f64, slope: f64) {
+        let loss = policy_loss(config, &[sample(&[ratio], advantage)]).unwrap();
+        assert!((loss.value - value).abs() < 1e-6, "ratio {ratio}, advantage {advantage}: {loss:?}, not {value}");
+        assert!((f64::from(loss.derivatives[0][0]) - slope).abs() < 1e-6, "ratio {ratio}, advantage {advantage}: {loss:?}, not {slope}");
+    }
+
+    #[test]
+    fn a_ratio_is_clipped_only_where_the_advantage_pushes_it_on() {
+        let config = LossConfig::default();
+        check_token(&config, 1.1, 2.0, -2.2, -2.2);
+        check_token(&config, 1.5, 2.0, -2.56, 0.0);
+        check_token(&config, 0.5, 2.0, -1.0, -1.0);
+        check_token(&config, 0.5, -2.0, 1.6, 0.0);
+        check_token(&config, 1.5, -2.0, 3.0, 3.0);
+        check_token(&config, 4.0, -2.0, 6.0, 0.0);
+        check_token(&LossConfig { dual_clip: None, ..config }, 4.0, -2.0, 8.0, 8.0);
+    }
+
+    #[test]
+    fn normalisations_divide_by_what_they_say() {
+        // Tokens with a loss of -1: two of them, and four.
+        let batch = [sample(&[1.0; 2], 1.0), sample(&[1.0; 4], 1.0)];
+        for (normalisation, value, first, second) in [
+            (Normalisation::Grpo, -1.0, -0.25, -0.125),
+            (Normalisation::Dapo, -1.0, -1.0 / 6.0, -1.0 / 6.0),
+            (Normalisation::DrGrpo, -0.3, -0.05, -0.05),
+        ] {
+            let loss = policy_loss(&config(Objective::Clipped, normalisation), &batch).unwrap();
+            assert!((loss.value - value).abs() < 1e-9, "{normalisation:?}: {loss:?}");
+            assert_eq!((loss.derivatives[0][1], loss.derivatives[1][3]), (first, second), "{normalisation:?}");
+        }
+    }
+
+    #[test]
+    fn gspo_spreads_the_derivative_of_the_geometric_mean() {
+        let loss = policy_loss(&config(Objective::Gspo, Normalisation::Grpo), &[sample(&[1.2, 1.0 / 1.2, 1.1, 1.1], 1.0)]).unwrap();
+        let ratio = 1.1_f64.sqrt();
+        assert!((loss.value + ratio).abs() < 1e-6, "{loss:?}");
+        assert!(loss.derivatives[0].iter().all(|d| (f64::from(*d) + ratio / 4.0).abs() < 1e-6), "{loss:?}");
+    }
+
+    #[test]
+    fn cispo_never_silences_a_token() {
+        let config = config(Objective::Cispo, Normalisation::Dapo);
+        check_token(&config, 2.0, 1.0, -2.0 * (2.0_f64.ln() - 2.0), -2.0);
+        check_token(&config, 6.0, 1.0, -5.0 * (6.0_f64.ln() - 2.0), -5.0);
+        check_token(&config, 6.0, -1.0, 5.0 * (6.0_f64.ln() - 2.0), 5.0);
+    }
+
+    #[test]
+    fn corrections_weigh_the_loss_and_not_its_denominator() {
+        let mut s = sample(&[1.0, 1.0], 1.0);
+        s.weights = vec![2.0, 0.0];
+        let loss = policy_loss(&LossConfig::default(), &[s]).unwrap();
+        assert_eq!((loss.value, &loss.derivatives[0][..]), (-1.0, &[-1.0, 0.0][..]));
+    }
+
+    #[test]
+    fn a_ratio_out_of_all_bounds_stays_finite() {
+        let mut s = sample(&[1.0], -1.0);
+        s.logprobs[0] = 500.0;
+        let config = LossConfig { dual_clip: None, ..Default::default() };
+        let loss = policy_loss(&config, &[s]).unwrap();
+        assert!(loss.value.is_finite() && loss.derivatives[0][0] == 0.0, "{loss:?}");
+    }
+
+    #[test]
+    fn clipped_tokens_and_sequences_are_counted() {
+        let batch = [sample(&[1.5, 1.0, 0.5, 1.5], 1.0), sample(&[0.5, 0.5], -1.0)];
+        let fraction = |objective| clip_fraction(&config(objective, Normalisation::Dapo), &batch).unwrap();
+        assert_eq!(fraction(Objective::Clipped), 4.0 / 6.0);
+        assert_eq!(fraction(Objective::Gspo), 0.5);
+        assert_eq!(fraction(Objective::Cispo), 0.0);
+    }
+}
