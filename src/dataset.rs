@@ -28,8 +28,12 @@ struct Line {
 /// The examples of a directory, shuffled anew each time round.
 pub struct Dataset {
     examples: Vec<Example>,
+    /// The order of this time round.
+    order: Vec<usize>,
     next: usize,
-    rng: StdRng,
+    /// Times round.
+    rounds: u64,
+    seed: u64,
 }
 
 impl Dataset {
@@ -60,7 +64,7 @@ impl Dataset {
                 directory.display()
             )));
         }
-        Ok(Self { next: examples.len(), examples, rng: StdRng::seed_from_u64(seed) })
+        Ok(Self { order: (0..examples.len()).collect(), next: examples.len(), examples, rounds: 0, seed })
     }
 }
 
@@ -76,17 +80,35 @@ impl Line {
     }
 }
 
+impl Dataset {
+    /// Puts the examples in the order of this time round.
+    fn shuffle(&mut self) {
+        self.order = (0..self.examples.len()).collect();
+        self.order.shuffle(&mut StdRng::seed_from_u64(self.seed.wrapping_add(self.rounds)));
+    }
+}
+
 impl ExampleSource for Dataset {
     /// The next examples; there are no harder or easier ones.
     fn sample(&mut self, _: f32, count: usize) -> Vec<Example> {
         if self.next >= self.examples.len() {
-            self.examples.shuffle(&mut self.rng);
-            self.next = 0;
+            (self.rounds, self.next) = (self.rounds + 1, 0);
+            self.shuffle();
         }
         let end = (self.next + count).min(self.examples.len());
-        let taken = self.examples[self.next..end].to_vec();
+        let taken = self.order[self.next..end].iter().map(|index| self.examples[*index].clone()).collect();
         self.next = end;
         taken
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!({ "rounds": self.rounds, "next": self.next })
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) {
+        self.rounds = state["rounds"].as_u64().unwrap_or_default();
+        self.next = state["next"].as_u64().and_then(|next| usize::try_from(next).ok()).unwrap_or(self.examples.len());
+        self.shuffle();
     }
 }
 

@@ -170,6 +170,10 @@ pub struct Demonstrations {
     prompts: Prompts,
     naming: Naming,
     templates: Vec<&'static Template>,
+    seed: u64,
+    /// Times that examples were asked for.
+    asked: u64,
+    /// The randomness of the latest time.
     rng: StdRng,
     runtime: tokio::runtime::Runtime,
     left: Vec<Example>,
@@ -185,6 +189,8 @@ impl Demonstrations {
             prompts: Prompts::new(config)?,
             naming: config.prompt_profile.naming(),
             templates,
+            seed,
+            asked: 0,
             rng: StdRng::seed_from_u64(seed),
             runtime,
             left: Vec::new(),
@@ -340,7 +346,18 @@ fn thin(observation: &Observation, action: &Action, share: f32, drop_text: bool,
 }
 
 impl ExampleSource for Demonstrations {
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!({ "asked": self.asked, "left": self.left })
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) {
+        self.asked = state["asked"].as_u64().unwrap_or_default();
+        self.left = serde_json::from_value(state["left"].clone()).unwrap_or_default();
+    }
+
     fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
+        self.asked += 1;
+        self.rng = StdRng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.asked));
         let mut failures = 0;
         while self.left.len() < count.max(256) && failures < 100 {
             let Some(demonstration) = self.play(difficulty) else {

@@ -18,13 +18,26 @@ fn tiny() -> ModelConfig {
 }
 
 /// `x y z ; → x y z .`, longer as it gets harder.
-struct Copying(StdRng);
+#[derive(Default)]
+struct Copying {
+    asked: u64,
+}
 
 impl ExampleSource for Copying {
+    fn state(&self) -> serde_json::Value {
+        self.asked.into()
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) {
+        self.asked = state.as_u64().unwrap();
+    }
+
     fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
+        self.asked += 1;
+        let mut rng = StdRng::seed_from_u64(self.asked);
         let one = |_| {
             let len = 2 + (difficulty * 4.0) as usize;
-            let mut prompt: Vec<u32> = (0..len).map(|_| self.0.random_range(4..32)).collect();
+            let mut prompt: Vec<u32> = (0..len).map(|_| rng.random_range(4..32)).collect();
             let mut completion = prompt.clone();
             prompt.push(2);
             completion.push(1);
@@ -47,21 +60,50 @@ fn a_tiny_model_learns_to_copy() {
         log_every: 50,
         ..Default::default()
     };
-    let source = Box::new(Copying(StdRng::seed_from_u64(7)));
+    let source = Box::new(Copying::default());
     let status = sft::run(&mut trainer, source, &config, directory.path()).unwrap();
     assert!(status.difficulty >= 0.5, "difficulty reached {}", status.difficulty);
     assert!(status.exact_by_tag["copy 2"].value > 0.8, "{:?}", status.exact_by_tag);
     let written = std::fs::read_to_string(directory.path().join("metrics.jsonl")).unwrap();
     assert_eq!(written.lines().count(), 500);
     assert!(directory.path().join("metrics.svg").exists());
-    assert!(directory.path().join("model.safetensors").exists());
+    assert!(directory.path().join("checkpoints/step-000000500/model.safetensors").exists());
     // Resuming a run that is over trains no further, and has the same model.
     let mut again = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
-    let source = Box::new(Copying(StdRng::seed_from_u64(7)));
+    let source = Box::new(Copying::default());
     let resumed = SftConfig { resume: true, ..config };
     let after = sft::run(&mut again, source, &resumed, directory.path()).unwrap();
     assert_eq!(after.step, 500);
     assert_eq!(again.model().params.data, trainer.model().params.data);
+}
+
+#[test]
+fn a_run_that_was_interrupted_ends_where_one_that_was_not_ends() {
+    let config = SftConfig {
+        total_steps: 30,
+        tokens_per_batch: 300,
+        checkpoint_every: 10,
+        curriculum_threshold: 0.05,
+        warmup_steps: 2,
+        resume: true,
+        ..Default::default()
+    };
+    let run = |directory: &std::path::Path| {
+        let mut trainer = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
+        let status = sft::run(&mut trainer, Box::new(Copying::default()), &config, directory).unwrap();
+        (trainer.model().params.data.clone(), status)
+    };
+    let (straight, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (want, whole) = run(straight.path());
+    // What a kill after step 10 leaves: that checkpoint, and one that was being written.
+    let mut trainer = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
+    let short = SftConfig { stop_after: Some(10), ..config.clone() };
+    sft::run(&mut trainer, Box::new(Copying::default()), &short, cut.path()).unwrap();
+    std::fs::create_dir(cut.path().join("checkpoints/partial")).unwrap();
+    std::fs::write(cut.path().join("checkpoints/partial/model.safetensors"), "half").unwrap();
+    let (got, resumed) = run(cut.path());
+    assert_eq!((resumed.step, resumed.difficulty), (30, whole.difficulty));
+    assert!(got == want, "the weights differ");
 }
 
 fn batch(seed: u64) -> Batch {

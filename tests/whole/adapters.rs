@@ -121,3 +121,32 @@ fn a_set_up_is_examined_before_it_is_trained() {
     let lineage = std::fs::read_to_string(directory.path().join("run/adapter/lineage.json")).unwrap();
     assert!(lineage.contains("\"recipe\": \"sft\""), "{lineage}");
 }
+
+#[test]
+fn a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("MILEPOST_LEARN__TOKENS_PER_BATCH", "1024"), ("MILEPOST_LEARN__CHECKPOINT_EVERY", "2")];
+    let arguments = |out: &'static str| ["learn", "sft", "--from", SEED, "--out", out, "--steps", "12", "--resume"];
+    let whole = milepost(directory.path(), &arguments("whole"), &settings);
+    assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_milepost"))
+        .current_dir(directory.path())
+        .args(arguments("cut"))
+        .envs(settings)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let metrics = directory.path().join("cut/metrics.jsonl");
+    while std::fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 5 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(milepost(directory.path(), &arguments("cut"), &settings).status.success());
+
+    let weights = |run: &str| std::fs::read(directory.path().join(run).join("model/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("cut"), "the weights differ");
+    assert_eq!(std::fs::read_to_string(metrics).unwrap().lines().count(), 12);
+}

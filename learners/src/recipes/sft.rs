@@ -75,18 +75,19 @@ pub struct Status {
 pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftConfig, directory: &Path) -> Result<Status> {
     config.check()?;
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    let mut status = Status { difficulty: config.curriculum_start, ..Status::default() };
-    if config.resume {
-        status = resume::load(trainer, directory)?.unwrap_or_default();
-    }
+    let begun = if config.resume { resume::load(trainer, directory)? } else { None };
+    let (mut status, position) = match begun {
+        Some((status, position)) => (status, Some(position)),
+        None => (Status { difficulty: config.curriculum_start, ..Status::default() }, None),
+    };
     trainer.set_optimizer_config(config.optimizer());
     trainer.set_precision(config.precision);
     trainer.set_recompute(config.recompute);
-    let feed = Feed::start(source, config, &status);
+    let mut feed = Feed::start(source, config, &status, position);
     let mut progress = Progress::new(config, directory, &status)?;
     let (start, before) = (Instant::now(), status.seconds);
     let difficulty = Curriculum::new(config);
-    while config.budget().done(&status) < 1.0 {
+    while config.budget().done(&status) < 1.0 && config.stop_after.is_none_or(|steps| status.step < steps) {
         let Some(work) = feed.next() else {
             return Err(Error::Unhealthy("the source of examples ended".into()));
         };
@@ -98,13 +99,13 @@ pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftCo
         status.tokens_per_second = metrics.tokens as f64 / step_start.elapsed().as_secs_f64();
         account(&mut status, &metrics, &work, step)?;
         difficulty.update(&mut status, &metrics, &work);
-        feed.set_difficulty(status.difficulty);
+        feed.order(status.difficulty);
         progress.step(&status)?;
         if config.checkpoint_every > 0 && status.step.is_multiple_of(config.checkpoint_every) {
-            resume::save(trainer, &status, directory)?;
+            resume::save(trainer, &status, feed.position(), directory)?;
         }
     }
-    resume::save(trainer, &status, directory)?;
+    resume::save(trainer, &status, feed.position(), directory)?;
     progress.finish(&status)?;
     Ok(status)
 }

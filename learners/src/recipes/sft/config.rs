@@ -33,6 +33,8 @@ pub struct SftConfig {
     pub minutes: Option<f64>,
     /// Steps that the run lasts, where `minutes` is not given.
     pub total_steps: u64,
+    /// Leave off after so many steps of the run, as if it had been interrupted; `--resume` goes on.
+    pub stop_after: Option<u64>,
     /// Seeds the choice of trained prompt tokens.
     pub seed: u64,
     /// Steps from a checkpoint to the next; 0 for none but the last.
@@ -83,6 +85,7 @@ impl Default for SftConfig {
             tokens_per_batch: 16_384,
             minutes: None,
             total_steps: 1000,
+            stop_after: None,
             seed: 1,
             checkpoint_every: 200,
             log_every: 10,

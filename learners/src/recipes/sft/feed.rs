@@ -1,17 +1,17 @@
-//! Batches made ahead of the trainer, in a thread of their own.
+//! Batches made ahead of the trainer, in a thread of their own; which batch comes when does not depend on how fast either is.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 
 use super::{SftConfig, Status};
 use crate::{Batch, Sequence};
 
 /// A prompt and what should follow it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// What is given.
     pub prompt: Vec<u32>,
@@ -27,6 +27,12 @@ pub struct Example {
 pub trait ExampleSource: Send {
     /// Makes `count` examples of a difficulty between 0 (easiest) and 1; none at all ends the run.
     fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example>;
+
+    /// Where it stands, for a run that goes on later.
+    fn state(&self) -> serde_json::Value;
+
+    /// Goes back to where it stood.
+    fn restore(&mut self, state: &serde_json::Value);
 }
 
 /// One step's batch.
@@ -37,59 +43,88 @@ pub(super) struct Work {
     pub tags: Vec<String>,
     /// The difficulty that it was made at.
     pub difficulty: f32,
+    /// Where the source stood when it was made.
+    pub source: serde_json::Value,
+}
+
+/// Where a feed stands between two steps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// Batches that the trainer has had.
+    taken: u64,
+    /// The difficulties of the batches that were asked for since.
+    asked: VecDeque<f32>,
+    /// Where the source stood after the last one taken.
+    source: serde_json::Value,
 }
 
 /// The thread that makes batches; it ends when this is dropped.
 pub(super) struct Feed {
     batches: Receiver<Work>,
-    difficulty: Arc<AtomicU32>,
+    orders: Sender<f32>,
+    position: Position,
 }
 
 impl Feed {
-    /// Batches that may wait.
-    const AHEAD: usize = 2;
+    /// Batches that are asked for before they are needed.
+    const AHEAD: usize = 3;
 
-    /// Starts the thread at the status's difficulty.
-    pub fn start(source: Box<dyn ExampleSource>, config: &SftConfig, status: &Status) -> Self {
-        let difficulty = Arc::new(AtomicU32::new(status.difficulty.to_bits()));
-        let (sender, batches) = sync_channel(Self::AHEAD);
-        let maker = Maker {
-            source,
-            config: config.clone(),
-            rng: StdRng::seed_from_u64(config.seed.wrapping_add(status.step)),
-            difficulty: difficulty.clone(),
-            left: Vec::new(),
+    /// Starts the thread, at a position or from the beginning.
+    pub fn start(mut source: Box<dyn ExampleSource>, config: &SftConfig, status: &Status, position: Option<Position>) -> Self {
+        let position = match position {
+            Some(position) => {
+                source.restore(&position.source);
+                position
+            }
+            None => Position { asked: [status.difficulty; Self::AHEAD].into(), source: source.state(), ..Position::default() },
         };
-        std::thread::spawn(move || maker.run(&sender));
-        Self { batches, difficulty }
+        let (sender, batches) = channel();
+        let (orders, ordered) = channel();
+        for difficulty in &position.asked {
+            // The maker is not running yet; it will find these.
+            let _ = orders.send(*difficulty);
+        }
+        let maker = Maker { source, config: config.clone(), made: position.taken };
+        std::thread::spawn(move || maker.run(&ordered, &sender));
+        Self { batches, orders, position }
     }
 
     /// The next batch; `None` when the source has ended.
-    pub fn next(&self) -> Option<Work> {
-        self.batches.recv().ok()
+    pub fn next(&mut self) -> Option<Work> {
+        let mut work = self.batches.recv().ok()?;
+        self.position.asked.pop_front();
+        self.position.taken += 1;
+        self.position.source = std::mem::take(&mut work.source);
+        Some(work)
     }
 
-    /// Sets the difficulty of batches that are not made yet.
-    pub fn set_difficulty(&self, difficulty: f32) {
-        self.difficulty.store(difficulty.to_bits(), Ordering::Relaxed);
+    /// Asks for one more batch, of this difficulty.
+    pub fn order(&mut self, difficulty: f32) {
+        self.position.asked.push_back(difficulty);
+        // A maker that has ended shows in `next`.
+        let _ = self.orders.send(difficulty);
+    }
+
+    /// Where the feed stands.
+    pub fn position(&self) -> &Position {
+        &self.position
     }
 }
 
 struct Maker {
     source: Box<dyn ExampleSource>,
     config: SftConfig,
-    rng: StdRng,
-    difficulty: Arc<AtomicU32>,
-    /// Examples that the latest batch had no room for, last first.
-    left: Vec<Example>,
+    /// Batches made.
+    made: u64,
 }
 
 impl Maker {
     /// Examples that are asked for at once.
     const ASK: usize = 16;
 
-    fn run(mut self, sender: &SyncSender<Work>) {
-        while let Some(work) = self.batch() {
+    fn run(mut self, ordered: &Receiver<f32>, sender: &Sender<Work>) {
+        while let Ok(difficulty) = ordered.recv() {
+            let Some(work) = self.batch(difficulty) else { return };
             if sender.send(work).is_err() {
                 return;
             }
@@ -97,33 +132,32 @@ impl Maker {
     }
 
     /// Examples up to the number of tokens of one batch; `None` when there are no more.
-    fn batch(&mut self) -> Option<Work> {
-        let difficulty = f32::from_bits(self.difficulty.load(Ordering::Relaxed));
+    fn batch(&mut self, difficulty: f32) -> Option<Work> {
+        let mut rng = StdRng::seed_from_u64(self.config.seed.wrapping_add(self.made));
+        self.made += 1;
         let mut work = Work { difficulty, ..Work::default() };
         let mut tokens = 0;
         let mut too_long = 0;
         loop {
-            let Some(example) = self.left.pop() else {
-                self.left = self.source.sample(difficulty, Self::ASK);
-                self.left.reverse();
-                if self.left.is_empty() || too_long > 1000 {
-                    return None;
+            let examples = self.source.sample(difficulty, Self::ASK);
+            if examples.is_empty() || too_long > 1000 {
+                return None;
+            }
+            for example in examples {
+                let len = example.prompt.len() + example.completion.len();
+                if len > self.config.max_tokens || example.completion.is_empty() || len < 2 {
+                    too_long += 1;
+                    continue;
                 }
-                continue;
-            };
-            let len = example.prompt.len() + example.completion.len();
-            if len > self.config.max_tokens || example.completion.is_empty() || len < 2 {
-                too_long += 1;
-                continue;
+                if tokens + len > self.config.tokens_per_batch && !work.tags.is_empty() {
+                    // The rest was made at this difficulty, which may have moved when the next batch begins.
+                    work.source = self.source.state();
+                    return Some(work);
+                }
+                tokens += len;
+                work.batch.sequences.push(weigh(&example, &self.config, &mut rng));
+                work.tags.push(example.tag);
             }
-            if tokens + len > self.config.tokens_per_batch && !work.tags.is_empty() {
-                // What is left was made at this difficulty, which may have moved when the next batch begins.
-                self.left.clear();
-                return Some(work);
-            }
-            tokens += len;
-            work.batch.sequences.push(weigh(&example, &self.config, &mut self.rng));
-            work.tags.push(example.tag);
         }
     }
 }
@@ -148,6 +182,12 @@ mod tests {
     struct Counting;
 
     impl ExampleSource for Counting {
+        fn state(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+
+        fn restore(&mut self, _: &serde_json::Value) {}
+
         fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
             let long = if difficulty > 0.5 { 30 } else { 10 };
             vec![Example { prompt: vec![1; long], completion: vec![2; 5], tag: "t".into(), forced: 3..4 }; count]
@@ -166,14 +206,15 @@ mod tests {
     #[test]
     fn batches_fill_up_and_follow_the_difficulty() {
         let config = SftConfig { tokens_per_batch: 100, prompt_share: 1.0, ..Default::default() };
-        let feed = Feed::start(Box::new(Counting), &config, &Status::default());
+        let mut feed = Feed::start(Box::new(Counting), &config, &Status::default(), None);
         let work = feed.next().unwrap();
         assert_eq!(work.batch.sequences.len(), 6);
         let weights = &work.batch.sequences[0].weights;
         assert_eq!(weights[..10], [0.01; 10]);
         assert_eq!(weights[10..], [1.0, 1.0, 1.0, 0.0, 1.0]);
-        feed.set_difficulty(1.0);
+        feed.order(1.0);
         let harder = std::iter::repeat_with(|| feed.next().unwrap()).find(|w| w.difficulty == 1.0).unwrap();
+        assert_eq!(feed.position().taken, 1 + Feed::AHEAD as u64, "exactly those asked for before come first");
         assert_eq!(harder.batch.sequences.len(), 2);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Budget, SftConfig, Status, resume};
-use crate::{Error, Result, plot};
+use crate::{Error, Result, files, plot};
 
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -21,9 +21,11 @@ pub(super) struct Progress {
 impl Progress {
     pub fn new(config: &SftConfig, directory: &Path, status: &Status) -> Result<Self> {
         let path = directory.join("metrics.jsonl");
-        let mut options = OpenOptions::new();
-        let options = if status.step > 0 { options.append(true) } else { options.write(true).truncate(true) };
-        let file = options.create(true).open(&path).map_err(Error::io(&path))?;
+        // Steps after the checkpoint were lost with the process that made them, and are made again.
+        let before = if status.step > 0 { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+        let kept: String = before.lines().take(status.step as usize).map(|line| format!("{line}\n")).collect();
+        files::replace(&path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1000);
             let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {msg}");
