@@ -65,7 +65,7 @@ def main():
     for name in names:
         ours, theirs, kind = ROWS[name]
         a = run([ours_binary, *ours], seen)
-        b = run([interpreter, torch_side, *theirs, "--json", *(["--force"] if force else [])], seen)
+        b = run([interpreter, torch_side, *theirs, "--json", "--force"], seen)
         versions.update(b.get("versions", {}))
         rows.append(row(name, a, b, kind))
         last = rows[-1]

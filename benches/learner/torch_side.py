@@ -63,6 +63,13 @@ def environment(args):
     return ENVIRONMENT | ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"} if args.bf16 and no_palette else {})
 
 
+def note(result):
+    """What a reader of the figures has to know, in one line."""
+    isa = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    parts = [result.get("setting"), result.get("stub"), isa and f"oneDNN limited to {isa}: no tile unit for torch on this machine"]
+    return "; ".join(filter(None, parts)) or None
+
+
 def load_per_core():
     return os.getloadavg()[0] / len(os.sched_getaffinity(0))
 
@@ -301,6 +308,7 @@ def main():
     result = {
         "row": args.row + "_checkpointing" * (args.row == "flat" and args.checkpointing) + "_bf16" * args.bf16,
         **result,
+        "note": note(result),
         "small": args.small,
         "load_per_core_at_start": load,
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),

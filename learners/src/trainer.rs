@@ -242,6 +242,15 @@ impl Trainer {
     /// Moves the parameters by the gradient that has accumulated, divided by the weights that it has seen.
     pub fn optim_step(&mut self, lr: f32) -> Step {
         let factor = if self.weight_seen > 0.0 { (1.0 / self.weight_seen) as f32 } else { 0.0 };
+        self.step_by(factor, lr)
+    }
+
+    /// Moves the parameters by the gradient as it has accumulated: for weights that a loss has normalised already.
+    pub fn optim_step_of_sum(&mut self, lr: f32) -> Step {
+        self.step_by(1.0, lr)
+    }
+
+    fn step_by(&mut self, factor: f32, lr: f32) -> Step {
         self.weight_seen = 0.0;
         let len = self.model.trained().len();
         let used = self.workers.iter_mut().filter(|w| w.grads.len() == len);

@@ -155,6 +155,22 @@ fn parts_of_a_batch_add_up_to_the_batch() {
 }
 
 #[test]
+fn a_sum_that_is_normalised_already_is_not_divided_again() {
+    let mut mean = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    let mut sum = Trainer::random(tiny(), 1, AdamWConfig::default()).unwrap();
+    [&mut mean, &mut sum].into_iter().for_each(|trainer| trainer.set_precision(Precision::F32));
+    let mut normalised = batch(1);
+    let total: f32 = normalised.sequences.iter().flat_map(|s| &s.weights[1..]).sum();
+    mean.forward_backward(&normalised).unwrap();
+    normalised.sequences.iter_mut().flat_map(|s| &mut s.weights).for_each(|w| *w /= total);
+    sum.forward_backward(&normalised).unwrap();
+    let (Step::Applied { grad_norm: a }, Step::Applied { grad_norm: b }) = (mean.optim_step(1e-3), sum.optim_step_of_sum(1e-3)) else {
+        panic!("a step was skipped");
+    };
+    assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+}
+
+#[test]
 fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
     let mut model = Model::random(ModelConfig { initializer_range: 0.2, ..tiny() }, 1).unwrap();
     model.precision = Precision::F32;

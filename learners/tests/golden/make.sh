@@ -3,6 +3,6 @@
 set -eu
 cd "$(dirname "$0")/../../.."
 venv=target/golden
-[ -x "$venv/bin/python" ] || { python3 -m venv "$venv"; "$venv/bin/pip" install -q -r benches/learner/requirements.txt; }
+[ -x "$venv/bin/python" ] || { python3 -m venv "$venv"; "$venv/bin/pip" install -q -r benches/learner/requirements.txt; "$venv/bin/pip" install -q --no-deps verl==0.9.1; }
 "$venv/bin/python" learners/tests/golden/parity.py
 "$venv/bin/python" learners/tests/golden/losses.py
