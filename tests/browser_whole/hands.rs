@@ -42,6 +42,7 @@ async fn observe_prints_what_the_model_would_see() {
     let directory = tempfile::tempdir().unwrap();
     let served = template("shop_price").unwrap().instantiate(10_000).serve().await.unwrap();
     let output = tokio::task::block_in_place(|| super::milepost(directory.path(), &["observe", served.url.as_str(), "--json"]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(seen["url"], served.url.as_str());
     assert!(

@@ -250,8 +250,18 @@ async fn start(config: &BrowserConfig) -> Result<Session> {
     if config.no_sandbox {
         tracing::warn!("Chromium runs without its sandbox (`browser.no_sandbox`): use it for pages you trust, or in a container");
     }
-    let process = DriverProcess::start(&driver.path, &state_dir).await?;
-    Session::start(config, process, &chromium.path).await
+    let open = async || {
+        let process = DriverProcess::start(&driver.path, &state_dir).await?;
+        Session::start(config, process, &chromium.path).await
+    };
+    match open().await {
+        Err(error) => {
+            // Chromium fails to start now and then on a busy machine.
+            tracing::warn!(%error, "the browser did not start; trying once more");
+            open().await
+        }
+        session => session,
+    }
 }
 
 /// Passes over what only a driver other than Chromium's refuses, and a document that went away.
