@@ -24,7 +24,7 @@ def main():
             for index, (level, *_) in enumerate(planners[0]):
                 cells = [planner[index][1] if index < len(planner) else "not run" for planner in planners]
                 lines.append(f"| {kind} | {level} | " + " | ".join(cells) + " |")
-    lines += ["", "| run | actions | invalid | model, ms an action | rest, ms a step | milestones milestones: by the checks, of those the server had | premature |", "|---|---|---|---|---|---|---|"]
+    lines += ["", "| run | actions | invalid | model, ms an action | rest, ms a step | milestones: by the checks, of those the server had | premature |", "|---|---|---|---|---|---|---|"]
     for path in sorted((ROOT / "docs" / "results").glob("*.json")):
         report = json.loads(path.read_text())
         milestones = report["milestones"]

@@ -1,5 +1,5 @@
 //! Plans, checks, actions and observations: what they print they parse, and what they refuse.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_runtime::plan::VerdictBy;
 use milepost_runtime::{

@@ -12,6 +12,7 @@ fn the_seed_model_runs_each_level_and_decodes_no_invalid_action() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["invalid_actions"], 0, "{report}");
         if planner == "adaplan" {
+            assert_eq!(report["milestones"]["premature"], 0, "{report}");
             assert!(report["levels"]["easy"]["solved"].as_u64().unwrap() >= 2, "the seed model solves most easy tasks: {report}");
         }
     }

@@ -1,5 +1,5 @@
 //! The browser environment against real Chromium and small pages served on loopback.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pages;
 
@@ -266,7 +266,7 @@ async fn a_killed_driver_is_gone_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spinning_page_is_an_error_in_time_and_leaves_nothing() {
+async fn a_spinning_page_is_killed() {
     let mut bench =
         Bench::with(|config| (config.command_timeout_ms, config.page_load_timeout_ms) = (4_000, 2_000), |_| Secrets::default()).await;
     let page = bench.open("/spin").await;
@@ -280,11 +280,9 @@ async fn a_spinning_page_is_an_error_in_time_and_leaves_nothing() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             seen = bench.browser.observe().await;
         }
-        // The driver says that nothing loads, or says nothing and is killed.
-        assert!(matches!(seen, Err(Error::EnvironmentGone(_) | Error::Environment(_))), "{seen:?}");
+        assert_gone(seen);
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    drop(bench);
     assert!(gone(&pids));
 }
 

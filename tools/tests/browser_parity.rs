@@ -1,5 +1,5 @@
 //! The plain environment against real Chromium: the same pages, the same actions, the same observations and outcomes.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -22,14 +22,20 @@ const PREFIX: &str = "base_model.model.";
 /// A linear layer that can carry an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum Target {
+    /// Queries.
     QProj,
+    /// Keys.
     KProj,
+    /// Values.
     VProj,
+    /// Attention's output.
     OProj,
+    /// The MLP's gate.
     GateProj,
+    /// Up into the MLP.
     UpProj,
+    /// Down from the MLP.
     DownProj,
 }
 

@@ -314,6 +314,15 @@ impl Environment for BrowserEnvironment {
                 CallError::Navigated | CallError::Slow | CallError::NoWindow if Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
+                CallError::Slow => {
+                    // The driver still answers, its page no longer does: a script that never ends, which only killing stops.
+                    let limit = self.config.navigation_timeout().as_millis();
+                    return Err(self
+                        .session
+                        .give_up(format!("its page did not answer within {limit} ms and it was killed"))
+                        .await
+                        .into_error());
+                }
                 error => return Err(error.into_error()),
             }
         }

@@ -255,6 +255,13 @@ impl Session {
         self.bury("it was closed".into()).await;
     }
 
+    /// Kills a browser whose driver answers but whose page does not.
+    pub(super) async fn give_up(&mut self, reason: String) -> CallError {
+        tracing::warn!(%reason, "the page hangs");
+        self.bury(reason.clone()).await;
+        CallError::Gone(reason)
+    }
+
     async fn bury(&mut self, reason: String) {
         self.gone.get_or_insert(reason);
         match &mut self.owner {
