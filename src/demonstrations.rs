@@ -14,7 +14,7 @@ use milepost_learners::sft::{Example, ExampleSource};
 use milepost_planners::{PlannersConfig, Prompts, turn_completion};
 use milepost_runtime::action::{Naming, ToolForm};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::store::{EpisodeSummary, Pruned};
+use milepost_runtime::store::{EpisodeSummary, Pruned, TrainingQuery};
 use milepost_runtime::{
     Action, Agent, Answered, Call, Context, Decision, Element, Episode, EpisodeStore, Message, NoListener, Observation, Plan, Planned,
     Policy, Revision, Secrets, Step, Task,
@@ -126,6 +126,12 @@ impl EpisodeStore for Forgetful {
     }
     async fn list(&self, _: u32) -> milepost_runtime::Result<Vec<EpisodeSummary>> {
         Ok(Vec::new())
+    }
+    async fn trainable(&self, _: &TrainingQuery) -> milepost_runtime::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    async fn quarantine(&self, _: &str, _: &str) -> milepost_runtime::Result<()> {
+        Ok(())
     }
     async fn prune(&self, _: chrono::DateTime<chrono::Utc>) -> milepost_runtime::Result<Pruned> {
         Ok(Pruned::default())

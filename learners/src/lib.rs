@@ -20,5 +20,5 @@ mod trainer;
 pub use error::{Error, Result};
 pub use model::{Model, ModelConfig};
 pub use ops::matmul::Precision;
-pub use recipes::sft;
+pub use recipes::{policy, sft};
 pub use trainer::{Batch, Metrics, Sequence, Trainer};

@@ -115,9 +115,15 @@ impl Trainer {
     }
 
     /// Trains a fresh adapter beside a model whose linear weights are kept in `base`.
-    pub fn lora(mut model: Model, lora: LoraConfig, base: Storage, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+    pub fn lora(model: Model, lora: LoraConfig, base: Storage, seed: u64, optimizer: AdamWConfig) -> Result<Self> {
+        let adapter = Adapter::fresh(lora, &model.config, seed, Fresh::Zero)?;
+        Self::adapted(model, adapter, base, optimizer)
+    }
+
+    /// Trains this adapter on, beside a model whose linear weights are kept in `base`; the optimiser starts from rest.
+    pub fn adapted(mut model: Model, adapter: Adapter, base: Storage, optimizer: AdamWConfig) -> Result<Self> {
         model.freeze(base)?;
-        model.adapter = Some(Adapter::fresh(lora, &model.config, seed, Fresh::Zero)?);
+        model.adapter = Some(adapter);
         Ok(Self::new(model, optimizer))
     }
 

@@ -34,7 +34,7 @@ pub use observation::{Element, Observation, Rect, State};
 pub use plan::{Milestone, Plan, PlanStep, Planned, Revision, StepStatus};
 pub use secrets::Secrets;
 pub use store::{EpisodeStore, SqliteStore};
-pub use task::{Capability, Limits, Task};
+pub use task::{Capability, Limits, Source, Split, Task};
 pub use traits::{
     Answered, Checker, Context, Decision, Engine, Environment, GenerateRequest, Generated, Policy, Probes, ScoreRequest, Tool, Verifier,
 };

@@ -22,6 +22,34 @@ pub struct Task {
     pub capability: Capability,
     /// The caller's own definition of done.
     pub check: Option<Check>,
+    /// The suite's task that this is; `None` for a person's or program's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// What a task's seed may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Training.
+    Train,
+    /// Gates and checkpoint choice.
+    Validation,
+    /// Reported only.
+    Test,
+}
+
+/// The suite's task behind a [`Task`]: what decides whether its episodes may enter training.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// The template's id.
+    pub template: String,
+    /// The instance's seed.
+    pub seed: u64,
+    /// What the seed may be used for.
+    pub split: Split,
+    /// Whether the template is kept out of all training and gating.
+    pub held_out: bool,
 }
 
 impl Task {
@@ -50,6 +78,7 @@ impl Task {
             limits: Limits::default(),
             capability,
             check: None,
+            source: None,
         })
     }
 }

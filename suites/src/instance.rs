@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use milepost_runtime::{Check, Error, Planned, Result, Task};
+use milepost_runtime::{Check, Error, Planned, Result, Source, Task};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -105,6 +105,7 @@ impl<S: Site> Draft<S> {
             secrets: self.secrets,
             milestones: self.milestones,
             oracle: Oracle { plan: self.plan, rules: self.rules, answer: self.answer },
+            source: None,
             episode: Box::new(Episode { state: Arc::new(Mutex::new(self.world)), truths: self.truths, guards: self.guards }),
         }
     }
@@ -146,6 +147,7 @@ pub struct Instance {
     secrets: Vec<(String, String)>,
     milestones: Vec<ReferenceMilestone>,
     oracle: Oracle,
+    source: Option<Source>,
     episode: Box<dyn Running>,
 }
 
@@ -156,6 +158,11 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
+    /// The same, knowing which template and seed it is of.
+    pub(crate) fn of(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
     /// What is to be done, in words.
     pub fn goal(&self) -> &str {
         &self.goal
@@ -201,6 +208,7 @@ impl Instance {
             base.join(self.start).map_err(|error| Error::BadInput(format!("{base} cannot hold the path {}: {error}", self.start)))?;
         let mut task = Task::new(&self.goal, start.as_str())?;
         task.capability.secrets = self.secrets.iter().map(|(name, _)| name.clone()).collect();
+        task.source.clone_from(&self.source);
         Ok(task)
     }
 

@@ -17,7 +17,7 @@ mod tests;
 
 pub use instance::{Instance, ReferenceMilestone, Served};
 pub use oracle::Oracle;
-pub use template::{Level, SiteKind, Split, Template, bundled, template};
+pub use template::{Level, SiteKind, Template, bundled, seeds, split_of, template};
 
 use milepost_runtime::Result;
 

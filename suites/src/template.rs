@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use milepost_runtime::Error;
+use milepost_runtime::{Error, Source, Split};
 
 use crate::instance::Instance;
 use crate::seeded::Rng;
@@ -51,34 +51,21 @@ impl FromStr for Level {
     }
 }
 
-/// What a seed may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// Seeds 0 to 8,999.
-    Train,
-    /// Seeds 9,000 to 9,999: gates and checkpoint choice.
-    Validation,
-    /// Seeds from 10,000: reported only.
-    Test,
+/// The split of a seed.
+pub fn split_of(seed: u64) -> Split {
+    match seed {
+        0..9_000 => Split::Train,
+        9_000..10_000 => Split::Validation,
+        _ => Split::Test,
+    }
 }
 
-impl Split {
-    /// The split of a seed.
-    pub fn of(seed: u64) -> Self {
-        match seed {
-            0..9_000 => Self::Train,
-            9_000..10_000 => Self::Validation,
-            _ => Self::Test,
-        }
-    }
-
-    /// Its seeds.
-    pub fn seeds(self) -> std::ops::Range<u64> {
-        match self {
-            Self::Train => 0..9_000,
-            Self::Validation => 9_000..10_000,
-            Self::Test => 10_000..u64::MAX,
-        }
+/// The seeds of a split.
+pub fn seeds(split: Split) -> std::ops::Range<u64> {
+    match split {
+        Split::Train => 0..9_000,
+        Split::Validation => 9_000..10_000,
+        Split::Test => 10_000..u64::MAX,
     }
 }
 
@@ -160,7 +147,8 @@ impl Template {
 
     /// The instance of a seed; the same on every platform.
     pub fn instantiate(&self, seed: u64) -> Instance {
-        (self.build)(&mut Rng::new(self.id, seed))
+        let source = Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out };
+        (self.build)(&mut Rng::new(self.id, seed)).of(source)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use milepost_runtime::Check;
+use milepost_runtime::{Check, Split};
 use tower::ServiceExt;
 
 use crate::plan_steps::Intent;
-use crate::{Instance, Level, SiteKind, Split, Template, bundled, template};
+use crate::{Instance, Level, SiteKind, Template, bundled, seeds, split_of, template};
 
 async fn get(instance: &Instance, path: &str) -> (StatusCode, Option<String>, String) {
     let request = Request::get(path).body(Body::empty()).unwrap();
@@ -138,10 +138,10 @@ async fn a_taken_port_is_one_clear_error() {
 
 #[test]
 fn splits_do_not_overlap() {
-    let splits = [0, 8_999, 9_000, 9_999, 10_000, 123_456].map(Split::of);
+    let splits = [0, 8_999, 9_000, 9_999, 10_000, 123_456].map(split_of);
     assert_eq!(splits, [Split::Train, Split::Train, Split::Validation, Split::Validation, Split::Test, Split::Test]);
     for split in [Split::Train, Split::Validation, Split::Test] {
-        assert_eq!(Split::of(split.seeds().start), split);
+        assert_eq!(split_of(seeds(split).start), split);
     }
 }
 

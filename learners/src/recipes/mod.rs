@@ -1,3 +1,4 @@
 //! Recipes: one algorithm per file, readable from top to bottom.
 
+pub mod policy;
 pub mod sft;

@@ -46,6 +46,17 @@ pub struct Pruned {
     pub screenshots: u64,
 }
 
+/// Which episodes a learner asks for.
+#[derive(Clone, Debug, Default)]
+pub struct TrainingQuery {
+    /// Only episodes that this generation served; `None` for all.
+    pub generation: Option<String>,
+    /// Only episodes that began at or after this time.
+    pub since: Option<DateTime<Utc>>,
+    /// Only the suite's tasks (`Some(true)`), or only a user's own (`Some(false)`).
+    pub from_suite: Option<bool>,
+}
+
 /// Keeps episodes, appended step by step: a crash loses at most the step in flight.
 #[async_trait]
 pub trait EpisodeStore: Send + Sync {
@@ -67,6 +78,11 @@ pub trait EpisodeStore: Send + Sync {
     async fn load(&self, id: &str) -> Result<Option<Episode>>;
     /// The newest episodes first, at most `limit`.
     async fn list(&self, limit: u32) -> Result<Vec<EpisodeSummary>>;
+    /// Ids of the episodes that may be trained on, oldest first: ended, with a verified outcome, not broken off by a failure or a person, of
+    /// no held-out template, no validation or test seed, and no quarantined host.
+    async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>>;
+    /// Keeps every episode that starts on this host out of training from now on.
+    async fn quarantine(&self, host: &str, reason: &str) -> Result<()>;
     /// Removes episodes that began before `before`.
     async fn prune(&self, before: DateTime<Utc>) -> Result<Pruned>;
 }

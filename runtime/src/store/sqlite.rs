@@ -11,12 +11,21 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::codec::{pack_f32, pack_u32, unpack_f32, unpack_u32};
-use super::{EpisodeStore, EpisodeSummary, Pruned};
+use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery};
 use crate::call::{Call, Role};
 use crate::episode::{Episode, Step, Stop};
 use crate::error::{Error, Result};
 use crate::grammar::Grammar;
 use crate::plan::{Milestone, Plan, PlanStep};
+
+/// What may enter training. A task without a source is a user's own, whose outcome somebody verified.
+const TRAINABLE: &str = "SELECT id FROM episodes \
+    WHERE success IS NOT NULL AND ended_at IS NOT NULL AND stop_kind NOT IN ('failed', 'cancelled', 'needs_approval') \
+    AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
+    AND NOT EXISTS (SELECT 1 FROM quarantined_hosts WHERE instr(json_extract(task, '$.start_url'), '://' || host || '/') > 0 \
+        OR instr(json_extract(task, '$.start_url'), '://' || host || ':') > 0) \
+    AND (?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR started_at >= ?2) \
+    AND (?3 IS NULL OR (json_extract(task, '$.source') IS NOT NULL) = ?3) ORDER BY started_at, id";
 
 /// Episodes in `DIRECTORY/episodes.db`, screenshots in `DIRECTORY/screenshots/EPISODE/TURN.png`.
 pub struct SqliteStore {
@@ -379,6 +388,28 @@ impl EpisodeStore for SqliteStore {
                 success: row.get("success"),
             })
             .collect())
+    }
+
+    async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>> {
+        let rows = sqlx::query(TRAINABLE)
+            .bind(&query.generation)
+            .bind(query.since.map(|time| time.to_rfc3339()))
+            .bind(query.from_suite)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(rows.iter().map(|row| row.get("id")).collect())
+    }
+
+    async fn quarantine(&self, host: &str, reason: &str) -> Result<()> {
+        sqlx::query("INSERT OR REPLACE INTO quarantined_hosts (host, reason, since) VALUES (?, ?, ?)")
+            .bind(host)
+            .bind(reason)
+            .bind(Utc::now().to_rfc3339())
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error(error))
     }
 
     async fn prune(&self, before: DateTime<Utc>) -> Result<Pruned> {

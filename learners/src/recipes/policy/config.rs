@@ -1,0 +1,139 @@
+//! What an update of the policy can be told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::LoraConfig;
+use crate::advantages::{AdvantageConfig, GigpoConfig, MiraConfig};
+use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation, Rule};
+use crate::model::Storage;
+use crate::ops::matmul::Precision;
+use crate::optim::AdamWConfig;
+use crate::{Error, Result};
+
+/// How credit for an episode reaches its calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CreditKind {
+    /// One advantage an episode, against its group (section `advantage`).
+    #[default]
+    Episode,
+    /// GiGPO: the episode against its group, and each step against steps from the same state (section `gigpo`).
+    Step,
+    /// MiRA's doubly robust advantage from value and potential critics (section `mira`).
+    Mira,
+}
+
+/// What the actor minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// Ratios to the sampler, clipped (section `loss`).
+    #[default]
+    Ratio,
+    /// MiRA's squared log-ratio to the policy at the start of the update (section `squares`).
+    Squares,
+}
+
+/// One update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// How credit for an episode reaches its calls.
+    pub credit: CreditKind,
+    /// Episode-level advantages.
+    pub advantage: AdvantageConfig,
+    /// Step-level advantages.
+    pub gigpo: GigpoConfig,
+    /// MiRA's advantages.
+    pub mira: MiraConfig,
+    /// Weight of the potential's difference in MiRA's reward: `alpha` of its section 3.4.
+    pub potential_weight: f64,
+    /// Also shape steps of episodes that failed; MiRA shapes from positive traces only.
+    pub shape_failures: bool,
+    /// What the actor minimises.
+    pub actor: ActorKind,
+    /// The clipped losses' constants.
+    pub loss: LossConfig,
+    /// The squared loss's constants.
+    pub squares: MiraLossConfig,
+    /// How the sampler's distance from the trainer is corrected for; the ratio itself corrects where it is to the sampler.
+    pub correction: CorrectionConfig,
+    /// Learning rate, constant.
+    pub lr: f64,
+    /// Times that every call is trained on.
+    pub epochs: usize,
+    /// Tokens of prompts and completions in one step of the optimiser.
+    pub tokens_per_batch: usize,
+    /// The largest gradient norm.
+    pub clip: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// The longest call in tokens; longer ones are left out and counted.
+    pub max_tokens: usize,
+    /// Shape of the adapter.
+    pub lora: LoraConfig,
+    /// What the frozen linear weights are kept in.
+    pub base: Storage,
+    /// The numbers that products are computed in.
+    pub precision: Precision,
+    /// Keep only layer inputs and compute the rest again on the way back.
+    pub recompute: bool,
+    /// Largest mean distance of the trainer's from the sampler's log-probabilities before the update, nats; beyond it nothing is trained.
+    pub max_sampler_difference: f64,
+    /// Seeds the order of the calls and the adapter.
+    pub seed: u64,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            credit: CreditKind::default(),
+            advantage: AdvantageConfig::default(),
+            gigpo: GigpoConfig::default(),
+            mira: MiraConfig::default(),
+            potential_weight: 0.3,
+            shape_failures: false,
+            actor: ActorKind::default(),
+            loss: LossConfig { normalisation: Normalisation::Dapo, ..LossConfig::default() },
+            squares: MiraLossConfig::default(),
+            correction: CorrectionConfig { rule: Rule::None, ..CorrectionConfig::default() },
+            lr: 5e-4,
+            epochs: 1,
+            tokens_per_batch: 16_384,
+            clip: 1.0,
+            weight_decay: 0.0,
+            max_tokens: 1536,
+            lora: LoraConfig::default(),
+            base: Storage::F32,
+            precision: Precision::F32,
+            recompute: false,
+            max_sampler_difference: 0.05,
+            seed: 1,
+        }
+    }
+}
+
+impl PolicyConfig {
+    /// Refuses constants with which nothing can be trained.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |key, problem: &str| Err(Error::Config { key, problem: problem.into() });
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return refuse("lr", "must be above 0, such as 0.0005");
+        }
+        if self.epochs == 0 {
+            return refuse("epochs", "must be at least 1");
+        }
+        if self.tokens_per_batch == 0 {
+            return refuse("tokens_per_batch", "must be at least 1, such as 16384");
+        }
+        if !(self.potential_weight >= 0.0 && self.potential_weight.is_finite()) {
+            return refuse("potential_weight", "must be at least 0; MiRA has 0.3");
+        }
+        self.loss.check()
+    }
+
+    /// The optimiser's constants.
+    pub fn optimizer(&self) -> AdamWConfig {
+        AdamWConfig { clip: self.clip, weight_decay: self.weight_decay, ..AdamWConfig::default() }
+    }
+}

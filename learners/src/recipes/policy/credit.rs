@@ -1,0 +1,167 @@
+//! From rewards to one advantage a call.
+
+use std::collections::BTreeMap;
+
+use super::{CreditKind, PolicyConfig, Rollout};
+use crate::Result;
+use crate::advantages::{Group, MiraStep, Step, advantages, flat, gigpo, mira};
+
+/// Advantages, and what was found on the way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Credited {
+    /// `[rollout][call]`; `None` for a rollout whose group says nothing.
+    pub advantages: Vec<Option<Vec<f64>>>,
+    /// Groups of equal tasks.
+    pub groups: usize,
+    /// Groups whose episodes all earned the same, by total and by call.
+    pub flat_groups: usize,
+    /// MiRA: the sum of an episode's shaping, on average; it must not dwarf the outcome.
+    pub mean_shaping: f64,
+    /// GiGPO: clusters of equal states by their size; only those above 1 teach at the step level.
+    pub cluster_sizes: BTreeMap<usize, usize>,
+}
+
+/// Gives every call its advantage.
+///
+/// # Errors
+/// Rewards or estimates that are not finite, and episodes without calls.
+pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, rollout) in rollouts.iter().enumerate() {
+        groups.entry(&rollout.group).or_default().push(index);
+    }
+    let mut credited = Credited { advantages: vec![None; rollouts.len()], groups: groups.len(), ..Credited::default() };
+    let mut kept: Vec<Vec<usize>> = Vec::new();
+    for members in groups.into_values() {
+        let totals: Vec<f64> = members.iter().map(|i| rollouts[*i].total()).collect();
+        let says_nothing = flat(&totals) && (config.credit == CreditKind::Episode || same_by_call(rollouts, &members));
+        credited.flat_groups += usize::from(says_nothing);
+        // MiRA compares an episode with its critics, and learns from a lone one too.
+        if !says_nothing || config.credit == CreditKind::Mira {
+            kept.push(members);
+        }
+    }
+    match config.credit {
+        CreditKind::Episode => by_episode(rollouts, &kept, config, &mut credited)?,
+        CreditKind::Step => by_step(rollouts, &kept, config, &mut credited)?,
+        CreditKind::Mira => by_critics(rollouts, &kept, config, &mut credited)?,
+    }
+    Ok(credited)
+}
+
+/// Whether no call of a group earned something that another did not.
+fn same_by_call(rollouts: &[Rollout], members: &[usize]) -> bool {
+    let rewards: Vec<f64> = members.iter().flat_map(|i| rollouts[*i].turns.iter().map(|turn| turn.reward)).collect();
+    rewards.is_empty() || flat(&rewards)
+}
+
+fn by_episode(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
+    let group = |members: &Vec<usize>| Group {
+        rewards: members.iter().map(|i| rollouts[*i].total()).collect(),
+        tokens: members.iter().map(|i| rollouts[*i].trained_tokens()).collect(),
+    };
+    let groups: Vec<Group> = kept.iter().map(group).collect();
+    if groups.is_empty() {
+        return Ok(());
+    }
+    for (members, found) in kept.iter().zip(advantages(&config.advantage, &groups)?) {
+        for (i, advantage) in members.iter().zip(found) {
+            credited.advantages[*i] = Some(vec![advantage; rollouts[*i].turns.len()]);
+        }
+    }
+    Ok(())
+}
+
+fn by_step(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
+    for members in kept {
+        let steps = |i: &usize| -> Vec<Step> {
+            let rollout = &rollouts[*i];
+            let last = rollout.turns.len().saturating_sub(1);
+            let reward = |t: usize| rollout.turns[t].reward + if t == last { rollout.reward } else { 0.0 };
+            (0..rollout.turns.len()).map(|t| Step { anchor: rollout.turns[t].anchor.clone(), reward: reward(t) }).collect()
+        };
+        let found = gigpo(&config.gigpo, &members.iter().map(steps).collect::<Vec<_>>())?;
+        for (size, count) in found.cluster_sizes {
+            *credited.cluster_sizes.entry(size).or_default() += count;
+        }
+        for (i, advantages) in members.iter().zip(found.advantages) {
+            credited.advantages[*i] = Some(advantages);
+        }
+    }
+    Ok(())
+}
+
+fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
+    let (mut shaping, mut episodes) = (0.0, 0usize);
+    for i in kept.iter().flatten() {
+        let rollout = &rollouts[*i];
+        let alpha = if rollout.success || config.shape_failures { config.potential_weight } else { 0.0 };
+        let turns = &rollout.turns;
+        let steps: Vec<MiraStep> = (0..turns.len())
+            .map(|t| {
+                let next = turns.get(t + 1);
+                // Where the episode ended the outcome stands for the next state's progress.
+                let next_potential = next.map_or(if rollout.success { 1.0 } else { turns[t].potential }, |next| next.potential);
+                MiraStep {
+                    reward: turns[t].reward + if next.is_none() { rollout.reward } else { 0.0 },
+                    shaping: alpha * (next_potential - turns[t].potential),
+                    value: turns[t].value,
+                    next_value: next.map_or(0.0, |next| next.value),
+                }
+            })
+            .collect();
+        shaping += steps.iter().map(|step| step.shaping).sum::<f64>();
+        episodes += 1;
+        credited.advantages[*i] = Some(mira(&config.mira, &steps, rollout.total())?);
+    }
+    credited.mean_shaping = shaping / episodes.max(1) as f64;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipes::policy::Turn;
+
+    fn rollout(group: &str, reward: f64, anchors: &[&str]) -> Rollout {
+        let turns = anchors.iter().map(|a| Turn { anchor: (*a).into(), trained: vec![true], ..Default::default() }).collect();
+        Rollout { group: group.into(), reward, success: reward > 0.0, turns, ..Default::default() }
+    }
+
+    fn config(credit: CreditKind) -> PolicyConfig {
+        PolicyConfig { credit, ..Default::default() }
+    }
+
+    #[test]
+    fn groups_that_say_nothing_are_left_out_before_any_forward() {
+        let rollouts = [rollout("a", 1.0, &["x"]), rollout("a", 1.0, &["y"]), rollout("b", 1.0, &["x"]), rollout("b", 0.0, &["y"])];
+        let credited = assign(&rollouts, &config(CreditKind::Episode)).unwrap();
+        assert_eq!((credited.groups, credited.flat_groups), (2, 1));
+        assert!(credited.advantages[0].is_none() && credited.advantages[2].as_ref().unwrap()[0] > 0.0);
+    }
+
+    #[test]
+    fn an_episode_shares_its_advantage_and_steps_from_one_state_are_compared() {
+        let rollouts = [rollout("a", 1.0, &["home", "list"]), rollout("a", 0.0, &["home", "help"])];
+        let flat = assign(&rollouts, &config(CreditKind::Episode)).unwrap().advantages;
+        assert_eq!(flat[0].as_ref().unwrap()[0], flat[0].as_ref().unwrap()[1]);
+        let credited = assign(&rollouts, &config(CreditKind::Step)).unwrap();
+        let steps = credited.advantages[0].as_ref().unwrap();
+        assert!(steps[0] > steps[1], "only `home` has a like: {steps:?}");
+        assert_eq!(credited.cluster_sizes, BTreeMap::from([(1, 2), (2, 1)]));
+    }
+
+    #[test]
+    fn a_lone_episode_teaches_against_its_critics_and_shaping_is_of_successes_only() {
+        let mut good = rollout("a", 1.0, &["x", "y"]);
+        (good.turns[0].value, good.turns[1].value, good.turns[1].potential) = (0.4, 0.55, 0.5);
+        let mut bad = good.clone();
+        (bad.success, bad.reward) = (false, 0.0);
+        let config = config(CreditKind::Mira);
+        let credited = assign(&[good, bad], &config).unwrap();
+        // One step: 0.5 (0 + 0.3 * 0.5 + 0.9 * 0.55 - 0.4) + 0.5 (1 - 0.4).
+        let got = credited.advantages[0].as_ref().unwrap()[0];
+        assert!((got - (0.5 * (0.15 + 0.495 - 0.4) + 0.3)).abs() < 1e-12, "{got}");
+        assert!((credited.mean_shaping - 0.15).abs() < 1e-12, "{credited:?}");
+    }
+}

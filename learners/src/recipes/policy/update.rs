@@ -1,0 +1,210 @@
+//! The walk over the calls.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use super::report::Progress;
+use super::{ActorKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
+use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, policy_loss};
+use crate::optim::Step;
+use crate::{Batch, Error, Result, Sequence, Trainer};
+
+/// A call with what the update needs to know of it.
+struct Item<'a> {
+    turn: &'a Turn,
+    advantage: f64,
+    /// Log-probabilities under the policy at the start, over the whole sequence.
+    reference: Vec<f32>,
+}
+
+/// Trains the policy in `trainer` on these episodes; `metrics.jsonl` and its drawing go to `directory`.
+///
+/// # Errors
+/// [`Error::Unhealthy`] where nothing can be learned (no group with variance) or must not be (the trainer is not the sampler's model,
+/// gradients are not finite); the trainer is then not to be used.
+pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, directory: &Path) -> Result<Report> {
+    config.check()?;
+    std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    trainer.set_optimizer_config(config.optimizer());
+    trainer.set_precision(config.precision);
+    trainer.set_recompute(config.recompute);
+    let start = Instant::now();
+    let credited = assign(rollouts, config)?;
+    let mut report = summary(rollouts, &credited);
+    let mut items = items(rollouts, &credited, config, &mut report)?;
+    if items.is_empty() {
+        let Report { groups, flat_groups, .. } = report;
+        return Err(Error::Unhealthy(format!(
+            "{flat_groups} of {groups} groups earned the same in all episodes, and no call is left to learn from; collect more episodes, at a \
+             higher temperature, or on tasks that succeed sometimes"
+        )));
+    }
+    score_start(trainer, &mut items, config, &mut report)?;
+    let mut rng = StdRng::seed_from_u64(config.seed);
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    let batches_an_epoch = batches(&order, &items, config.tokens_per_batch).len();
+    let mut progress = Progress::new(directory, (batches_an_epoch * config.epochs) as u64)?;
+    for _ in 0..config.epochs {
+        order.shuffle(&mut rng);
+        for mut batch in batches(&order, &items, config.tokens_per_batch) {
+            // Neighbours with a common beginning are computed against one copy of it.
+            batch.sort_by(|a, b| items[*a].turn.prompt.cmp(&items[*b].turn.prompt).then(a.cmp(b)));
+            let batch: Vec<&Item> = batch.iter().map(|i| &items[*i]).collect();
+            let status = step(trainer, &batch, config, &mut report, start)?;
+            progress.step(&status)?;
+        }
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    progress.finish()?;
+    Ok(report)
+}
+
+fn summary(rollouts: &[Rollout], credited: &Credited) -> Report {
+    let n = rollouts.len().max(1) as f64;
+    Report {
+        episodes: rollouts.len(),
+        groups: credited.groups,
+        flat_groups: credited.flat_groups,
+        reward: rollouts.iter().map(Rollout::total).sum::<f64>() / n,
+        success: rollouts.iter().filter(|rollout| rollout.success).count() as f64 / n,
+        mean_shaping: credited.mean_shaping,
+        cluster_sizes: credited.cluster_sizes.clone(),
+        ..Report::default()
+    }
+}
+
+fn items<'a>(rollouts: &'a [Rollout], credited: &Credited, config: &PolicyConfig, report: &mut Report) -> Result<Vec<Item<'a>>> {
+    let mut items = Vec::new();
+    for (index, (rollout, advantages)) in rollouts.iter().zip(&credited.advantages).enumerate() {
+        for (turn, advantage) in rollout.turns.iter().zip(advantages.iter().flatten()) {
+            turn.check(index)?;
+            if turn.tokens() > config.max_tokens {
+                report.too_long += 1;
+            } else if turn.trained_tokens() > 0 && *advantage != 0.0 {
+                items.push(Item { turn, advantage: *advantage, reference: Vec::new() });
+            }
+        }
+    }
+    report.calls = items.len();
+    report.trained_tokens = items.iter().map(|item| item.turn.trained_tokens()).sum();
+    report.mean_advantage = items.iter().map(|item| item.advantage.abs()).sum::<f64>() / items.len().max(1) as f64;
+    Ok(items)
+}
+
+/// Scores every call before the first step, and refuses a trainer that is not the model that sampled.
+fn score_start(trainer: &mut Trainer, items: &mut [Item], config: &PolicyConfig, report: &mut Report) -> Result<()> {
+    let sequences: Vec<Sequence> = items.iter().map(|item| item.turn.sequence()).collect();
+    let scores = trainer.logprobs(&sequences)?;
+    let (mut sum, mut count) = (0.0, 0usize);
+    for (item, scores) in items.iter_mut().zip(scores) {
+        let before = item.turn.prompt.len();
+        for (i, old) in item.turn.old_logprobs.iter().enumerate().filter(|(i, _)| item.turn.trained[*i]) {
+            let difference = f64::from((scores[before + i] - old).abs());
+            report.sampler_difference_max = report.sampler_difference_max.max(difference);
+            sum += difference;
+            count += 1;
+        }
+        item.reference = scores;
+    }
+    report.sampler_difference = sum / count.max(1) as f64;
+    if report.sampler_difference <= config.max_sampler_difference {
+        return Ok(());
+    }
+    Err(Error::Unhealthy(format!(
+        "the trainer's log-probabilities are {:.3} nats from the sampler's on average (at most {} is allowed): the episodes were made by another \
+         generation, or the engine computes in other numbers; collect them again",
+        report.sampler_difference, config.max_sampler_difference
+    )))
+}
+
+/// Cuts an order into batches of at most so many tokens, at least one call each.
+fn batches(order: &[usize], items: &[Item], tokens: usize) -> Vec<Vec<usize>> {
+    let (mut batches, mut held): (Vec<Vec<usize>>, usize) = (Vec::new(), usize::MAX);
+    for &i in order {
+        let n = items[i].turn.tokens();
+        match batches.last_mut() {
+            Some(batch) if held.saturating_add(n) <= tokens => {
+                batch.push(i);
+                held += n;
+            }
+            _ => {
+                batches.push(vec![i]);
+                held = n;
+            }
+        }
+    }
+    batches
+}
+
+fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &mut Report, start: Instant) -> Result<Status> {
+    let clock = Instant::now();
+    let mut sequences: Vec<Sequence> = batch.iter().map(|item| item.turn.sequence()).collect();
+    let scores = trainer.logprobs(&sequences)?;
+    let samples = batch.iter().zip(scores).map(|(item, scores)| sample(item, scores, config)).collect::<Result<Vec<_>>>()?;
+    let reference: Vec<Vec<f32>> = batch.iter().map(|item| item.reference.clone()).collect();
+    let loss = loss(batch, &samples, &reference, config)?;
+    for (sequence, weights) in sequences.iter_mut().zip(loss.head_weights()) {
+        sequence.weights = weights;
+    }
+    let metrics = trainer.forward_backward(&Batch { sequences })?;
+    let moved = trainer.optim_step_of_sum(config.lr as f32);
+    report.steps += 1;
+    report.tokens += metrics.tokens as u64;
+    report.skipped += u64::from(moved == Step::Skipped);
+    if report.skipped > 3 {
+        return Err(Error::Unhealthy(format!("{} of {} gradients were not finite; lower `lr`", report.skipped, report.steps)));
+    }
+    if report.steps == 1 {
+        report.first_loss = loss.value;
+    }
+    report.last_loss = loss.value;
+    report.kl = mean_kl(&samples, &reference)?;
+    let clipped = if config.actor == ActorKind::Ratio { clip_fraction(&config.loss, &samples)? } else { 0.0 };
+    report.clip_fraction = report.clip_fraction.max(clipped);
+    Ok(Status {
+        step: report.steps,
+        seconds: start.elapsed().as_secs_f64(),
+        tokens: report.tokens,
+        loss: loss.value,
+        reward: report.reward,
+        kl: report.kl,
+        clip_fraction: clipped,
+        grad_norm: match moved {
+            Step::Applied { grad_norm } => Some(grad_norm),
+            Step::Skipped => None,
+        },
+        lr: config.lr as f32,
+        tokens_per_second: metrics.tokens as f64 / clock.elapsed().as_secs_f64(),
+    })
+}
+
+fn sample(item: &Item, logprobs: Vec<f32>, config: &PolicyConfig) -> Result<Sample> {
+    let turn = item.turn;
+    let mask = turn.padded(&turn.trained, false);
+    let old_logprobs = turn.padded(&turn.old_logprobs, 0.0);
+    let weights = correction(&config.correction, &mask, &item.reference, &old_logprobs)?;
+    let advantages = vec![item.advantage as f32; mask.len()];
+    Ok(Sample { mask, logprobs, old_logprobs, advantages, weights })
+}
+
+fn loss(batch: &[&Item], samples: &[Sample], reference: &[Vec<f32>], config: &PolicyConfig) -> Result<Loss> {
+    match config.actor {
+        ActorKind::Ratio if config.loss.kl_weight > 0.0 => {
+            policy_loss(&config.loss, samples)?.plus(&kl_loss(&config.loss, samples, reference)?)
+        }
+        ActorKind::Ratio => policy_loss(&config.loss, samples),
+        ActorKind::Squares => {
+            let action = |((item, sample), reference): ((&&Item, &Sample), &Vec<f32>)| Action {
+                mask: sample.mask.clone(),
+                logprobs: sample.logprobs.clone(),
+                reference_logprobs: reference.clone(),
+                advantage: item.advantage,
+            };
+            mira_loss(&config.squares, &batch.iter().zip(samples).zip(reference).map(action).collect::<Vec<_>>())
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Updates of a policy on what it sampled itself: a tiny model learns which of four tokens pays, by each loss and each kind of credit.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use milepost_learners::adapter::LoraConfig;
+use milepost_learners::model::Storage;
+use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig, Rollout, Turn, run};
+use milepost_learners::{Error, Model, ModelConfig, Sequence, Trainer};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// The tokens that the grammar allows, and the one of them that pays.
+const CHOICES: [u32; 4] = [8, 9, 10, 11];
+const GOOD: u32 = 10;
+const GROUP: usize = 16;
+/// Random embeddings are short: at a temperature of 1 no policy of this model could be sure.
+const TEMPERATURE: f32 = 0.2;
+
+fn trainer(config: &PolicyConfig) -> Trainer {
+    let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 2, head_dim: 16, ..ModelConfig::seed(32, 0, 1) };
+    let lora = LoraConfig { rank: 4, ..Default::default() };
+    let mut trainer = Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, config.optimizer()).unwrap();
+    trainer.set_precision(config.precision);
+    trainer
+}
+
+fn prompt(task: u32) -> Vec<u32> {
+    vec![2, 12 + task, 3, 4]
+}
+
+fn mask() -> Option<Arc<[u32]>> {
+    Some(Arc::from([CHOICES.iter().fold(0u32, |mask, token| mask | 1 << token)]))
+}
+
+/// Log-probabilities of the four choices.
+fn odds(trainer: &mut Trainer, task: u32) -> Vec<f32> {
+    let sequence = |token: &u32| Sequence {
+        tokens: [&prompt(task)[..], &[*token]].concat(),
+        weights: vec![0.0, 0.0, 0.0, 0.0, 1.0],
+        masks: vec![None, None, None, None, mask()],
+        temperature: TEMPERATURE,
+    };
+    let scores = trainer.logprobs(&CHOICES.iter().map(sequence).collect::<Vec<_>>()).unwrap();
+    scores.iter().map(|list| list[4]).collect()
+}
+
+/// One group for every task, sampled from the policy.
+fn sample(trainer: &mut Trainer, rng: &mut StdRng) -> Vec<Rollout> {
+    let mut rollouts = Vec::new();
+    for task in 0..4 {
+        let odds = odds(trainer, task);
+        for _ in 0..GROUP {
+            let dart: f32 = rng.random();
+            let at = (0..3).find(|at| dart < odds[..=*at].iter().map(|p| p.exp()).sum()).unwrap_or(3);
+            let success = CHOICES[at] == GOOD;
+            let turn = Turn {
+                prompt: prompt(task),
+                completion: vec![CHOICES[at]],
+                trained: vec![true],
+                masks: vec![mask()],
+                old_logprobs: vec![odds[at]],
+                temperature: TEMPERATURE,
+                anchor: format!("task {task}"),
+                value: 0.3,
+                ..Default::default()
+            };
+            let reward = f64::from(u8::from(success));
+            rollouts.push(Rollout { group: task.to_string(), success, reward, turns: vec![turn], ..Default::default() });
+        }
+    }
+    rollouts
+}
+
+/// The mean probability of the good token after so many updates.
+fn learned(config: &PolicyConfig, updates: usize) -> f32 {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut trainer, mut rng) = (trainer(config), StdRng::seed_from_u64(7));
+    for _ in 0..updates {
+        let rollouts = sample(&mut trainer, &mut rng);
+        match run(&mut trainer, &rollouts, config, directory.path()) {
+            Ok(report) => {
+                assert!(report.sampler_difference < 1e-4, "{report:?}");
+                assert!(directory.path().join("metrics.svg").is_file());
+            }
+            Err(Error::Unhealthy(reason)) => assert!(reason.contains("earned the same"), "{reason}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (0..4).map(|task| odds(&mut trainer, task)[2].exp()).sum::<f32>() / 4.0
+}
+
+#[test]
+fn every_loss_and_credit_finds_what_pays() {
+    let base = PolicyConfig { lr: 0.003, tokens_per_batch: 200, ..Default::default() };
+    let before = learned(&base, 0);
+    assert!(before < 0.5, "the untrained policy must not know: {before}");
+    for (credit, actor) in [
+        (CreditKind::Episode, ActorKind::Ratio),
+        (CreditKind::Step, ActorKind::Ratio),
+        (CreditKind::Mira, ActorKind::Ratio),
+        (CreditKind::Mira, ActorKind::Squares),
+    ] {
+        let after = learned(&PolicyConfig { credit, actor, ..base.clone() }, 30);
+        assert!(after > 0.8, "{credit:?} with {actor:?}: from {before} to {after}");
+    }
+}
+
+#[test]
+fn nothing_is_trained_where_nothing_can_be_learned_or_another_model_sampled() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = PolicyConfig::default();
+    let mut trainer = trainer(&config);
+    let mut rollouts = sample(&mut trainer, &mut StdRng::seed_from_u64(1));
+    for rollout in &mut rollouts {
+        rollout.turns[0].old_logprobs[0] -= 0.5;
+    }
+    let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
+    assert!(error.contains("another generation"), "{error}");
+    for rollout in &mut rollouts {
+        rollout.reward = 1.0;
+    }
+    let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
+    assert!(error.contains("4 of 4 groups earned the same"), "{error}");
+    assert_eq!(trainer.steps(), 0);
+}

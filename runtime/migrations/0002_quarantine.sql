@@ -1,0 +1,5 @@
+CREATE TABLE quarantined_hosts (
+    host TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL
+);
