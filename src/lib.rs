@@ -11,6 +11,5 @@ pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
 pub mod live;
-pub mod statistics;
 pub mod transport;
 pub mod wiring;

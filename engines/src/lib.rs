@@ -8,7 +8,7 @@ pub mod remote;
 
 mod proof;
 
-pub use mistral::{Isq, LocalModelConfig, MistralEngine, WeightType};
+pub use mistral::{Isq, LocalModelConfig, MistralEngine, WeightType, base_hash};
 pub use proof::{Tolerance, check_probes};
 pub use remote::{GrammarField, RemoteEngine, RemoteModelConfig};
 

@@ -6,6 +6,7 @@ pub mod advantages;
 pub mod doctor;
 mod error;
 mod files;
+pub mod gate;
 pub mod losses;
 pub mod model;
 mod muon;
@@ -13,6 +14,7 @@ pub mod ops;
 pub mod optim;
 pub mod plot;
 pub mod recipes;
+pub mod statistics;
 #[cfg(test)]
 mod testing;
 mod trainer;

@@ -95,6 +95,11 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Hash of the base weights alone, without the number type they are served in (`-q4k` and the like).
+    pub fn weights(&self) -> &str {
+        self.base.split('-').next().unwrap_or_default()
+    }
+
     /// Short id: 12 hex digits over all hashes.
     pub fn id(&self) -> String {
         use sha2::{Digest, Sha256};

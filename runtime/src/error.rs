@@ -62,9 +62,22 @@ pub enum Error {
         /// What happened and what to do.
         reason: String,
     },
+    /// A file or directory that cannot be used.
+    #[error("{path} {reason}")]
+    File {
+        /// The file or directory.
+        path: String,
+        /// What is wrong with it and what to do; follows the path in a sentence.
+        reason: String,
+    },
 }
 
 impl Error {
+    /// An error about a file; the reason follows the path in a sentence.
+    pub fn file(path: &std::path::Path, reason: impl Into<String>) -> Self {
+        Self::File { path: path.display().to_string(), reason: reason.into() }
+    }
+
     /// A parse error.
     pub fn parse(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         Self::Parse { what, reason: reason.into(), text: text.chars().take(200).collect() }

@@ -79,6 +79,8 @@ pub trait Engine: Send + Sync {
     /// Builds the model with the adapter in `adapter`, proves it on the probes, and puts it into service; on failure the old
     /// generation goes on serving and the error says why.
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation>;
+    /// Puts the base model without an adapter back into service: where a rollback from the first generation leads.
+    async fn serve_base(&self) -> Result<Generation>;
 }
 
 /// What a policy may look at when it decides.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use milepost_runtime::Result;
+use milepost_runtime::hash::{ADAPTER_FILES, adapter_hash};
 use serde_json::Value;
 
-use super::hash::hash_files;
 use crate::failed;
 
 /// An adapter in memory, ready to be merged while the base loads.
@@ -23,7 +23,7 @@ pub(super) struct Adapter {
 impl Adapter {
     /// Reads `adapter_config.json` and `adapter_model.safetensors`.
     pub(super) fn load(dir: &Path) -> Result<Self> {
-        let [config_path, weights_path] = ["adapter_config.json", "adapter_model.safetensors"].map(|name| dir.join(name));
+        let [config_path, weights_path] = ADAPTER_FILES.map(|name| dir.join(name));
         for path in [&config_path, &weights_path] {
             if !path.is_file() {
                 return Err(failed(format!(
@@ -41,7 +41,7 @@ impl Adapter {
                 config_path.display()
             )));
         }
-        let hash = hash_files(&[&config_path, &weights_path])?;
+        let hash = adapter_hash(dir)?;
         Ok(Self { config, tensors, hash })
     }
 }

@@ -48,7 +48,8 @@ pub struct LocalModelConfig {
     pub dtype: WeightType,
     /// Quantise while loading.
     pub isq: Option<Isq>,
-    /// Directory of a LoRA adapter (PEFT names) to merge into the weights.
+    /// Directory of a LoRA adapter (PEFT names) to merge into the weights; set by the program, which knows what serves.
+    #[serde(skip)]
     pub adapter: Option<PathBuf>,
     /// Use at most so many tokens of context, prompt and answer together; the model's own limit otherwise.
     pub max_seq: Option<usize>,

@@ -48,6 +48,23 @@ impl MistralEngine {
     pub fn max_seq(&self) -> usize {
         self.serving.load().max_seq
     }
+
+    /// Holds what serves now to the probes of its adapter: the proof of a start with an adapter.
+    ///
+    /// # Errors
+    /// A model that is not the trainer's, and by how much.
+    pub async fn prove(&self, probes: &Probes) -> Result<()> {
+        prove(&self.serving.load_full(), probes).await
+    }
+
+    /// Puts a model into service and waits until nobody is served by the old one.
+    async fn flip(&self, next: Arc<Served>) -> Generation {
+        let generation = next.generation.clone();
+        let old = self.serving.swap(next);
+        old.drain().await;
+        tracing::info!(generation = generation.id(), "a new generation is in service");
+        generation
+    }
 }
 
 #[async_trait]
@@ -76,17 +93,23 @@ impl Engine for MistralEngine {
         let _one = self.swapping.lock().await;
         let parent = self.generation().id();
         let next = Arc::new(load(&self.config, Some(adapter), Some(parent)).await?);
-        let mut answers = Vec::with_capacity(probes.requests.len());
-        for probe in &probes.requests {
-            answers.push(score(next.clone(), probe.clone()).await?);
-        }
-        check_probes(probes, &answers, next.tolerance)?;
-        let generation = next.generation.clone();
-        let old = self.serving.swap(next);
-        old.drain().await;
-        tracing::info!(generation = generation.id(), "a new generation is in service");
-        Ok(generation)
+        prove(&next, probes).await?;
+        Ok(self.flip(next).await)
     }
+
+    async fn serve_base(&self) -> Result<Generation> {
+        let _one = self.swapping.lock().await;
+        Ok(self.flip(Arc::new(load(&self.config, None, None).await?)).await)
+    }
+}
+
+/// Holds a model to the probes of its adapter.
+async fn prove(served: &Arc<Served>, probes: &Probes) -> Result<()> {
+    let mut answers = Vec::with_capacity(probes.requests.len());
+    for probe in &probes.requests {
+        answers.push(score(served.clone(), probe.clone()).await?);
+    }
+    check_probes(probes, &answers, served.tolerance)
 }
 
 async fn score(served: Arc<Served>, request: ScoreRequest) -> Result<Vec<f32>> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use candle_core::{DType, Device, Tensor};
+use milepost_runtime::hash::hash_files;
 use milepost_runtime::{Generation, Result};
 use milepost_text::{ChatTemplate, GrammarCompiler, TextModel, Tokenizer, hash16};
 use mistralrs::core::Pipeline;
@@ -14,7 +15,6 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::adapter::Adapter;
 use super::config::{Isq, LocalModelConfig, WeightType};
-use super::hash::hash_files;
 use super::source::Source;
 use crate::failed;
 use crate::proof::Tolerance;
@@ -66,7 +66,7 @@ pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
     }
     let adapter = adapter.map(Adapter::load).transpose()?;
     let adapter_hash = adapter.as_ref().map(|adapter| adapter.hash.clone());
-    let base = base_hash(&source, config)?;
+    let base = hash_base(&source, config)?;
     let loaded = on_fresh_thread(config.clone(), source.clone(), adapter).await?;
     let Some(text) = text.or(loaded.text) else {
         return Err(failed(format!("model: {} has no tokenizer and chat template; give a directory that has both", config.model)));
@@ -105,8 +105,16 @@ pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
     })
 }
 
+/// Hash of the weights of the model that a configuration names, as [`Generation::base`] holds it; nothing is loaded.
+///
+/// # Errors
+/// A model that is missing or incomplete.
+pub fn base_hash(config: &LocalModelConfig) -> Result<String> {
+    hash_base(&Source::find(config)?, config)
+}
+
 /// Hash of the weights, with the quantisation and number type they are served in: both change the answers.
-fn base_hash(source: &Source, config: &LocalModelConfig) -> Result<String> {
+fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<String> {
     let mut hash = match source {
         Source::Hub(id) => hash16(id.as_bytes()),
         _ => hash_files(&source.weight_files()?)?,

@@ -8,7 +8,6 @@
 mod adapter;
 mod config;
 mod engine;
-mod hash;
 mod load;
 mod request;
 mod sampler;
@@ -16,3 +15,4 @@ mod source;
 
 pub use config::{Isq, LocalModelConfig, WeightType};
 pub use engine::MistralEngine;
+pub use load::base_hash;

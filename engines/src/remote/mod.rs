@@ -9,6 +9,7 @@ use std::sync::RwLock;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use milepost_runtime::hash::adapter_hash;
 use milepost_runtime::{Call, Engine, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest, Span};
 use serde_json::json;
 
@@ -56,6 +57,12 @@ impl RemoteEngine {
 
     fn serving(&self) -> Serving {
         self.serving.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// From now on, this model is asked for.
+    fn ask_for(&self, model: String, generation: Generation) -> Generation {
+        *self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Serving { model, generation: generation.clone() };
+        generation
     }
 
     async fn score_as(&self, model: &str, request: &ScoreRequest) -> Result<Option<Vec<f32>>> {
@@ -121,9 +128,7 @@ impl Engine for RemoteEngine {
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation> {
         let _one = self.swapping.lock().await;
         let path = adapter.canonicalize().map_err(|error| failed(format!("adapter: {}: {error}", adapter.display())))?;
-        let weights = path.join("adapter_model.safetensors");
-        let bytes = std::fs::read(&weights).map_err(|error| failed(format!("adapter: {}: {error}", weights.display())))?;
-        let hash = milepost_text::hash16(&bytes);
+        let hash = adapter_hash(&path)?;
         let name = format!("milepost-{hash}");
         let load = json!({ "lora_name": name, "lora_path": path });
         self.transport
@@ -139,7 +144,13 @@ impl Engine for RemoteEngine {
         }
         let old = self.serving();
         let generation = Generation { adapter: Some(hash), parent: Some(old.generation.id()), ..old.generation };
-        *self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Serving { model: name, generation: generation.clone() };
-        Ok(generation)
+        Ok(self.ask_for(name, generation))
+    }
+
+    /// Asks for the model that the configuration names again.
+    async fn serve_base(&self) -> Result<Generation> {
+        let _one = self.swapping.lock().await;
+        let generation = Generation { adapter: None, parent: None, ..self.generation() };
+        Ok(self.ask_for(self.config.model.clone(), generation))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use milepost_engines::{LocalModelConfig, MistralEngine};
-use milepost_runtime::{Engine, Probes, ScoreRequest};
+use milepost_runtime::{Call, Engine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, TestModel, check_decoding, difference, free, rescore};
 
@@ -98,6 +98,35 @@ async fn a_failed_proof_leaves_the_old_generation_serving() {
     }
     let after = engine.generate(free(1, 12)).await.unwrap();
     assert_eq!((after.call.logprobs, after.call.generation), (before.call.logprobs, before.call.generation));
+}
+
+/// Fails when a load keeps anything of another generation, or when sampling depends on more than seed and weights.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_serves_the_same_bits_as_before() {
+    let model = TestModel::new(SMALL, 3);
+    let engine = model.engine().await;
+    let ((first, one), (second, two)) = (model.adapter("first", 4100, 0.3), model.adapter("second", 5100, 0.3));
+    let (one, two) = (probes(&engine, &one).await, probes(&engine, &two).await);
+    let answers = || async {
+        let mut answers = Vec::new();
+        for number in 0..4 {
+            let Call { completion_ids, logprobs, free_logprobs, generation, .. } = engine.generate(free(number, 24)).await.unwrap().call;
+            let bits = |list: Vec<f32>| list.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+            answers.push((completion_ids, bits(logprobs), bits(free_logprobs), generation));
+        }
+        answers
+    };
+    let base = answers().await;
+    engine.swap(&first, &one).await.unwrap();
+    engine.prove(&one).await.unwrap();
+    let before = answers().await;
+    engine.swap(&second, &two).await.unwrap();
+    assert!(engine.prove(&one).await.unwrap_err().to_string().contains("not the trained one"));
+    assert_ne!(answers().await, before, "the second adapter changes what is served");
+    engine.swap(&first, &one).await.unwrap();
+    assert_eq!(answers().await, before);
+    assert_eq!(engine.serve_base().await.unwrap().adapter, None);
+    assert_eq!(answers().await, base);
 }
 
 #[tokio::test(flavor = "multi_thread")]

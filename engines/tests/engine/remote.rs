@@ -122,6 +122,7 @@ async fn swap(server: &MockServer, scores: ResponseTemplate) -> (RemoteEngine, m
     answers(server, "/v1/chat/completions", ResponseTemplate::new(200).set_body_json(completion())).await;
     let engine = RemoteEngine::new(&config(server)).unwrap();
     let adapter = tempfile::tempdir().unwrap();
+    std::fs::write(adapter.path().join("adapter_config.json"), "{}").unwrap();
     std::fs::write(adapter.path().join("adapter_model.safetensors"), "weights").unwrap();
     let swapped = engine.swap(adapter.path(), &probes()).await;
     engine.generate(free(1, 8)).await.unwrap();
@@ -143,6 +144,9 @@ async fn a_proved_adapter_is_asked_for_and_a_refuted_one_unloaded() {
     assert_eq!(engine.generation(), generation);
     let call = engine.generate(free(1, 8)).await.unwrap().call;
     assert_eq!(call.generation, generation.id());
+    assert_eq!((engine.serve_base().await.unwrap().adapter, engine.generation().adapter), (None, None));
+    engine.generate(free(1, 8)).await.unwrap();
+    assert_eq!(asked_model(&server).await, "big");
 
     let server = MockServer::start().await;
     let (engine, swapped) = swap(&server, scored(-1.5, -1.5)).await;

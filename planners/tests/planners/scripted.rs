@@ -74,6 +74,10 @@ impl Engine for ScriptedEngine {
     async fn swap(&self, _adapter: &Path, _probes: &Probes) -> Result<Generation> {
         Err(Error::Engine("a script takes no adapter".into()))
     }
+
+    async fn serve_base(&self) -> Result<Generation> {
+        Ok(self.generation())
+    }
 }
 
 /// A page: a field `Search` (1), and a link (from 2) to every page.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use milepost_learners::statistics::{median, wilson};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{Episode, EpisodeStore, NoListener, Policy, Secrets, Verifier};
 use milepost_suites::Level;
@@ -17,7 +18,6 @@ use crate::cli::{PlaceArg, SuiteRunArgs};
 use crate::commands::{cancellation, print_json};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::statistics::{median, wilson};
 use crate::wiring::{self, Mind};
 
 /// Episodes after which a browser is replaced: memory of long sessions grows.

@@ -1,13 +1,15 @@
-//! Hashes of weights: the identity of a generation.
+//! Hashes of files: the identity of weights and adapters.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use milepost_runtime::Result;
 use sha2::{Digest, Sha256};
 
-use crate::failed;
+use crate::error::{Error, Result};
+
+/// The two files of an adapter directory that make the served model: configuration and weights, in the order in which they are hashed.
+pub const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// Files up to this size are hashed whole.
 const WHOLE: u64 = 1 << 30;
@@ -19,12 +21,23 @@ const SAMPLES: u64 = 64;
 ///
 /// A file over 1 GiB is represented by its size, its first MiB (a safetensors header names every tensor and its place) and 64
 /// evenly spaced samples of a MiB: reading 30 GB at every start would take minutes.
-pub(super) fn hash_files(paths: &[impl AsRef<Path>]) -> Result<String> {
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn hash_files(paths: &[impl AsRef<Path>]) -> Result<String> {
     let mut hasher = Sha256::new();
     for path in paths.iter().map(AsRef::as_ref) {
-        hash_file(path, &mut hasher).map_err(|error| failed(format!("{} cannot be read: {error}", path.display())))?;
+        hash_file(path, &mut hasher).map_err(|error| Error::file(path, format!("cannot be read: {error}")))?;
     }
     Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Hash of an adapter directory: its part of a [`Generation`](crate::Generation).
+///
+/// # Errors
+/// A directory without the two files of an adapter.
+pub fn adapter_hash(directory: &Path) -> Result<String> {
+    hash_files(&ADAPTER_FILES.map(|file| directory.join(file)))
 }
 
 fn hash_file(path: &Path, hasher: &mut Sha256) -> std::io::Result<()> {

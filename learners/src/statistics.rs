@@ -1,0 +1,165 @@
+//! Intervals, exact tests and resampling for paired outcomes: values in, values out.
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Share of the bootstrap distribution outside its interval.
+const OUTSIDE: f64 = 0.05;
+
+/// Wilson score interval of a proportion at 95 %: robust for few episodes and for rates near 0 and 1.
+pub fn wilson(solved: u64, episodes: u64) -> [f64; 2] {
+    if episodes == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, z) = (episodes as f64, 1.959_963_985);
+    let p = solved as f64 / n;
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
+/// The median; `None` of nothing.
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[n / 2]),
+        n => Some((values[n / 2 - 1] + values[n / 2]) / 2.0),
+    }
+}
+
+/// `P(X ≤ k)` of a binomial variable with `n` trials of probability `p` (clamped to 0…1); summed in logarithms, so that nothing underflows.
+pub fn binomial_at_most(k: u64, n: u64, p: f64) -> f64 {
+    if k >= n || p <= 0.0 {
+        return 1.0;
+    }
+    if p >= 1.0 {
+        return 0.0;
+    }
+    let odds = (p / (1.0 - p)).ln();
+    let mut log_mass = n as f64 * (-p).ln_1p();
+    let mut sum = log_mass.exp();
+    for i in 0..k {
+        log_mass += ((n - i) as f64 / (i + 1) as f64).ln() + odds;
+        sum += log_mass.exp();
+    }
+    sum.min(1.0)
+}
+
+/// One-sided exact sign test: the probability of at least so many wins among the pairs that differ, were both sides equal.
+pub fn sign_test(wins: u64, losses: u64) -> f64 {
+    // By symmetry, at least `wins` wins are at most `losses` losses.
+    binomial_at_most(losses, wins + losses, 0.5)
+}
+
+/// Exact McNemar test (McNemar 1947, in its binomial form), two-sided: twice the smaller tail of [`sign_test`], at most 1.
+pub fn mcnemar_exact(wins: u64, losses: u64) -> f64 {
+    (2.0 * sign_test(wins.max(losses), wins.min(losses))).min(1.0)
+}
+
+/// What resampling pairs says about their mean difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// Mean difference.
+    pub mean: f64,
+    /// Lower end of the 95 % percentile interval.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+    /// One-sided p-value of a mean of 0 or less.
+    pub p: f64,
+}
+
+/// Paired bootstrap (Efron and Tibshirani 1993): percentile interval (section 13.3), and a p-value from the distribution shifted to a
+/// mean of 0 (section 16.4), with one added to both counts so that it is never 0. Of nothing: no difference, `p` = 1.
+pub fn paired_bootstrap(differences: &[f64], resamples: usize, seed: u64) -> Bootstrap {
+    if differences.is_empty() || resamples == 0 {
+        return Bootstrap { mean: 0.0, low: 0.0, high: 0.0, p: 1.0 };
+    }
+    let n = differences.len();
+    let mean = differences.iter().sum::<f64>() / n as f64;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut resample = || (0..n).map(|_| differences[rng.random_range(0..n)]).sum::<f64>() / n as f64;
+    let mut means: Vec<f64> = (0..resamples).map(|_| resample()).collect();
+    means.sort_by(f64::total_cmp);
+    // A tie counts against the difference; the slack keeps rounding from breaking one.
+    let as_large = means.iter().filter(|resampled| **resampled - mean >= mean - 1e-12).count();
+    let at = |share: f64| means[((resamples - 1) as f64 * share).round() as usize];
+    let p = (1 + as_large) as f64 / (1 + resamples) as f64;
+    Bootstrap { mean, low: at(OUTSIDE / 2.0), high: at(1.0 - OUTSIDE / 2.0), p }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_matches_published_values() {
+        // Newcombe 1998, table I: 81/263 and 0/20.
+        let [low, high] = wilson(81, 263);
+        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4);
+        let [low, high] = wilson(0, 20);
+        assert!(low.abs() < 1e-9 && (high - 0.1611).abs() < 1e-4);
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut []), None);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn mcnemar_matches_published_values() {
+        // The table [[101, 121], [59, 33]] of statsmodels' tests, checked there against R.
+        assert!((mcnemar_exact(121, 59) - 4.434_449_263_755_51e-6).abs() < 1e-14, "{}", mcnemar_exact(121, 59));
+        // By hand: 11 / 1024 for at least 9 of 10.
+        for (wins, losses, one_sided, two_sided) in [
+            (9, 1, 11.0 / 1024.0, 22.0 / 1024.0),
+            (5, 0, 1.0 / 32.0, 1.0 / 16.0),
+            (0, 5, 1.0, 1.0 / 16.0),
+            (3, 3, 42.0 / 64.0, 1.0),
+            (0, 0, 1.0, 1.0),
+        ] {
+            assert!((sign_test(wins, losses) - one_sided).abs() < 1e-12, "{wins} {losses}");
+            assert!((mcnemar_exact(wins, losses) - two_sided).abs() < 1e-12, "{wins} {losses}");
+        }
+        assert!(sign_test(4000, 3000) < 1e-30 && sign_test(4000, 3000) > 0.0, "long runs neither underflow nor round to zero");
+    }
+
+    #[test]
+    fn binomial_tails_match_direct_sums() {
+        // 0.9^10, and 0.9^10 + 10 · 0.1 · 0.9^9.
+        assert!((binomial_at_most(0, 10, 0.1) - 0.9_f64.powi(10)).abs() < 1e-12);
+        assert!((binomial_at_most(1, 10, 0.1) - (0.9_f64.powi(10) + 0.9_f64.powi(9))).abs() < 1e-12);
+        assert_eq!((binomial_at_most(3, 10, 0.0), binomial_at_most(3, 10, 1.0), binomial_at_most(10, 10, 0.5)), (1.0, 0.0, 1.0));
+    }
+
+    #[test]
+    fn the_bootstrap_agrees_with_the_normal_approximation() {
+        let differences: Vec<f64> = (0..400)
+            .map(|i| {
+                if i % 10 < 3 {
+                    1.0
+                } else if i % 10 == 3 {
+                    -1.0
+                } else {
+                    0.0
+                }
+            })
+            .collect();
+        let found = paired_bootstrap(&differences, 4000, 1);
+        // Mean 0.2, variance 0.4 - 0.04: a standard error of 0.03.
+        let half = 1.96 * (0.36_f64 / 400.0).sqrt();
+        assert!(
+            (found.mean - 0.2).abs() < 1e-12 && (found.low - (0.2 - half)).abs() < 0.01 && (found.high - (0.2 + half)).abs() < 0.01,
+            "{found:?}"
+        );
+        assert!(found.p < 1e-3 && paired_bootstrap(&differences.iter().map(|d| -d).collect::<Vec<_>>(), 4000, 1).p > 0.99);
+        assert_eq!(found, paired_bootstrap(&differences, 4000, 1), "one seed, one answer");
+        // Five wins among 50: the shifted mean is reached when 10 or more are drawn, a binomial tail.
+        let few: Vec<f64> = (0..50).map(|i| if i < 5 { 1.0 } else { 0.0 }).collect();
+        let p = paired_bootstrap(&few, 20_000, 2).p;
+        assert!((p - (1.0 - binomial_at_most(9, 50, 0.1))).abs() < 0.004, "{p}");
+    }
+}
