@@ -10,6 +10,8 @@ pub mod config;
 pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
+pub mod improve;
 pub mod live;
+pub mod rollouts;
 pub mod transport;
 pub mod wiring;

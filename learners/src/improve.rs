@@ -1,0 +1,207 @@
+//! The improvement loop: collect, update, gate, publish; written over a [`Workshop`], and whole again after a kill at any stage.
+//!
+//! A round ends with a [`Decision`] of its gate. What goes wrong with the candidate (nothing to learn from, a failed proof) ends the round
+//! without one in service; what goes wrong with the workshop (disk, browser) ends the run, and `State` says where it goes on.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::gate::{Decision, Gate, GateConfig, Look, Pair, Verdict};
+use crate::policy::Report;
+use crate::{Error, Result, files};
+
+/// What a round does next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Play training tasks.
+    #[default]
+    Collect,
+    /// Train a candidate.
+    Update,
+    /// Play validation tasks with candidate and incumbent.
+    Gate,
+    /// Prove the candidate and put it into service.
+    Publish,
+    /// Nothing.
+    Done,
+}
+
+/// One round, as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// From 1.
+    pub number: usize,
+    /// What it does next.
+    pub stage: Stage,
+    /// The generation in service when it began.
+    pub incumbent: String,
+    /// Training episodes collected.
+    pub episodes: usize,
+    /// Of them, those that were solved.
+    pub solved: usize,
+    /// The candidate's generation.
+    pub candidate: Option<String>,
+    /// What its update said.
+    pub update: Option<Report>,
+    /// Validation outcomes so far.
+    pub pairs: Vec<Pair>,
+    /// The gate's decision.
+    pub decision: Option<Decision>,
+    /// Why there is no decision, or why a promoted candidate is not in service.
+    pub note: Option<String>,
+    /// Seconds spent.
+    pub seconds: f64,
+}
+
+/// A run, as it stands; kept in `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Rounds, the last one perhaps unfinished.
+    pub rounds: Vec<Round>,
+}
+
+/// How long, and how strict.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Most rounds.
+    pub rounds: usize,
+    /// Most time, of this and earlier parts of the run together; checked before each stage.
+    pub budget: Option<Duration>,
+    /// The gate.
+    pub gate: &'a GateConfig,
+    /// The run's directory.
+    pub directory: &'a Path,
+}
+
+/// A candidate that cannot go on, or a workshop that cannot.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// Nothing is wrong with the workshop; the round is over.
+    Candidate(String),
+    /// The run cannot go on.
+    Workshop(E),
+}
+
+/// Does the work of the stages. Each is called again from its beginning when a kill interrupted it, and may find what it left.
+pub trait Workshop {
+    /// What ends a run.
+    type Error: From<Error>;
+    /// Id of the generation in service.
+    fn serving(&self) -> String;
+    /// Plays training tasks; says how many, and how many of them were solved.
+    fn collect(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(usize, usize), Failure<Self::Error>>>;
+    /// Trains a candidate; its generation, and its report.
+    fn update(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(String, Report), Failure<Self::Error>>>;
+    /// Plays so many more validation tasks with both sides.
+    fn validate(&mut self, round: &Round, tasks: usize) -> impl Future<Output = std::result::Result<Vec<Pair>, Failure<Self::Error>>>;
+    /// Proves the candidate and puts it into service.
+    fn publish(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(), Failure<Self::Error>>>;
+    /// Writes down what became of a candidate that is not put into service.
+    fn set_aside(&mut self, round: &Round) -> std::result::Result<(), Self::Error>;
+    /// Tells a person.
+    fn tell(&mut self, round: &Round);
+}
+
+impl State {
+    /// The state in a run's directory; a fresh one where there is none.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join("state.json");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(Error::json(&path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    fn save(&self, directory: &Path) -> Result<()> {
+        let path = directory.join("state.json");
+        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        files::replace(&path, serde_json::to_string_pretty(self).map_err(Error::json(&path))?.as_bytes())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.rounds.iter().map(|round| round.seconds).sum()
+    }
+}
+
+/// Runs rounds until they or the budget are spent.
+pub async fn run<W: Workshop>(workshop: &mut W, plan: &Plan<'_>) -> std::result::Result<State, W::Error> {
+    let mut state = State::load(plan.directory)?;
+    loop {
+        let spent = plan.budget.is_some_and(|budget| state.seconds() >= budget.as_secs_f64());
+        if spent || state.rounds.last().is_none_or(|round| round.stage == Stage::Done) {
+            if spent || state.rounds.len() >= plan.rounds {
+                return Ok(state);
+            }
+            let number = state.rounds.len() + 1;
+            state.rounds.push(Round { number, incumbent: workshop.serving(), ..Round::default() });
+        }
+        let Some(round) = state.rounds.last_mut() else { return Ok(state) };
+        let clock = Instant::now();
+        let outcome = stage(workshop, round, plan.gate).await;
+        round.seconds += clock.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {}
+            Err(Failure::Candidate(note)) => {
+                (round.note, round.stage) = (Some(note), Stage::Done);
+                workshop.set_aside(round)?;
+            }
+            Err(Failure::Workshop(error)) => {
+                state.save(plan.directory)?;
+                return Err(error);
+            }
+        }
+        workshop.tell(round);
+        state.save(plan.directory)?;
+    }
+}
+
+async fn stage<W: Workshop>(workshop: &mut W, round: &mut Round, gate: &GateConfig) -> std::result::Result<(), Failure<W::Error>> {
+    match round.stage {
+        Stage::Collect => {
+            (round.episodes, round.solved) = workshop.collect(round).await?;
+            round.stage = Stage::Update;
+        }
+        Stage::Update => {
+            let (candidate, report) = workshop.update(round).await?;
+            (round.candidate, round.update) = (Some(candidate), Some(report));
+            round.stage = Stage::Gate;
+        }
+        Stage::Gate => look(workshop, round, gate).await?,
+        Stage::Publish => {
+            workshop.publish(round).await?;
+            round.stage = Stage::Done;
+        }
+        Stage::Done => {}
+    }
+    Ok(())
+}
+
+/// One look of the gate: the tasks that it adds, and what it says of all so far.
+async fn look<W: Workshop>(workshop: &mut W, round: &mut Round, config: &GateConfig) -> std::result::Result<(), Failure<W::Error>> {
+    let of_gate = |error| Failure::Workshop(W::Error::from(error));
+    let pairs = workshop.validate(round, config.tasks_per_look).await?;
+    round.pairs.extend(pairs);
+    // Looks are replayed from the pairs: the error spent depends on nothing else.
+    let mut gate = Gate::new(config.clone()).map_err(of_gate)?;
+    for pairs in round.pairs.chunks(config.tasks_per_look) {
+        if let Look::Decided(decision) = gate.look(pairs).map_err(of_gate)? {
+            round.stage = if decision.verdict == Verdict::Promote { Stage::Publish } else { Stage::Done };
+            round.decision = Some(decision);
+            if round.stage == Stage::Done {
+                workshop.set_aside(round).map_err(Failure::Workshop)?;
+            }
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl<E> From<E> for Failure<E> {
+    fn from(error: E) -> Self {
+        Self::Workshop(error)
+    }
+}

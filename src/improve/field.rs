@@ -1,0 +1,125 @@
+//! Many episodes at once: several places to act in, one engine.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Result;
+use futures_util::future::try_join_all;
+use milepost_runtime::config::Screenshots;
+use milepost_runtime::{EpisodeStore, NoListener, Policy, Secrets};
+use milepost_suites::Template;
+use tokio::sync::watch;
+
+use crate::cli::PlaceArg;
+use crate::commands::suite::episode::{MilestoneCount, Place, Player, play};
+use crate::config::Config;
+use crate::wiring::{self, Mind};
+
+/// Episodes after which a browser is replaced: memory of long sessions grows.
+const EPISODES_A_BROWSER: usize = 50;
+
+/// One episode to play.
+#[derive(Clone, Copy, Debug)]
+pub struct Assignment {
+    /// What is asked.
+    pub template: &'static Template,
+    /// Seed of the task.
+    pub seed: u64,
+    /// Seed of the policy's sampling.
+    pub sampling: u64,
+}
+
+/// How an episode ended; all else is in the store.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The episode's id.
+    pub id: String,
+    /// Whether the checker is satisfied.
+    pub solved: bool,
+    /// Actions taken.
+    pub actions: usize,
+    /// Reference milestones.
+    pub milestones: MilestoneCount,
+}
+
+/// Where and with whom episodes are played.
+pub struct Field<'a> {
+    /// The model.
+    pub mind: &'a Mind,
+    /// All settings; `policy` says which planner plays, at which temperature.
+    pub config: &'a Config,
+    /// Where episodes are written.
+    pub store: &'a dyn EpisodeStore,
+    /// Browser, or the plain reader.
+    pub environment: PlaceArg,
+    /// Episodes at once.
+    pub workers: usize,
+    /// Cancels.
+    pub cancel: watch::Receiver<bool>,
+}
+
+impl Field<'_> {
+    /// Plays them all; the answer is in their order, `None` for those that a cancellation left out.
+    ///
+    /// # Errors
+    /// The first episode that could not be played or written.
+    pub async fn play(&self, assignments: &[Assignment], each: &(dyn Fn(&Ended) + Sync)) -> Result<Vec<Option<Ended>>> {
+        let (next, ended) = (AtomicUsize::new(0), Mutex::new(vec![None; assignments.len()]));
+        let workers = self.workers.clamp(1, assignments.len().max(1));
+        try_join_all((0..workers).map(|_| self.worker(assignments, &next, &ended, each))).await?;
+        Ok(ended.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    async fn worker(
+        &self,
+        assignments: &[Assignment],
+        next: &AtomicUsize,
+        ended: &Mutex<Vec<Option<Ended>>>,
+        each: &(dyn Fn(&Ended) + Sync),
+    ) -> Result<()> {
+        let policy = self.mind.policy(self.config.policy.planner, self.config);
+        let player = Player {
+            policy: Some(&policy as &dyn Policy),
+            verifier: Some(&self.mind.verifier),
+            store: self.store,
+            screenshots: Screenshots::Off,
+            generation: self.mind.engine.generation().id(),
+            cancel: self.cancel.clone(),
+        };
+        let (mut place, mut played) = (self.open().await?, 0);
+        while !*self.cancel.borrow() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(assignment) = assignments.get(index) else { break };
+            if played == EPISODES_A_BROWSER {
+                close(place).await?;
+                (place, played) = (self.open().await?, 0);
+            }
+            played += 1;
+            let instance = assignment.template.instantiate(assignment.seed);
+            let done = play(&instance, assignment.sampling, &mut place, &player, self.config, &mut NoListener).await?;
+            if done.episode.stop == Some(milepost_runtime::Stop::Cancelled) {
+                break;
+            }
+            let one = Ended { id: done.episode.id, solved: done.solved, actions: done.episode.steps.len(), milestones: done.milestones };
+            each(&one);
+            if let Ok(mut ended) = ended.lock() {
+                ended[index] = Some(one);
+            }
+        }
+        close(place).await
+    }
+
+    async fn open(&self) -> Result<Place> {
+        Ok(match self.environment {
+            PlaceArg::Browser => Place::Browser(Box::new(wiring::browser(self.config, Secrets::default()).await?)),
+            PlaceArg::Plain => Place::Plain,
+        })
+    }
+}
+
+async fn close(place: Place) -> Result<()> {
+    if let Place::Browser(mut browser) = place {
+        milepost_runtime::Environment::close(browser.as_mut()).await?;
+    }
+    Ok(())
+}

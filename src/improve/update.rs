@@ -1,0 +1,211 @@
+//! One update of the policy, in a process of its own: recorded episodes and their rewards in, an adapter directory out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use milepost_learners::adapter::{Adapter, Lineage};
+use milepost_learners::policy::{self, PolicyConfig, Report, Rollout, Turn};
+use milepost_learners::{Model, Trainer};
+use milepost_runtime::{Call, EpisodeStore, Role, SqliteStore};
+use milepost_text::{GrammarCompiler, TextModel, hash16};
+use serde::{Deserialize, Serialize};
+
+use crate::rollouts::Reader;
+
+/// What an update is asked to do; written to a file that the child process reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRequest {
+    /// Name of the recipe, for the lineage.
+    pub recipe: String,
+    /// Directory of the base model.
+    pub base: PathBuf,
+    /// Directory of the adapter to train on; `None` begins a fresh one.
+    pub parent: Option<PathBuf>,
+    /// Id of the generation that made the episodes.
+    pub generation: String,
+    /// Hash of the prompts.
+    pub prompts: String,
+    /// Directory of the episode store.
+    pub store: PathBuf,
+    /// Whose tokens are trained.
+    pub roles: Vec<Role>,
+    /// The recipe's constants.
+    pub policy: PolicyConfig,
+    /// Episodes with what they earned.
+    pub episodes: Vec<Rewarded>,
+    /// Single calls with what they earned, beside the store: a line of JSON each ([`RewardedCall`]).
+    pub calls: Option<PathBuf>,
+    /// Where adapter, metrics and report go.
+    pub out: PathBuf,
+}
+
+/// An episode and its rewards.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewarded {
+    /// The episode's id.
+    pub id: String,
+    /// The task that it tried.
+    pub group: String,
+    /// What the whole earned.
+    pub reward: f64,
+    /// What single turns earned.
+    #[serde(default)]
+    pub turns: BTreeMap<u32, f64>,
+}
+
+/// A single call and its reward.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardedCall {
+    /// The state that it was made in; calls of one group are compared.
+    pub group: String,
+    /// What it earned.
+    pub reward: f64,
+    /// The call.
+    pub call: Call,
+}
+
+/// File names in [`UpdateRequest::out`].
+const ADAPTER: &str = "adapter";
+const REPORT: &str = "report.json";
+
+impl UpdateRequest {
+    /// Where the finished adapter lies.
+    pub fn adapter(&self) -> PathBuf {
+        self.out.join(ADAPTER)
+    }
+
+    /// The finished update's report.
+    ///
+    /// # Errors
+    /// The update has not finished.
+    pub fn report(&self) -> Result<Report> {
+        let path = self.out.join(REPORT);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{} is missing: the update did not finish", path.display()))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Runs the update; the report is written last, so that a directory with one is whole.
+///
+/// # Errors
+/// Episodes that are not there or not of this model, and all that [`policy::run`] refuses; no adapter is left then.
+pub async fn run(request: UpdateRequest) -> Result<Report> {
+    std::fs::create_dir_all(&request.out).with_context(|| format!("{} cannot be made", request.out.display()))?;
+    let text = TextModel::load(&request.base)?;
+    let compiler = GrammarCompiler::new(&text)?;
+    let reader = Reader { compiler: &compiler, roles: &request.roles };
+    let mut rollouts = rollouts(&request, &reader).await?;
+    rollouts.extend(single_calls(&request, &reader)?);
+    if rollouts.is_empty() {
+        bail!("there is nothing to train on: no episode was given");
+    }
+    // Training is blocking work on all cores; it must not sit on the async runtime's workers.
+    let work = std::thread::spawn(move || train(&request, &rollouts));
+    work.join().map_err(|_| anyhow::anyhow!("the training thread ended early; see the message above"))?
+}
+
+fn train(request: &UpdateRequest, rollouts: &[Rollout]) -> Result<Report> {
+    let policy = &request.policy;
+    let model = Model::load(&request.base)?;
+    let mut trainer = match &request.parent {
+        None => Trainer::lora(model, policy.lora.clone(), policy.base, policy.seed, policy.optimizer())?,
+        Some(parent) => {
+            let adapter = Adapter::load(parent, &model.config)?;
+            Trainer::adapted(model, adapter, policy.base, policy.optimizer())?
+        }
+    };
+    let before = trainer.model().adapter.as_ref().map(|adapter| adapter.data.clone()).unwrap_or_default();
+    let report = policy::run(&mut trainer, rollouts, policy, &request.out)?;
+    let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
+    check_moved(adapter, &before)?;
+    adapter.save(&request.adapter(), &request.base.display().to_string(), &lineage(request, rollouts, &report)?)?;
+    write(&request.out.join(REPORT), &report)?;
+    Ok(report)
+}
+
+/// Publishing fails closed: an adapter that is not finite, or that did not move, is none.
+fn check_moved(adapter: &Adapter, before: &[f32]) -> Result<()> {
+    if let Some(bad) = adapter.data.iter().find(|x| !x.is_finite()) {
+        bail!("the trained adapter holds {bad}; lower `lr`");
+    }
+    if adapter.data == before {
+        bail!("the update moved nothing: every gradient was skipped or zero");
+    }
+    Ok(())
+}
+
+async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
+    if request.episodes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let store = SqliteStore::open(&request.store).await?;
+    // The store's own query decides what may enter training, whatever the request says.
+    let allowed: std::collections::HashSet<String> = store.trainable(&Default::default()).await?.into_iter().collect();
+    let mut rollouts = Vec::with_capacity(request.episodes.len());
+    for rewarded in &request.episodes {
+        if !allowed.contains(&rewarded.id) {
+            bail!(
+                "episode {} may not be trained on: it is unverified, unfinished, held out, of a validation or test seed, or of a quarantined host",
+                rewarded.id
+            );
+        }
+        let episode = store.load(&rewarded.id).await?.with_context(|| format!("episode {} is not in the store", rewarded.id))?;
+        if episode.generation != request.generation {
+            bail!("episode {} was made by generation {}, not by {}; collect it again", episode.id, episode.generation, request.generation);
+        }
+        let mut rollout = reader.rollout(&episode, &rewarded.group)?;
+        rollout.reward = rewarded.reward;
+        for (turn, reward) in &rewarded.turns {
+            let of_turn = rollout.turns.iter_mut().rfind(|call| call.turn == Some(*turn));
+            match of_turn {
+                Some(call) => call.reward += reward,
+                // The turn has no trained call; what it earned still counts for the whole.
+                None => rollout.reward += reward,
+            }
+        }
+        rollouts.push(rollout);
+    }
+    Ok(rollouts)
+}
+
+fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
+    let Some(path) = &request.calls else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let rollout = |(index, line): (usize, &str)| -> Result<Rollout> {
+        let RewardedCall { group, reward, call } =
+            serde_json::from_str(line).with_context(|| format!("{} line {}", path.display(), index + 1))?;
+        let turns: Vec<Turn> = vec![reader.turn(&call, group.clone())?];
+        Ok(Rollout { id: format!("call {index}"), success: reward > 0.0, reward, group, turns })
+    };
+    text.lines().enumerate().map(rollout).collect()
+}
+
+fn lineage(request: &UpdateRequest, rollouts: &[Rollout], report: &Report) -> Result<Lineage> {
+    let hash = |file: &str| -> Result<String> {
+        let path = request.base.join(file);
+        Ok(hash16(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?))
+    };
+    let figures = [("reward", report.reward), ("success", report.success), ("kl", report.kl), ("loss", report.last_loss)];
+    Ok(Lineage {
+        base: hash("model.safetensors")?,
+        tokenizer: hash("tokenizer.json")?,
+        prompts: request.prompts.clone(),
+        parent: Some(request.generation.clone()),
+        recipe: request.recipe.clone(),
+        episodes: rollouts.iter().map(|rollout| rollout.id.clone()).collect(),
+        config: serde_json::to_value(&request.policy)?,
+        seed: request.policy.seed,
+        figures: figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        ..Lineage::default()
+    })
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, serde_json::to_string_pretty(value)?).with_context(|| format!("{} cannot be written", partial.display()))?;
+    std::fs::rename(&partial, path).with_context(|| format!("{} cannot be written", path.display()))
+}
