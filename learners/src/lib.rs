@@ -13,6 +13,7 @@ pub mod ops;
 pub mod optim;
 pub mod plot;
 pub mod recipes;
+pub mod rewards;
 #[cfg(test)]
 mod testing;
 mod trainer;
