@@ -10,6 +10,7 @@ pub mod config;
 pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
+pub mod forgetful;
 pub mod live;
 pub mod statistics;
 pub mod transport;

@@ -160,7 +160,7 @@ impl Template {
 
     /// The instance of a seed; the same on every platform.
     pub fn instantiate(&self, seed: u64) -> Instance {
-        (self.build)(&mut Rng::new(self.id, seed))
+        (self.build)(&mut Rng::new(self.id, seed)).made_from(*self, seed)
     }
 }
 
