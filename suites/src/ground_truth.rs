@@ -101,7 +101,7 @@ fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
 #[async_trait]
 impl Judge for GroundTruth<'_> {
     fn identity(&self) -> String {
-        format!("suite {}", self.config.efficient)
+        format!("suite {} {}", self.config.efficient, self.instance.name())
     }
 
     async fn judge(&self, episode: &Episode, question: Question) -> Result<Judged<Judgement>> {

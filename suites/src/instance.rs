@@ -221,6 +221,11 @@ impl Instance {
         self.origin.map(|(template, seed)| template.instantiate(seed))
     }
 
+    /// Its template and seed, which name it.
+    pub(crate) fn name(&self) -> String {
+        self.origin.map(|(template, seed)| format!("{} {seed}", template.id)).unwrap_or_default()
+    }
+
     /// What is to be done, in words.
     pub fn goal(&self) -> &str {
         &self.goal

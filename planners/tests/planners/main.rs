@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod episodes;
+mod judges;
 mod prompts;
 mod scripted;
