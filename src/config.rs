@@ -12,6 +12,7 @@ use milepost_learners::sft::SftConfig;
 use milepost_planners::PlannersConfig;
 use milepost_runtime::Limits;
 use milepost_runtime::config::EpisodesConfig;
+use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub episodes: EpisodesConfig,
     /// The browser.
     pub browser: BrowserConfig,
+    /// The suite's own judgement of episodes.
+    pub suite: GroundTruthConfig,
     /// Supervised training.
     pub learn: SftConfig,
     /// Secrets by name.

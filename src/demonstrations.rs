@@ -14,10 +14,9 @@ use milepost_learners::sft::{Example, ExampleSource};
 use milepost_planners::{PlannersConfig, Prompts, turn_completion};
 use milepost_runtime::action::{Naming, ToolForm};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::store::{EpisodeSummary, Pruned, TrainingQuery};
 use milepost_runtime::{
-    Action, Agent, Answered, Call, Context, Decision, Element, Episode, EpisodeStore, Message, NoListener, Observation, Plan, Planned,
-    Policy, Revision, Secrets, Step, Task,
+    Action, Agent, Answered, Call, Context, Decision, Element, Message, NoListener, Observation, Plan, Planned, Policy, Revision, Secrets,
+    Step, Task,
 };
 use milepost_suites::{Instance, Level, Template};
 use milepost_text::TextModel;
@@ -27,6 +26,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use url::Url;
 
+use crate::forgetful::Forgetful;
 use crate::transport::{InProcess, InProcessFetch};
 
 /// Seeds that training may use.
@@ -92,49 +92,6 @@ impl Policy for Witness<'_> {
         let answered = self.policy.answer(context).await?;
         self.note(Decided::Answer { observation: context.observation.clone(), steps: context.steps.to_vec(), text: answered.text.clone() });
         Ok(answered)
-    }
-}
-
-/// Forgets everything: demonstrations for training are kept as examples, not as episodes.
-struct Forgetful;
-
-#[async_trait]
-impl EpisodeStore for Forgetful {
-    async fn begin(&self, _: &Episode) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn plan(&self, _: &str, _: &Plan) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn step(&self, _: &str, _: &Step) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn call(&self, _: &str, _: Option<u32>, _: &Call) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn screenshot(&self, _: &str, _: u32, _: &[u8]) -> milepost_runtime::Result<String> {
-        Ok(String::new())
-    }
-    async fn end(&self, _: &Episode) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn set_success(&self, _: &str, _: Option<bool>) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn load(&self, _: &str) -> milepost_runtime::Result<Option<Episode>> {
-        Ok(None)
-    }
-    async fn list(&self, _: u32) -> milepost_runtime::Result<Vec<EpisodeSummary>> {
-        Ok(Vec::new())
-    }
-    async fn trainable(&self, _: &TrainingQuery) -> milepost_runtime::Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-    async fn quarantine(&self, _: &str, _: &str) -> milepost_runtime::Result<()> {
-        Ok(())
-    }
-    async fn prune(&self, _: chrono::DateTime<chrono::Utc>) -> milepost_runtime::Result<Pruned> {
-        Ok(Pruned::default())
     }
 }
 

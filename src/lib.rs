@@ -11,6 +11,7 @@ pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
 pub mod improve;
+pub mod forgetful;
 pub mod live;
 pub mod rollouts;
 pub mod transport;

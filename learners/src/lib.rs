@@ -15,6 +15,7 @@ pub mod optim;
 pub mod plot;
 pub mod recipes;
 pub mod statistics;
+pub mod rewards;
 #[cfg(test)]
 mod testing;
 mod trainer;

@@ -24,10 +24,10 @@ const INSTRUCT: [(&str, &str); 4] = [
 
 /// One plan step as a template sees it.
 #[derive(Serialize)]
-struct StepView<'a> {
-    number: usize,
-    text: &'a str,
-    mark: &'static str,
+pub(crate) struct StepView<'a> {
+    pub(crate) number: usize,
+    pub(crate) text: &'a str,
+    pub(crate) mark: &'static str,
 }
 
 /// The compiled templates of one profile.
@@ -116,13 +116,18 @@ impl Prompts {
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<Vec<Message>> {
-        let fail = |error: minijinja::Error| Error::Policy(format!("prompt template {name}: {error:#}"));
-        let text = self.templates.get_template(name).map_err(fail)?.render(values).map_err(fail)?;
-        Ok(match text.split_once("\n---\n") {
-            Some((system, user)) => vec![Message::system(system.trim()), Message::user(user.trim())],
-            None => vec![Message::user(text.trim())],
-        })
+        messages(&self.templates, name, values)
     }
+}
+
+/// Fills a template; what stands before its line `---` is the system message.
+pub(crate) fn messages(templates: &Environment<'_>, name: &str, values: minijinja::Value) -> Result<Vec<Message>> {
+    let fail = |error: minijinja::Error| Error::Policy(format!("prompt template {name}: {error:#}"));
+    let text = templates.get_template(name).map_err(fail)?.render(values).map_err(fail)?;
+    Ok(match text.split_once("\n---\n") {
+        Some((system, user)) => vec![Message::system(system.trim()), Message::user(user.trim())],
+        None => vec![Message::user(text.trim())],
+    })
 }
 
 /// What the model writes for a turn: the revision, then the action on a line of its own; without a plan the action alone.
@@ -160,7 +165,7 @@ fn window(plan: &Plan, ahead: usize) -> Vec<StepView<'_>> {
 }
 
 /// A past action in one short line, with the element's name in place of its id.
-fn told(action: &Action, observation: &Observation, error: Option<&str>) -> String {
+pub(crate) fn told(action: &Action, observation: &Observation, error: Option<&str>) -> String {
     let line = action.to_string();
     let named = match action.target().and_then(|id| observation.element(id)) {
         Some(element) => {

@@ -68,6 +68,7 @@ impl Agent<'_> {
             stop = self.drive(&mut episode, &mut state) => match stop {
                 Ok(stop) => stop,
                 Err(error @ Error::Store { .. }) => return Err(error),
+                Err(error @ Error::Parse { .. }) => Stop::Malformed(error.to_string()),
                 Err(error) => Stop::Failed(error.to_string()),
             },
         };

@@ -94,6 +94,8 @@ pub enum Stop {
     NeedsApproval(String),
     /// Somebody cancelled it.
     Cancelled,
+    /// What the model wrote is no plan, turn or action: possible only without a grammar, or where its tokens ran out.
+    Malformed(String),
     /// Browser, model or store failed.
     Failed(String),
 }
@@ -109,6 +111,7 @@ impl Stop {
             Self::NoProgress(_) => "no_progress",
             Self::NeedsApproval(_) => "needs_approval",
             Self::Cancelled => "cancelled",
+            Self::Malformed(_) => "malformed",
             Self::Failed(_) => "failed",
         }
     }
@@ -116,7 +119,11 @@ impl Stop {
     /// The reason in words, where there is one.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::GaveUp(reason) | Self::NoProgress(reason) | Self::NeedsApproval(reason) | Self::Failed(reason) => Some(reason),
+            Self::GaveUp(reason)
+            | Self::NoProgress(reason)
+            | Self::NeedsApproval(reason)
+            | Self::Malformed(reason)
+            | Self::Failed(reason) => Some(reason),
             _ => None,
         }
     }

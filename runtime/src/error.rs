@@ -43,6 +43,9 @@ pub enum Error {
     /// A policy could not decide.
     #[error("policy: {0}")]
     Policy(String),
+    /// A judge has no verdict: it is missing, never zero.
+    #[error("no verdict: {0}")]
+    Judge(String),
     /// Bad input of the caller.
     #[error("{0}")]
     BadInput(String),

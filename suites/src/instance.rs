@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use milepost_runtime::{Check, Error, Planned, Result, Source, Task};
+use milepost_runtime::{Check, Error, Planned, Result, Task};
 use tokio::sync::oneshot;
 use url::Url;
 
 use crate::oracle::{Oracle, Rule};
+use crate::reads::{Fact, Reads, contains, words};
+use crate::template::Template;
 
 /// A site's state, shared by the handlers of its router and its checker.
 pub(crate) type Shared<S> = Arc<Mutex<S>>;
@@ -35,6 +37,13 @@ pub struct ReferenceMilestone {
 
 type Holds<S> = Box<dyn Fn(&S) -> bool + Send + Sync>;
 
+/// How the state has a milestone.
+struct Truth<S> {
+    holds: Holds<S>,
+    /// Whether it is a change that the goal asks for, and not only a place on the way to one.
+    change: bool,
+}
+
 /// An instance while a template writes it.
 pub(crate) struct Draft<S> {
     world: S,
@@ -43,8 +52,10 @@ pub(crate) struct Draft<S> {
     plan: Vec<Planned>,
     rules: Vec<Rule>,
     milestones: Vec<ReferenceMilestone>,
-    truths: Vec<Holds<S>>,
+    truths: Vec<Truth<S>>,
+    needs: Vec<Holds<S>>,
     guards: Vec<Holds<S>>,
+    facts: Vec<Fact>,
     answer: Option<String>,
     secrets: Vec<(String, String)>,
 }
@@ -60,7 +71,9 @@ impl<S: Site> Draft<S> {
             rules: Vec::new(),
             milestones: Vec::new(),
             truths: Vec::new(),
+            needs: Vec::new(),
             guards: Vec::new(),
+            facts: Vec::new(),
             answer: None,
             secrets: Vec::new(),
         }
@@ -72,10 +85,36 @@ impl<S: Site> Draft<S> {
         self
     }
 
-    /// Adds a stage that must be reached: how it is seen, and how the state has it.
-    pub(crate) fn fact(mut self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
-        self.milestones.push(ReferenceMilestone { text: text.into(), check });
-        self.truths.push(Box::new(holds));
+    /// Adds a change that the goal asks for: how it is seen, and how the state has it.
+    pub(crate) fn fact(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
+        self.milestone(text.into(), check, Truth { holds: Box::new(holds), change: true })
+    }
+
+    /// Adds a stage on the way (a login, an open page) that must be reached, but is no change that the goal asks for.
+    pub(crate) fn stage(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
+        self.milestone(text.into(), check, Truth { holds: Box::new(holds), change: false })
+    }
+
+    fn milestone(mut self, text: String, check: Check, truth: Truth<S>) -> Self {
+        self.milestones.push(ReferenceMilestone { text, check });
+        self.truths.push(truth);
+        self
+    }
+
+    /// Adds a fact that the goal needs and only the site can tell. Each way is a list of phrases; a page with all phrases of one tells it.
+    pub(crate) fn reads(self, ways: impl Into<Fact>) -> Self {
+        self.reads_all([ways.into()])
+    }
+
+    /// Adds several such facts, or none.
+    pub(crate) fn reads_all(mut self, facts: impl IntoIterator<Item = Fact>) -> Self {
+        self.facts.extend(facts);
+        self
+    }
+
+    /// Adds a change that the goal asks for and that is no milestone of its own.
+    pub(crate) fn need(mut self, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
+        self.needs.push(Box::new(holds));
         self
     }
 
@@ -100,13 +139,19 @@ impl<S: Site> Draft<S> {
     /// The finished instance.
     pub(crate) fn finish(self) -> Instance {
         Instance {
+            origin: None,
+            reads: Arc::new(Reads::new(self.facts)),
             goal: self.goal,
             start: self.start,
             secrets: self.secrets,
             milestones: self.milestones,
             oracle: Oracle { plan: self.plan, rules: self.rules, answer: self.answer },
-            source: None,
-            episode: Box::new(Episode { state: Arc::new(Mutex::new(self.world)), truths: self.truths, guards: self.guards }),
+            episode: Box::new(Episode {
+                state: Arc::new(Mutex::new(self.world)),
+                truths: self.truths,
+                needs: self.needs,
+                guards: self.guards,
+            }),
         }
     }
 }
@@ -115,12 +160,14 @@ impl<S: Site> Draft<S> {
 trait Running: Send + Sync {
     fn router(&self) -> Router;
     fn truths(&self) -> Vec<bool>;
+    fn changed(&self) -> bool;
     fn guarded(&self) -> bool;
 }
 
 struct Episode<S> {
     state: Shared<S>,
-    truths: Vec<Holds<S>>,
+    truths: Vec<Truth<S>>,
+    needs: Vec<Holds<S>>,
     guards: Vec<Holds<S>>,
 }
 
@@ -131,23 +178,29 @@ impl<S: Site> Running for Episode<S> {
 
     fn truths(&self) -> Vec<bool> {
         let state = lock(&self.state);
-        self.truths.iter().map(|holds| holds(&state)).collect()
+        self.truths.iter().map(|truth| (truth.holds)(&state)).collect()
+    }
+
+    fn changed(&self) -> bool {
+        let state = lock(&self.state);
+        self.truths.iter().filter(|truth| truth.change).all(|truth| (truth.holds)(&state)) && self.needs.iter().all(|holds| holds(&state))
     }
 
     fn guarded(&self) -> bool {
         let state = lock(&self.state);
-        self.guards.iter().all(|holds| holds(&state))
+        self.needs.iter().chain(&self.guards).all(|holds| holds(&state))
     }
 }
 
 /// One seeded task with a state of its own: serve it once, run it once.
 pub struct Instance {
+    origin: Option<(Template, u64)>,
+    reads: Arc<Reads>,
     goal: String,
     start: &'static str,
     secrets: Vec<(String, String)>,
     milestones: Vec<ReferenceMilestone>,
     oracle: Oracle,
-    source: Option<Source>,
     episode: Box<dyn Running>,
 }
 
@@ -158,9 +211,19 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// The same, knowing which template and seed it is of.
-    pub(crate) fn of(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+    /// The same with the template and the seed that it was made from.
+    pub(crate) fn made_from(self, template: Template, seed: u64) -> Self {
+        Self { origin: Some((template, seed)), ..self }
+    }
+
+    /// The same task with a state of its own, as it was at the start.
+    pub fn again(&self) -> Option<Self> {
+        self.origin.map(|(template, seed)| template.instantiate(seed))
+    }
+
+    /// Its template and seed, which name it.
+    pub(crate) fn name(&self) -> String {
+        self.origin.map(|(template, seed)| format!("{} {seed}", template.id)).unwrap_or_default()
     }
 
     /// What is to be done, in words.
@@ -180,7 +243,7 @@ impl Instance {
 
     /// The site over this instance's state, for use without a socket.
     pub fn router(&self) -> Router {
-        self.episode.router()
+        Reads::watch(&self.reads, self.episode.router())
     }
 
     /// Serves the site on a free loopback port until the result is dropped.
@@ -208,7 +271,7 @@ impl Instance {
             base.join(self.start).map_err(|error| Error::BadInput(format!("{base} cannot hold the path {}: {error}", self.start)))?;
         let mut task = Task::new(&self.goal, start.as_str())?;
         task.capability.secrets = self.secrets.iter().map(|(name, _)| name.clone()).collect();
-        task.source.clone_from(&self.source);
+        task.source = self.origin.map(|(template, seed)| template.source(seed));
         Ok(task)
     }
 
@@ -225,6 +288,13 @@ impl Instance {
     /// Which stages the server's state has reached, in the order of [`milestones`](Self::milestones).
     pub fn truths(&self) -> Vec<bool> {
         self.episode.truths()
+    }
+
+    /// Whether the site served every fact that the goal needs, and its state has every change that the goal asks for, by whatever route:
+    /// neither answer nor thought nor the order of actions counts (completeness, RLTR, 2508.19598, section 3.2). What was changed
+    /// beyond that is the checker's affair.
+    pub fn complete(&self) -> bool {
+        self.reads.all() && self.episode.changed()
     }
 
     /// The checker: the server's state has every stage and nothing else was changed, and the answer contains the value asked for.
@@ -244,11 +314,7 @@ impl Instance {
 
 /// Whether the words of `value` follow each other in `answer`; case and punctuation do not count.
 fn contains_words(answer: &str, value: &str) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
-    };
-    let (answer, value) = (words(answer), words(value));
-    !value.is_empty() && answer.windows(value.len()).any(|window| window == value)
+    contains(&words(answer), &words(value))
 }
 
 /// A site on a loopback port; it stops when this is dropped.

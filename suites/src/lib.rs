@@ -1,12 +1,15 @@
 //! The bundled suite: three small multi-page applications on loopback (a shop, a help desk, a records desk), and seeded tasks
 //! on them, each with a checker that reads the server's state, reference milestones with their truth, and an oracle.
 
+mod ground_truth;
 mod helpdesk;
 mod instance;
 mod labels;
 mod oracle;
 mod page;
+mod plan_quality;
 mod plan_steps;
+mod reads;
 mod records;
 mod seeded;
 mod shop;
@@ -15,6 +18,7 @@ mod template;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use ground_truth::{GroundTruth, GroundTruthConfig, Reference};
 pub use instance::{Instance, ReferenceMilestone, Served};
 pub use oracle::Oracle;
 pub use template::{Level, SiteKind, Template, bundled, seeds, split_of, template};

@@ -80,6 +80,34 @@ impl Intent {
     }
 }
 
+impl Intent {
+    /// Whether an action on this page is one that carries the step out, in part or whole. Any element with the right name will do.
+    pub(crate) fn served_by(&self, action: &Action, page: &Observation) -> bool {
+        let on = |id: &u32, roles, name: &str| matching(page, roles, name).any(|element| element.id == *id);
+        match (self, action) {
+            (Self::Click(label), Action::Click(id)) => on(id, CLICKED, label),
+            (Self::Type { text, field } | Self::TypeThenClick { text, field, .. }, Action::Type { id, text: typed }) => {
+                typed == text && on(id, TYPED, field)
+            }
+            (Self::TypeThenClick { button, .. }, Action::Click(id)) => on(id, CLICKED, button),
+            (Self::TypeResult { field }, Action::Type { id, text }) => on(id, TYPED, field) && result(page).is_ok_and(|told| told == *text),
+            (Self::Select { option, field }, Action::Select { id, option: chosen }) => chosen == option && on(id, CHOSEN, field),
+            (Self::SelectResult { field }, Action::Select { id, option }) => {
+                on(id, CHOSEN, field) && result(page).is_ok_and(|told| told == *option)
+            }
+            (Self::Tick(name), Action::Click(id)) => on(id, TICKED, name),
+            (Self::Open(path), Action::Goto(to)) => {
+                to == path || to.split_once("://").is_some_and(|(_, rest)| rest.ends_with(path.as_str()))
+            }
+            (Self::Fetch(path), Action::Call { tool, arguments }) => {
+                tool == "fetch" && arguments.get("url").and_then(|url| url.as_str()).is_some_and(|url| url.ends_with(path.as_str()))
+            }
+            (Self::Answer, Action::Answer { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 const CLICKED: &[&str] = &["link", "button"];
 const TYPED: &[&str] = &["textbox", "searchbox", "spinbutton"];
 const CHOSEN: &[&str] = &["combobox", "listbox"];

@@ -145,10 +145,14 @@ impl Template {
         Self { fetches: true, ..self }
     }
 
+    /// What a task of this seed may be used for.
+    pub(crate) fn source(&self, seed: u64) -> Source {
+        Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out }
+    }
+
     /// The instance of a seed; the same on every platform.
     pub fn instantiate(&self, seed: u64) -> Instance {
-        let source = Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out };
-        (self.build)(&mut Rng::new(self.id, seed)).of(source)
+        (self.build)(&mut Rng::new(self.id, seed)).made_from(*self, seed)
     }
 }
 

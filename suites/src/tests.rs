@@ -155,3 +155,52 @@ fn levels_and_sites_are_read_by_name() {
     }
     assert!("hard".parse::<Level>().unwrap_err().to_string().contains("easy, medium or long"));
 }
+
+async fn post(instance: &Instance, path: &str, form: &str) {
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(Body::from(form.to_owned()));
+    assert!(instance.router().oneshot(request.unwrap()).await.unwrap().status().is_redirection());
+}
+
+/// An instance of the template whose goal holds this text.
+fn with_goal(id: &str, text: &str) -> Instance {
+    (0..99).map(|seed| template(id).unwrap().instantiate(seed)).find(|instance| instance.goal().contains(text)).unwrap()
+}
+
+#[tokio::test]
+async fn a_fact_may_be_read_on_any_page_that_tells_it() {
+    // Prices stand in lists too; makers on the item's own page alone.
+    for (fact, listed) in [("\"Price\"", true), ("\"Maker\"", false)] {
+        let instance = with_goal("shop_price", fact);
+        assert!(!instance.complete());
+        for page in ["/", "/?page=2"] {
+            get(&instance, page).await;
+        }
+        assert_eq!(instance.complete(), listed, "{fact}");
+        for id in 10..100 {
+            get(&instance, &format!("/item/{id}")).await;
+        }
+        assert!(instance.complete(), "{fact}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_without_the_fact_it_needs_is_a_guess() {
+    let instance = template("shop_code").unwrap().instantiate(0);
+    let again = instance.again().unwrap();
+    let (_, _, told) = get(&again, "/api/voucher/x").await;
+    let code: String = told.chars().filter(char::is_ascii_digit).collect();
+    let home = get(&instance, "/").await.2;
+    let name = instance.goal().split('"').nth(1).unwrap();
+    let items: Vec<&str> = home.split("/item/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let (rows, _) = home.split_once(name).unwrap();
+    let item = items[rows.matches("/item/").count() - 1];
+    let other = items.iter().find(|other| **other != item).unwrap();
+    post(&instance, &format!("/item/{item}/add"), "quantity=1").await;
+    post(&instance, "/cart/code", &format!("code={code}")).await;
+    assert!(instance.success(None) && !instance.complete());
+    get(&instance, "/api/voucher/x").await;
+    assert!(instance.complete());
+    // What was done too much is no matter of completeness.
+    post(&instance, &format!("/item/{other}/add"), "quantity=1").await;
+    assert!(!instance.success(None) && instance.complete());
+}

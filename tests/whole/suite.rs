@@ -1,13 +1,30 @@
 //! The suite: every template's oracle solves it, and every reference milestone is seen when the server has it, not before.
 
-use milepost::commands::suite::episode::{Place, Player, play};
+use milepost::commands::suite::episode::{Place, Played, Player, play};
 use milepost::config::Config;
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{NoListener, SqliteStore};
+use milepost_runtime::{NoListener, PlanScores, SqliteStore};
 use milepost_suites::bundled;
 
 /// Test seeds a template.
 const SEEDS: u64 = 20;
+
+/// What the ground truth finds wrong with an oracle's episode, which is as it should be.
+fn faults(played: &Played) -> Vec<&'static str> {
+    let (verdicts, best) = (&played.verdicts, PlanScores { correctness: 5.0, executability: 5.0, standardization: 5.0 });
+    let adheres = |step: &Option<milepost_runtime::Judged<f64>>| step.as_ref().is_some_and(|judged| judged.verdict == 2.0);
+    let timely = verdicts.milestones.as_ref().is_some_and(|milestones| {
+        milestones.reached.iter().all(|reached| reached.turn > 0 && reached.turn < played.episode.steps.len() as u32)
+    });
+    let checks = [
+        ("complete", verdicts.completeness.as_ref().is_some_and(|judged| judged.verdict == [true])),
+        ("efficient", verdicts.end_to_end.as_ref().is_some_and(|judged| judged.verdict == 2.0)),
+        ("plan", verdicts.plan_quality.as_ref().is_some_and(|judged| judged.verdict == best)),
+        ("adherence", verdicts.adherence.iter().all(adheres)),
+        ("milestones", timely),
+    ];
+    checks.into_iter().filter_map(|(what, holds)| (!holds).then_some(what)).collect()
+}
 
 #[tokio::test]
 async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_time() {
@@ -23,6 +40,10 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
             let played = play(&instance, seed, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
             let count = instance.milestones().len() as u64;
             let milestones = (played.milestones.verified, played.milestones.reached, played.milestones.premature);
+            let faults = faults(&played);
+            if !faults.is_empty() {
+                wrong.push(format!("{} {seed}: {faults:?}", template.id));
+            }
             if !played.solved || milestones != (count, count, 0) {
                 wrong.push(format!(
                     "{} {seed}: solved {}, milestones {milestones:?} of {count}, {:?}",

@@ -182,3 +182,12 @@ async fn an_invalid_action_is_recorded_and_the_agent_goes_on() {
     assert!(!outcome.ok && outcome.error.as_ref().unwrap().starts_with("invalid:"), "{outcome:?}");
     assert_eq!(played.episode.stop, Some(Stop::Answered));
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_ends_as_malformed_and_what_breaks_down_as_failed() {
+    let played = play(Setup::default(), &[PLAN, "keep\nclick the cart"]).await;
+    assert!(matches!(played.episode.stop, Some(Stop::Malformed(_))), "{:?}", played.episode.stop);
+    assert_eq!(played.recorded.stop, played.episode.stop);
+    let played = play(Setup::default(), &[PLAN]).await;
+    assert!(matches!(played.episode.stop, Some(Stop::Failed(_))), "{:?}", played.episode.stop);
+}

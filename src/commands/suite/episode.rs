@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{Agent, Environment, Episode, EpisodeStore, Event, Listener, Policy, Secrets, Tool, Verdict, Verifier};
-use milepost_suites::Instance;
+use milepost_runtime::{
+    Agent, Environment, Episode, EpisodeStore, Event, Listener, MilestoneSource, MilestonesReached, NoListener, Policy, Reached, Secrets,
+    Tool, Verdict, Verdicts, Verifier,
+};
+use milepost_suites::{GroundTruth, Instance, Reference};
 use milepost_tools::browser::BrowserEnvironment;
 use milepost_tools::plain::PlainEnvironment;
 use serde::Serialize;
@@ -13,6 +16,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::config::Config;
+use crate::forgetful::Forgetful;
 use crate::transport::{InProcess, InProcessFetch};
 use crate::wiring;
 
@@ -39,7 +43,10 @@ impl std::ops::AddAssign for MilestoneCount {
 /// Checks the reference milestones on each observation, next to the run: the agent never sees them.
 pub struct MilestoneWatch<'a, 'l> {
     instance: &'a Instance,
-    verified: Vec<bool>,
+    /// Observations so far: one a turn.
+    observed: u32,
+    /// The turn in which each was verified.
+    verified: Vec<Option<u32>>,
     premature: Vec<bool>,
     inner: &'a mut (dyn Listener + 'l),
 }
@@ -48,13 +55,24 @@ impl<'a, 'l> MilestoneWatch<'a, 'l> {
     /// Watches an instance, passing events on.
     pub fn new(instance: &'a Instance, inner: &'a mut (dyn Listener + 'l)) -> Self {
         let count = instance.milestones().len();
-        Self { instance, verified: vec![false; count], premature: vec![false; count], inner }
+        Self { instance, observed: 0, verified: vec![None; count], premature: vec![false; count], inner }
     }
 
     /// What was seen so far.
     pub fn count(&self) -> MilestoneCount {
         let sum = |flags: &[bool]| flags.iter().filter(|flag| **flag).count() as u64;
-        MilestoneCount { verified: sum(&self.verified), reached: sum(&self.instance.truths()), premature: sum(&self.premature) }
+        let verified = self.verified.iter().flatten().count() as u64;
+        MilestoneCount { verified, reached: sum(&self.instance.truths()), premature: sum(&self.premature) }
+    }
+
+    /// Which were verified, and in which turn.
+    pub fn reached(&self) -> MilestonesReached {
+        let reached = |(milestone, turn): (usize, &Option<u32>)| turn.map(|turn| Reached { milestone, turn });
+        MilestonesReached {
+            source: MilestoneSource::Reference,
+            count: self.verified.len(),
+            reached: self.verified.iter().enumerate().filter_map(reached).collect(),
+        }
     }
 }
 
@@ -65,11 +83,12 @@ impl Listener for MilestoneWatch<'_, '_> {
             for (index, milestone) in self.instance.milestones().iter().enumerate() {
                 if milestone.check.evaluate(observation) == Verdict::True {
                     match truths[index] {
-                        true => self.verified[index] = true,
+                        true => _ = self.verified[index].get_or_insert(self.observed),
                         false => self.premature[index] = true,
                     }
                 }
             }
+            self.observed += 1;
         }
         self.inner.event(event);
     }
@@ -107,6 +126,8 @@ pub struct Played {
     pub solved: bool,
     /// Its reference milestones.
     pub milestones: MilestoneCount,
+    /// What the ground truth says of it.
+    pub verdicts: Verdicts,
 }
 
 /// Plays one instance and writes the checker's verdict into the store.
@@ -164,10 +185,35 @@ pub async fn play(
         seed,
     };
     let mut episode = agent.run(task).await?;
-    let milestones = watch.count();
+    let (milestones, reached) = (watch.count(), watch.reached());
     let solved = episode.stop == Some(milepost_runtime::Stop::Answered) && instance.success(episode.answer.as_deref());
     episode.success = Some(solved);
     player.store.set_success(&episode.id, Some(solved)).await?;
     drop(served);
-    Ok(Played { episode, solved, milestones })
+    let mut verdicts = ground_truth(instance, &episode, player, config).await?;
+    verdicts.milestones = Some(reached);
+    Ok(Played { episode, solved, milestones, verdicts })
+}
+
+/// What the suite says of an episode that was played on this instance.
+async fn ground_truth(instance: &Instance, episode: &Episode, player: &Player<'_>, config: &Config) -> Result<Verdicts> {
+    let reference = match (player.policy, instance.again()) {
+        (None, _) => Reference::of(episode),
+        (Some(_), Some(again)) => {
+            let oracle = Player {
+                policy: None,
+                verifier: None,
+                store: &Forgetful,
+                screenshots: Screenshots::Off,
+                generation: "oracle".into(),
+                cancel: player.cancel.clone(),
+            };
+            // The oracle's own episode is its reference, so this goes no deeper.
+            let played = Box::pin(play(&again, 0, &mut Place::Plain, &oracle, config, &mut NoListener)).await?;
+            if played.solved { Reference::of(&played.episode) } else { Reference::default() }
+        }
+        (Some(_), None) => Reference::default(),
+    };
+    let judge = GroundTruth::new(instance, &reference, config.suite.clone());
+    Ok(Verdicts::ask(&judge, episode, &Verdicts::questions(episode)).await)
 }

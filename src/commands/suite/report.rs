@@ -90,7 +90,7 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
             played_here += 1;
             let template = templates[usize::try_from(index)? % templates.len()];
             let seed = args.first_seed + index;
-            let Played { episode, solved, milestones } =
+            let Played { episode, solved, milestones, .. } =
                 play(&template.instantiate(seed), seed, &mut place, &player, &config, &mut NoListener).await?;
             tally.add(&episode, milestones);
             let count = counts.entry(template.id).or_default();

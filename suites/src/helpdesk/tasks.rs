@@ -58,8 +58,9 @@ pub(super) fn sender(rng: &mut Rng) -> Instance {
     let password = desk.password.clone();
     Draft::new(desk, "/login", goal, plan)
         .secret("password", &password)
-        .fact("logged in", at("/tickets"), |desk| desk.logged_in)
-        .fact("the ticket is open", at(format!("/ticket/{number}")), move |desk| desk.opened.contains(&number))
+        .stage("logged in", at("/tickets"), |desk| desk.logged_in)
+        .stage("the ticket is open", at(format!("/ticket/{number}")), move |desk| desk.opened.contains(&number))
+        .reads([vec![format!("Ticket {number}"), format!("{fact} {value}")]])
         .answer(value)
         .finish()
 }
@@ -115,7 +116,7 @@ pub(super) fn assign(rng: &mut Rng) -> Instance {
     let (password, guard) = (desk.password.clone(), others_untouched(&desk, &[number]));
     Draft::new(desk, "/login", goal, plan)
         .secret("password", &password)
-        .fact("logged in", at("/tickets"), |desk| desk.logged_in)
+        .stage("logged in", at("/tickets"), |desk| desk.logged_in)
         .fact("assigned", seen(format!("{number} assigned to {agent}")), move |desk| desk.has(number, |ticket| ticket.agent == agent))
         .fact("priority set", seen(format!("{number} set to {priority}")), move |desk| {
             desk.has(number, |ticket| ticket.priority == priority)
@@ -204,9 +205,11 @@ pub(super) fn create(rng: &mut Rng) -> Instance {
     ]);
     let (plan, text, number) = (wanted.plan(), format!("Ticket created: {about}"), desk.next.to_string());
     let guard = |desk: &Desk| desk.tickets.len() == 7;
+    let ways = [vec![format!("Ticket {number}")], vec![format!("{number} {about}")]];
     Draft::new(desk, "/tickets", goal, plan)
         .fact("the ticket is created", seen(text), move |desk| wanted.made(desk))
         .guard(guard)
+        .reads(ways)
         .answer(number)
         .finish()
 }
@@ -224,7 +227,8 @@ pub(super) fn on_call(rng: &mut Rng) -> Instance {
     plan.extend(reply(number, text));
     let guard = others_untouched(&desk, &[number]);
     Draft::new(desk, "/tickets", goal, plan)
-        .fact("the agent is known", seen("on_call"), |desk| desk.asked)
+        .reads([vec![format!("on_call {agent}")]])
+        .stage("the agent is known", seen("on_call"), |desk| desk.asked)
         .fact("assigned", seen(format!("{number} assigned to {agent}")), move |desk| desk.has(number, |ticket| ticket.agent == agent))
         .fact("the comment is sent", seen(format!("{number} comment sent")), move |desk| {
             desk.has(number, |ticket| ticket.comments == [text])
@@ -251,7 +255,7 @@ pub(super) fn filter(rng: &mut Rng) -> Instance {
     plan.extend(rank(number, priority));
     let guard = others_untouched(&desk, &[number]);
     Draft::new(desk, "/tickets", goal, plan)
-        .fact("the ticket is open", at(format!("/ticket/{number}")), move |desk| desk.opened.contains(&number))
+        .stage("the ticket is open", at(format!("/ticket/{number}")), move |desk| desk.opened.contains(&number))
         .fact("priority set", seen(format!("{number} set to {priority}")), move |desk| {
             desk.has(number, |ticket| ticket.priority == priority)
         })

@@ -33,7 +33,7 @@ pub(super) fn triage(rng: &mut Rng) -> Instance {
     let (password, guard) = (desk.password.clone(), others_untouched(&desk, &touched));
     let mut draft = Draft::new(desk, "/login", goal, plan)
         .secret("password", &password)
-        .fact("logged in", at("/tickets"), |desk| desk.logged_in)
+        .stage("logged in", at("/tickets"), |desk| desk.logged_in)
         .guard(guard);
     for (number, agent, priority) in wanted {
         draft = draft

@@ -87,7 +87,8 @@ pub(super) fn lookup(rng: &mut Rng) -> Instance {
         format!("What is \"{fact}\" of \"{name}\"? Search for the card."),
     ]);
     Draft::new(records, "/people", goal, find(&name))
-        .fact(format!("the card of {name} is open"), seen(format!("Card of {name}")), move |records| records.opened.contains(&number))
+        .reads([vec![format!("Card of {name}"), format!("{fact} {value}")]])
+        .stage(format!("the card of {name} is open"), seen(format!("Card of {name}")), move |records| records.opened.contains(&number))
         .answer(value)
         .finish()
 }
@@ -169,7 +170,7 @@ pub(super) fn edit(rng: &mut Rng) -> Instance {
             records.has(number, &wanted)
         })
         .guard(guard)
-        .guard(move |records| !asked || records.reasons == [(number, reason.to_owned())])
+        .need(move |records| !asked || records.reasons == [(number, reason.to_owned())])
         .finish()
 }
 
@@ -187,7 +188,7 @@ pub(super) fn page(rng: &mut Rng) -> Instance {
     let plan = vec![open(&name), selects("Team", team), selects("Level", level), save(&name)];
     let guard = others_untouched(&records, &[number]);
     Draft::new(records, "/people", goal, plan)
-        .fact(format!("the card of {name} is open"), seen(format!("Card of {name}")), move |records| records.opened.contains(&number))
+        .stage(format!("the card of {name} is open"), seen(format!("Card of {name}")), move |records| records.opened.contains(&number))
         .fact(format!("the card of {name} is saved"), seen(saved(&name, &person.card, &wanted)), move |records| {
             records.has(number, &wanted)
         })
@@ -205,10 +206,12 @@ pub(super) fn badge(rng: &mut Rng) -> Instance {
         format!("Open \"{name}\", fetch \"{path}\" and type that number into \"Badge\". Set the level to \"{level}\" and save."),
         format!("The badge of \"{name}\" is at \"{path}\": fetch it and put it on the card, with level \"{level}\"."),
     ]);
+    let number_told = format!("badge_number {}", records.badge);
     let plan = vec![open(&name), fetches(&path, "badge_number"), types_result("Badge"), selects("Level", level), save(&name)];
     let guard = others_untouched(&records, &[number]);
     Draft::new(records, "/people", goal, plan)
-        .fact("the badge is known", seen("badge_number"), |records| records.asked)
+        .reads([vec![number_told]])
+        .stage("the badge is known", seen("badge_number"), |records| records.asked)
         .fact(format!("the card of {name} is saved"), seen(saved(&name, &person.card, &wanted)), move |records| {
             records.has(number, &wanted)
         })
@@ -240,7 +243,10 @@ pub(super) fn book(rng: &mut Rng) -> Instance {
     let got = Booking { room: if taken { other } else { room }.into(), date: day, name: name.clone() };
     let (text, count) = (format!("Booked {} for {name}", got.room), records.bookings.len() + 1);
     let guard = others_untouched(&records, &[]);
+    // Whoever books the other room must have seen why.
+    let why = taken.then(|| vec![vec![format!("{room} is taken")]]);
     Draft::new(records, "/people", goal, plan)
+        .reads_all(why)
         .rule(Rule {
             at: At::Step(book.text.clone()),
             when: holds("Room", room).and_seen("is taken".into()),

@@ -74,7 +74,7 @@ pub(super) fn find_many(rng: &mut Rng) -> Instance {
     let guard = untouched(&records, &edits);
     let mut draft = Draft::new(records, "/people", goal, plan)
         .guard(guard)
-        .guard(move |records| records.reasons.len() == asked && records.reasons.iter().all(|(_, given)| given == reason));
+        .need(move |records| records.reasons.len() == asked && records.reasons.iter().all(|(_, given)| given == reason));
     for (person, _) in &edits {
         draft = draft.rule(with_reason(&person.name, reason));
     }
@@ -119,7 +119,10 @@ pub(super) fn add_many(rng: &mut Rng) -> Instance {
         plan.push(shows("Save", format!("Added {name}")));
     }
     let number = records.next + 6;
-    let mut draft = Draft::new(records, "/people", goal, plan).answer(number.to_string()).guard(|records| records.people.len() == 10);
+    let last = wanted.last().map(|(name, _)| name.clone()).unwrap_or_default();
+    let ways = [vec![format!("Added {last} number {number}")], vec![format!("Card of {last}"), format!("Number {number}")]];
+    let mut draft =
+        Draft::new(records, "/people", goal, plan).reads(ways).answer(number.to_string()).guard(|records| records.people.len() == 10);
     for (name, card) in wanted {
         draft = draft.fact(format!("{name} is added"), seen(format!("Added {name}")), move |records| {
             records.people.iter().any(|person| person.name == name && person.card == card)

@@ -46,8 +46,13 @@ pub(super) fn price(rng: &mut Rng) -> Instance {
         format!("What does the shop say under \"{fact}\" for \"{name}\"?"),
         format!("Look up \"{name}\" and tell me the \"{fact}\"."),
     ]);
+    let mut ways = vec![vec![format!("About {name}"), format!("{fact} {value}")]];
+    if fact == "Price" {
+        ways.push(vec![format!("{name} {value}")]);
+    }
     Draft::new(shop, "/", goal, search_for(&name))
-        .fact(format!("the page of {name} is open"), seen(format!("About {name}")), move |shop| shop.opened.contains(&item))
+        .reads(ways)
+        .stage(format!("the page of {name} is open"), seen(format!("About {name}")), move |shop| shop.opened.contains(&item))
         .answer(value)
         .finish()
 }
@@ -85,6 +90,7 @@ pub(super) fn total(rng: &mut Rng) -> Instance {
             shop.cart.iter().all(|line| line.item != gone)
         })
         .guard(|shop| shop.cart.len() == 3)
+        .reads([vec![format!("Total {left}")]])
         .answer(left.to_string())
         .finish()
 }
@@ -105,7 +111,10 @@ pub(super) fn swap(rng: &mut Rng) -> Instance {
     plan.extend([amount.clone(), shows("Add to cart", format!("Added {quantity}")), leads("Cart", "/cart")]);
     let bought = if out { other } else { wanted };
     let text = format!("Added {quantity} {}", shop.name(bought));
+    // Whoever takes the other item must have seen why.
+    let why = out.then(|| vec![vec![format!("About {name}"), "Out of stock".into()]]);
     Draft::new(shop, "/", goal, plan)
+        .reads_all(why)
         .rule(Rule { at: At::Step(amount.text), when: seen("Out of stock"), steps: search_for(&instead), resume: Resume::Current })
         .fact("the right item is in the cart", seen(text), move |shop| shop.taken(bought, quantity))
         .guard(|shop| shop.cart.len() == 1)
@@ -141,7 +150,9 @@ pub(super) fn order(rng: &mut Rng) -> Instance {
     Draft::new(shop, "/", goal, plan)
         .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
         .fact("the order is placed", seen("Order number"), |shop| shop.order.is_some())
-        .guard(move |shop| shop.checkout == wanted && shop.order.as_ref().is_some_and(|lines| lines.len() == 1))
+        .need(move |shop| shop.checkout == wanted)
+        .guard(|shop| shop.order.as_ref().is_some_and(|lines| lines.len() == 1))
+        .reads([vec![format!("Order number {number}")]])
         .answer(number)
         .finish()
 }
@@ -171,7 +182,8 @@ pub(super) fn pick(rng: &mut Rng) -> Instance {
     then.push(shows("Add to cart", format!("Added 1 {name}")));
     Draft::new(shop, "/", goal, vec![fetches(&path, "best_pick")])
         .rule(Rule { at: At::End, when: seen("best_pick"), steps: finish(then), resume: Resume::Nowhere })
-        .fact("the best pick is known", seen("best_pick"), |shop| shop.asked)
+        .reads([vec![format!("best_pick {name}")]])
+        .stage("the best pick is known", seen("best_pick"), |shop| shop.asked)
         .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
         .guard(|shop| shop.cart.len() == 1)
         .finish()
@@ -194,9 +206,11 @@ pub(super) fn code(rng: &mut Rng) -> Instance {
         types_result("Code"),
         shows("Use code", "The code was accepted"),
     ];
+    let voucher = format!("voucher {}", shop.voucher);
     Draft::new(shop, "/", goal, plan)
+        .reads([vec![voucher]])
         .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
-        .fact("the cart is open", at("/cart"), move |shop| shop.taken(item, 1))
+        .stage("the cart is open", at("/cart"), move |shop| shop.taken(item, 1))
         .fact("the code is used", seen("The code was accepted"), |shop| shop.used_code == shop.voucher)
         .guard(|shop| shop.cart.len() == 1)
         .finish()

@@ -56,7 +56,8 @@ pub(super) fn order_many(rng: &mut Rng) -> Instance {
     }
     draft
         .fact("the order is placed", seen("Order number"), |shop| shop.order.is_some())
-        .guard(move |shop| shop.checkout == wanted && shop.order.as_ref().is_some_and(|lines| lines.len() == 4))
+        .need(move |shop| shop.checkout == wanted)
+        .guard(|shop| shop.order.as_ref().is_some_and(|lines| lines.len() == 4))
         .finish()
 }
 

@@ -1,0 +1,190 @@
+//! What is rewarded, and how much; the recipes' presets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How the adherence of single steps becomes that of an episode, which PilotRL (2508.00344) does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// The mean of the steps that were judged: the weight does not depend on the episode's length.
+    #[default]
+    Mean,
+    /// The last step that was judged.
+    Last,
+    /// All steps, each with the whole weight.
+    Sum,
+}
+
+/// How a potential becomes a reward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Shaping {
+    /// `Φ(s') - Φ(s)`, as MiRA prints it (2603.19685): a bonus of up to its weight an episode.
+    #[default]
+    Difference,
+    /// `γ Φ(s') - Φ(s)` with a potential of 0 where the episode ends: no policy becomes better by it (Ng, Harada and Russell 1999).
+    Invariant {
+        /// The discount, which must be the one of the returns.
+        gamma: f64,
+    },
+}
+
+/// When an action is the expert's, which 2509.20616 does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// Equal to the letter.
+    Exact,
+    /// Equal but for case and white space.
+    #[default]
+    Folded,
+}
+
+/// The weight of each reward (0: not asked for), and the constants that the papers leave open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardConfig {
+    /// The verified outcome, 0 or 1.
+    pub outcome: f64,
+    /// What the model wrote could be read, 0 or 1 (PilotRL, 2508.00344, equations 2 to 4; all its weights are equal here).
+    pub format: f64,
+    /// Actions comply with the plan, 0 to 2, normalised as x / 2 (PilotRL).
+    pub adherence: f64,
+    /// How single steps become an episode's adherence.
+    pub adherence_over: Over,
+    /// End-to-end quality, 0 to 2, normalised as x / 2 (PilotRL).
+    pub end_to_end: f64,
+    /// The plan's three scores, 1 to 5 each, normalised as (mean - 1) / 4 (PilotRL).
+    pub plan_quality: f64,
+    /// Share of the samples that find the actions complete (RLTR, 2508.19598, section 3.2).
+    pub completeness: f64,
+    /// λ: taken off for each action that repeats the one before (RLTR, section 3.3; its value is not told).
+    pub repetition: f64,
+    /// μ: taken off for each action that is invalid or fails (RLTR, section 3.3; its value is not told).
+    pub error: f64,
+    /// The whole reward where what the model wrote cannot be read; `null` leaves it to `format` (RLTR, algorithm 1: -1).
+    pub malformed: Option<f64>,
+    /// The least reward of what can be read: without it a long row of errors would be worse than malformed text.
+    pub floor: Option<f64>,
+    /// The action is the expert's, 0 or 1 a step, mean over the steps (2509.20616, section 3).
+    pub expert_match: f64,
+    /// When an action is the expert's.
+    pub matching: Match,
+    /// α: progress towards the milestones, step by step (MiRA, 2603.19685: 0.3).
+    pub potential: f64,
+    /// How the progress becomes a reward.
+    pub shaping: Shaping,
+    /// Share of the milestones that a failed episode reached, given at its end; a success gets none.
+    pub credit: f64,
+    /// The most of that share that counts, so that no failure is worth a success.
+    pub credit_cap: f64,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            outcome: 1.0,
+            format: 0.0,
+            adherence: 0.0,
+            adherence_over: Over::default(),
+            end_to_end: 0.0,
+            plan_quality: 0.0,
+            completeness: 0.0,
+            repetition: 0.0,
+            error: 0.0,
+            malformed: None,
+            floor: None,
+            expert_match: 0.0,
+            matching: Match::default(),
+            potential: 0.0,
+            shaping: Shaping::default(),
+            credit: 0.0,
+            credit_cap: 0.5,
+        }
+    }
+}
+
+/// The rewards of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// The executor's stage: format, adherence, end to end (PilotRL, 2508.00344, equation 2).
+    Pilotrl1,
+    /// The planner's stage: format, end to end, plan quality (PilotRL, equation 3).
+    Pilotrl2,
+    /// The joint stage: format, end to end (PilotRL, equation 4).
+    Pilotrl3,
+    /// Completeness and rules (RLTR, 2508.19598, algorithm 1).
+    Rltr,
+    /// RLTR's baseline, whose one reward is the answer's: the same rules, the outcome in place of completeness.
+    RltrEndToEnd,
+    /// Outcome and milestone potential (MiRA, 2603.19685).
+    Mira,
+    /// The expert's action (2509.20616).
+    SingleTurn,
+    /// The outcome alone.
+    Outcome,
+}
+
+impl Preset {
+    /// All presets.
+    pub const ALL: [Self; 8] =
+        [Self::Pilotrl1, Self::Pilotrl2, Self::Pilotrl3, Self::Rltr, Self::RltrEndToEnd, Self::Mira, Self::SingleTurn, Self::Outcome];
+
+    /// Its rewards.
+    pub fn config(self) -> RewardConfig {
+        let outcome = RewardConfig::default();
+        let none = RewardConfig { outcome: 0.0, ..outcome.clone() };
+        // λ and μ are those of a third-party implementation of RLTR; the paper does not tell them.
+        let ruled = RewardConfig { repetition: 0.1, error: 0.2, malformed: Some(-1.0), floor: Some(-1.0), ..none.clone() };
+        let joint = RewardConfig { format: 1.0, end_to_end: 1.0, ..none.clone() };
+        match self {
+            Self::Pilotrl1 => RewardConfig { adherence: 1.0, ..joint },
+            Self::Pilotrl2 => RewardConfig { plan_quality: 1.0, ..joint },
+            Self::Pilotrl3 => joint,
+            Self::Rltr => RewardConfig { completeness: 1.0, ..ruled },
+            Self::RltrEndToEnd => RewardConfig { outcome: 1.0, ..ruled },
+            Self::Mira => RewardConfig { potential: 0.3, ..outcome },
+            Self::SingleTurn => RewardConfig { expert_match: 1.0, ..none },
+            Self::Outcome => outcome,
+        }
+    }
+}
+
+impl RewardConfig {
+    /// Refuses what cannot be a weight or a constant.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn check(&self) -> Result<()> {
+        let weights = [
+            ("outcome", self.outcome),
+            ("format", self.format),
+            ("adherence", self.adherence),
+            ("end_to_end", self.end_to_end),
+            ("plan_quality", self.plan_quality),
+            ("completeness", self.completeness),
+            ("repetition", self.repetition),
+            ("error", self.error),
+            ("expert_match", self.expert_match),
+            ("potential", self.potential),
+            ("credit", self.credit),
+        ];
+        let wrong = weights.into_iter().find(|(_, weight)| !(weight.is_finite() && *weight >= 0.0));
+        if let Some((key, weight)) = wrong {
+            return Err(Error::Config { key, problem: format!("{weight} is no weight; give a number from 0 up") });
+        }
+        let gamma = match self.shaping {
+            Shaping::Difference => 1.0,
+            Shaping::Invariant { gamma } => gamma,
+        };
+        for (key, share) in [("credit_cap", self.credit_cap), ("gamma", gamma)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::Config { key, problem: format!("{share} does not lie between 0 and 1") });
+            }
+        }
+        Ok(())
+    }
+}

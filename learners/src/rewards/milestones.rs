@@ -1,0 +1,71 @@
+//! Rewards for milestones on the way. Only milestones that the acting policy did not write count: it could write trivial ones.
+
+use milepost_runtime::{Episode, MilestoneSource, MilestonesReached, Verdicts};
+
+use super::config::Shaping;
+
+/// The milestones that may be rewarded: reference ones, or those of a generation that does not act in this episode.
+pub(super) fn rewarded<'v>(verdicts: &'v Verdicts, episode: &Episode) -> Option<&'v MilestonesReached> {
+    verdicts.milestones.as_ref().filter(|milestones| match &milestones.source {
+        MilestoneSource::Reference => milestones.count > 0,
+        MilestoneSource::Frozen { generation } => milestones.count > 0 && *generation != episode.generation,
+    })
+}
+
+/// The share of the milestones that were reached.
+pub(super) fn share(milestones: &MilestonesReached) -> f64 {
+    turns(milestones).len() as f64 / milestones.count as f64
+}
+
+/// The turn of each milestone that was reached, its first one, in order.
+fn turns(milestones: &MilestonesReached) -> Vec<u32> {
+    let first = |milestone| milestones.reached.iter().filter(|reached| reached.milestone == milestone).map(|reached| reached.turn).min();
+    let mut turns: Vec<u32> = (0..milestones.count).filter_map(first).collect();
+    turns.sort_unstable();
+    turns
+}
+
+/// Progress in each of the `steps + 1` states of an episode, 0 to 1 (MiRA, 2603.19685, progress labels).
+///
+/// `reached` are the turns of the milestones in order, `count` how many there are. In a success the last one stands at the end of the
+/// episode ("gap anchoring") and progress is linear between neighbours; two at the same turn are a jump. In a failure, for which the paper
+/// gives no labels, progress stays where the last milestone left it.
+pub fn progress_labels(reached: &[u32], count: usize, steps: usize, success: bool) -> Vec<f64> {
+    let mut anchors = vec![(0.0, 0.0)];
+    let before_end = if success { count.saturating_sub(1) } else { count };
+    anchors.extend(reached.iter().take(before_end).enumerate().map(|(index, turn)| (f64::from(*turn), (index + 1) as f64 / count as f64)));
+    if success {
+        anchors.push((steps as f64, 1.0));
+    }
+    (0..=steps).map(|state| interpolate(&anchors, state as f64)).collect()
+}
+
+fn interpolate(anchors: &[(f64, f64)], at: f64) -> f64 {
+    let passed = anchors.iter().rev().find(|(turn, _)| *turn <= at).copied().unwrap_or_default();
+    match anchors.iter().find(|(turn, _)| *turn > at) {
+        Some(next) => passed.1 + (next.1 - passed.1) * (at - passed.0) / (next.0 - passed.0),
+        None => passed.1,
+    }
+}
+
+/// The potential of each state: a critic's, where there is one, else the progress that the milestones show.
+pub(super) fn potential(episode: &Episode, verdicts: &Verdicts) -> Option<Vec<f64>> {
+    let steps = episode.steps.len();
+    match &verdicts.potential {
+        Some(potential) => (potential.len() == steps + 1).then(|| potential.clone()),
+        None => {
+            let milestones = rewarded(verdicts, episode)?;
+            Some(progress_labels(&turns(milestones), milestones.count, steps, episode.success?))
+        }
+    }
+}
+
+/// What each step adds to the potential, in this form.
+pub(super) fn differences(potential: &[f64], shaping: Shaping) -> Vec<f64> {
+    let last = potential.len().saturating_sub(2);
+    let step = |(at, pair): (usize, &[f64])| match shaping {
+        Shaping::Difference => pair[1] - pair[0],
+        Shaping::Invariant { gamma } => (if at == last { 0.0 } else { gamma * pair[1] }) - pair[0],
+    };
+    potential.windows(2).enumerate().map(step).collect()
+}

@@ -1,0 +1,48 @@
+//! A store for episodes that nobody needs afterwards: demonstrations, which are kept as examples, and reference runs.
+
+use async_trait::async_trait;
+use milepost_runtime::store::{EpisodeSummary, Pruned, TrainingQuery};
+use milepost_runtime::{Call, Episode, EpisodeStore, Plan, Result, Step};
+
+/// Forgets everything.
+pub struct Forgetful;
+
+#[async_trait]
+impl EpisodeStore for Forgetful {
+    async fn begin(&self, _: &Episode) -> Result<()> {
+        Ok(())
+    }
+    async fn plan(&self, _: &str, _: &Plan) -> Result<()> {
+        Ok(())
+    }
+    async fn step(&self, _: &str, _: &Step) -> Result<()> {
+        Ok(())
+    }
+    async fn call(&self, _: &str, _: Option<u32>, _: &Call) -> Result<()> {
+        Ok(())
+    }
+    async fn screenshot(&self, _: &str, _: u32, _: &[u8]) -> Result<String> {
+        Ok(String::new())
+    }
+    async fn end(&self, _: &Episode) -> Result<()> {
+        Ok(())
+    }
+    async fn set_success(&self, _: &str, _: Option<bool>) -> Result<()> {
+        Ok(())
+    }
+    async fn load(&self, _: &str) -> Result<Option<Episode>> {
+        Ok(None)
+    }
+    async fn list(&self, _: u32) -> Result<Vec<EpisodeSummary>> {
+        Ok(Vec::new())
+    }
+    async fn trainable(&self, _: &TrainingQuery) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    async fn quarantine(&self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+    async fn prune(&self, _: chrono::DateTime<chrono::Utc>) -> Result<Pruned> {
+        Ok(Pruned::default())
+    }
+}

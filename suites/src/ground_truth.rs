@@ -1,0 +1,214 @@
+//! The ground-truth judge: verdicts from the server's state and log and from a reference run, with no model.
+
+use async_trait::async_trait;
+use milepost_runtime::{Action, Episode, Error, Judge, JudgeRef, Judged, Judgement, Observation, Plan, Question, Result, Step};
+use serde::{Deserialize, Serialize};
+
+use crate::instance::Instance;
+use crate::plan_quality;
+use crate::plan_steps::Intent;
+
+/// What the papers leave open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroundTruthConfig {
+    /// A task is finished efficiently with at most so many times the oracle's actions (PilotRL, 2508.00344, does not tell).
+    pub efficient: f64,
+}
+
+impl Default for GroundTruthConfig {
+    fn default() -> Self {
+        Self { efficient: 1.2 }
+    }
+}
+
+/// How the oracle did the same task; empty where it is not known, and then what depends on it is missing.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// The pages it saw, in order.
+    pub observations: Vec<Observation>,
+}
+
+impl Reference {
+    /// The reference that an oracle's episode gives.
+    pub fn of(oracle: &Episode) -> Self {
+        Self { observations: oracle.steps.iter().map(|step| step.observation.clone()).collect() }
+    }
+
+    /// Its pages, of which there is one an action, the closing `answer` included.
+    fn pages(&self) -> Result<&[Observation]> {
+        match self.observations.is_empty() {
+            true => Err(Error::Judge("the oracle's run is not known".into())),
+            false => Ok(&self.observations),
+        }
+    }
+}
+
+/// Judges the episode that was played on this instance.
+pub struct GroundTruth<'a> {
+    instance: &'a Instance,
+    reference: &'a Reference,
+    config: GroundTruthConfig,
+}
+
+impl<'a> GroundTruth<'a> {
+    /// The judge of an instance, after it was played.
+    pub fn new(instance: &'a Instance, reference: &'a Reference, config: GroundTruthConfig) -> Self {
+        Self { instance, reference, config }
+    }
+
+    /// 2 solved with hardly more actions than the oracle's, 1 solved with more, 0 not solved.
+    fn end_to_end(&self, episode: &Episode) -> Result<f64> {
+        let solved = episode.success.ok_or_else(|| Error::Judge("nobody checked the outcome".into()))?;
+        let most = self.reference.pages()?.len() as f64 * self.config.efficient;
+        Ok(match (solved, episode.steps.len() as f64 <= most) {
+            (false, _) => 0.0,
+            (true, false) => 1.0,
+            (true, true) => 2.0,
+        })
+    }
+
+    fn plan_quality(&self, episode: &Episode) -> Result<Judgement> {
+        let plan = episode.plan().ok_or_else(|| Error::Judge("the episode has no plan".into()))?;
+        let seen: Vec<&Observation> = episode.steps.iter().map(|step| &step.observation).collect();
+        Ok(Judgement::PlanQuality(plan_quality::score(plan, &self.instance.milestones(), self.reference.pages()?, &seen)))
+    }
+}
+
+/// 2 where the action of a step serves the plan step under the cursor, 1 where another pending one, 0 where none. With all steps behind
+/// the cursor, `answer` is what is left to do. A plan step in words of its own cannot be told.
+fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
+    let plan = episode.plans.iter().find(|plan| plan.version == step.plan_version);
+    let plan: &Plan = plan.ok_or_else(|| Error::Judge(format!("turn {} has no plan", step.turn)))?;
+    let serves = |text: &str| {
+        let intent = Intent::parse(text).map_err(|_| Error::Judge(format!("the plan step {text:?} is in no form of the suite")))?;
+        Ok::<bool, Error>(intent.served_by(&step.action, &step.observation))
+    };
+    let mut pending = plan.steps.iter().skip(step.cursor);
+    let Some(current) = pending.next() else {
+        return Ok(if matches!(step.action, Action::Answer { .. }) { 2.0 } else { 0.0 });
+    };
+    if serves(&current.text)? {
+        return Ok(2.0);
+    }
+    let others: Vec<Result<bool>> = pending.map(|other| serves(&other.text)).collect();
+    match others.iter().any(|served| matches!(served, Ok(true))) {
+        true => Ok(1.0),
+        false => others.into_iter().collect::<Result<Vec<bool>>>().map(|_| 0.0),
+    }
+}
+
+#[async_trait]
+impl Judge for GroundTruth<'_> {
+    fn identity(&self) -> String {
+        format!("suite {} {}", self.config.efficient, self.instance.name())
+    }
+
+    async fn judge(&self, episode: &Episode, question: Question) -> Result<Judged<Judgement>> {
+        let verdict = match question {
+            Question::Completeness => Judgement::Completeness(vec![self.instance.complete()]),
+            Question::EndToEnd => Judgement::EndToEnd(self.end_to_end(episode)?),
+            Question::PlanQuality => self.plan_quality(episode)?,
+            Question::Adherence { step } => {
+                let step = episode.steps.get(step).ok_or_else(|| Error::Judge(format!("the episode has no step {step}")))?;
+                Judgement::Adherence(adherence(episode, step)?)
+            }
+        };
+        let by = JudgeRef { model: "suite".into(), samples: 1, parsed: 1, ..JudgeRef::default() };
+        Ok(Judged { verdict, by })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use milepost_runtime::{Element, Outcome, Revision, Task};
+
+    use super::*;
+
+    const PLAN: &str = "type \"{{secret:password}}\" into \"Password\" and click \"Log in\" => url contains \"/tickets\"\n\
+                        click \"Cart\" => url contains \"/cart\"\nselect \"Oslo\" in \"City\" => field \"City\" is \"Oslo\"\n\
+                        fetch \"/api/x\" => text visible \"x\"\nopen \"/new\" => url contains \"/new\"\nanswer";
+
+    /// An episode of one step with this plan, the cursor at `cursor`.
+    fn episode(plan: &str, cursor: usize, action: &str) -> Episode {
+        let element = |id, role: &str, name: &str| Element { id, role: role.into(), name: name.into(), ..Element::default() };
+        let elements = vec![
+            element(1, "textbox", "Password"),
+            element(2, "button", "Sign in"),
+            element(3, "link", "Basket"),
+            element(4, "combobox", "City"),
+        ];
+        let mut episode = Episode::begin(Task::new("x", "http://site.local/").unwrap(), "adaplan", "acting");
+        episode.plans.push(Plan::new(Plan::parse_steps(plan).unwrap()));
+        episode.steps.push(Step {
+            turn: 0,
+            observation: Observation { url: "http://site.local/".into(), elements, ..Observation::default() },
+            revision: Revision::Keep,
+            plan_version: 1,
+            cursor,
+            action: Action::parse(action).unwrap(),
+            outcome: Outcome::done(),
+            calls: Vec::new(),
+            reached: Vec::new(),
+            timing: Default::default(),
+            screenshot: None,
+        });
+        episode
+    }
+
+    fn check_adherence(cursor: usize, action: &str, want: f64) {
+        let episode = episode(PLAN, cursor, action);
+        assert_eq!(adherence(&episode, &episode.steps[0]).unwrap(), want, "{action} at {cursor}");
+    }
+
+    #[test]
+    fn an_action_serves_the_step_under_the_cursor_another_or_none() {
+        // Both actions of a step that has two, and any wording of a label.
+        check_adherence(0, "type 1 \"{{secret:password}}\"", 2.0);
+        check_adherence(0, "click 2", 2.0);
+        check_adherence(0, "click 3", 1.0);
+        check_adherence(1, "click 3", 2.0);
+        check_adherence(2, "select 4 \"Oslo\"", 2.0);
+        check_adherence(2, "select 4 \"Rome\"", 0.0);
+        check_adherence(2, "goto \"/new\"", 1.0);
+        check_adherence(3, "call fetch {\"url\":\"/api/x\"}", 2.0);
+        // What was done before is no longer pending.
+        check_adherence(2, "click 3", 0.0);
+        check_adherence(4, "answer", 1.0);
+        check_adherence(6, "answer", 2.0);
+        check_adherence(6, "click 3", 0.0);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_missing() {
+        let free = |plan: &str, action: &str| {
+            let episode = episode(plan, 0, action);
+            adherence(&episode, &episode.steps[0])
+        };
+        assert!(free("get the cart", "click 3").is_err());
+        assert!(free("click \"Cart\"\npay", "click 2").is_err());
+        assert_eq!(free("click \"Cart\"\npay", "click 3").unwrap(), 2.0);
+        let mut react = episode(PLAN, 0, "click 3");
+        react.plans.clear();
+        assert!(adherence(&react, &react.steps[0]).is_err());
+    }
+
+    #[tokio::test]
+    async fn end_to_end_counts_actions_against_the_oracles() {
+        let instance = crate::template("shop_add").unwrap().instantiate(0);
+        let reference = Reference { observations: vec![Observation::default(); 5] };
+        let grade = async |reference: &Reference, success, steps: usize| {
+            let mut episode = episode(PLAN, 0, "click 3");
+            episode.steps = vec![episode.steps[0].clone(); steps];
+            episode.success = success;
+            let judge = GroundTruth::new(&instance, reference, GroundTruthConfig::default());
+            judge.judge(&episode, Question::EndToEnd).await.ok().map(|judged| judged.verdict)
+        };
+        for (success, steps, want) in [(true, 6, 2.0), (true, 7, 1.0), (false, 3, 0.0)] {
+            assert_eq!(grade(&reference, Some(success), steps).await, Some(Judgement::EndToEnd(want)));
+        }
+        assert_eq!(grade(&reference, None, 3).await, None);
+        assert_eq!(grade(&Reference::default(), Some(true), 3).await, None);
+    }
+}
