@@ -100,7 +100,7 @@ pub trait Workshop {
     /// Proves the candidate and puts it into service.
     fn publish(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(), Failure<Self::Error>>>;
     /// Writes down what became of a candidate that is not put into service.
-    fn set_aside(&mut self, round: &Round) -> std::result::Result<(), Self::Error>;
+    fn set_aside(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(), Self::Error>>;
     /// Tells a person.
     fn tell(&mut self, round: &Round);
 }
@@ -147,7 +147,7 @@ pub async fn run<W: Workshop>(workshop: &mut W, plan: &Plan<'_>) -> std::result:
             Ok(()) => {}
             Err(Failure::Candidate(note)) => {
                 (round.note, round.stage) = (Some(note), Stage::Done);
-                workshop.set_aside(round)?;
+                workshop.set_aside(round).await?;
             }
             Err(Failure::Workshop(error)) => {
                 state.save(plan.directory)?;
@@ -192,7 +192,7 @@ async fn look<W: Workshop>(workshop: &mut W, round: &mut Round, config: &GateCon
             round.stage = if decision.verdict == Verdict::Promote { Stage::Publish } else { Stage::Done };
             round.decision = Some(decision);
             if round.stage == Stage::Done {
-                workshop.set_aside(round).map_err(Failure::Workshop)?;
+                workshop.set_aside(round).await.map_err(Failure::Workshop)?;
             }
             break;
         }

@@ -7,6 +7,7 @@ pub mod doctor;
 mod error;
 mod files;
 pub mod gate;
+pub mod improve;
 pub mod losses;
 pub mod model;
 mod muon;

@@ -11,7 +11,7 @@ use milepost_suites::Template;
 use tokio::sync::watch;
 
 use crate::cli::PlaceArg;
-use crate::commands::suite::episode::{MilestoneCount, Place, Player, play};
+use crate::commands::suite::episode::{Place, Played, Player, play};
 use crate::config::Config;
 use crate::wiring::{self, Mind};
 
@@ -38,9 +38,10 @@ pub struct Ended {
     pub solved: bool,
     /// Actions taken.
     pub actions: usize,
-    /// Reference milestones.
-    pub milestones: MilestoneCount,
 }
+
+/// Looks at an episode that has ended: its index in the list of assignments, and all of it.
+pub type Each<'a> = &'a (dyn Fn(usize, &Played) -> Result<()> + Sync);
 
 /// Where and with whom episodes are played.
 pub struct Field<'a> {
@@ -63,7 +64,7 @@ impl Field<'_> {
     ///
     /// # Errors
     /// The first episode that could not be played or written.
-    pub async fn play(&self, assignments: &[Assignment], each: &(dyn Fn(&Ended) + Sync)) -> Result<Vec<Option<Ended>>> {
+    pub async fn play(&self, assignments: &[Assignment], each: Each<'_>) -> Result<Vec<Option<Ended>>> {
         let (next, ended) = (AtomicUsize::new(0), Mutex::new(vec![None; assignments.len()]));
         let workers = self.workers.clamp(1, assignments.len().max(1));
         try_join_all((0..workers).map(|_| self.worker(assignments, &next, &ended, each))).await?;
@@ -75,7 +76,7 @@ impl Field<'_> {
         assignments: &[Assignment],
         next: &AtomicUsize,
         ended: &Mutex<Vec<Option<Ended>>>,
-        each: &(dyn Fn(&Ended) + Sync),
+        each: Each<'_>,
     ) -> Result<()> {
         let policy = self.mind.policy(self.config.policy.planner, self.config);
         let player = Player {
@@ -100,8 +101,8 @@ impl Field<'_> {
             if done.episode.stop == Some(milepost_runtime::Stop::Cancelled) {
                 break;
             }
-            let one = Ended { id: done.episode.id, solved: done.solved, actions: done.episode.steps.len(), milestones: done.milestones };
-            each(&one);
+            each(index, &done)?;
+            let one = Ended { id: done.episode.id, solved: done.solved, actions: done.episode.steps.len() };
             if let Ok(mut ended) = ended.lock() {
                 ended[index] = Some(one);
             }

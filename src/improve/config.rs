@@ -1,0 +1,135 @@
+//! Section `improve`: what a round plays, how it learns from it, and what lets a candidate through.
+
+use std::path::PathBuf;
+
+use milepost_learners::advantages::MiraConfig;
+use milepost_learners::gate::GateConfig;
+use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig};
+use milepost_learners::rewards::{Preset, RewardConfig};
+use milepost_runtime::Role;
+use serde::{Deserialize, Serialize};
+
+/// How a round learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The outcome alone, compared within groups of one task (GRPO).
+    Outcome,
+    /// The outcome, and steps compared with steps from the same state (GiGPO, 2505.10978).
+    #[default]
+    Gigpo,
+    /// Three chained stages: adherence, plan quality, joint (PilotRL, 2508.00344).
+    Pilotrl,
+    /// Planner and executor alone, on completeness (RLTR, 2508.19598).
+    Rltr,
+    /// RLTR's baseline: one reward, on the answer, which the executor writes.
+    RltrEndToEnd,
+    /// Milestone potential, value critic, squared log-ratios (MiRA, 2603.19685).
+    Mira,
+    /// One expert state at a time, exact match (2509.20616).
+    SingleTurn,
+}
+
+/// One stage of a recipe: what is rewarded, whose tokens learn, and how.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// What is rewarded.
+    pub rewards: RewardConfig,
+    /// Whose tokens are trained.
+    pub roles: Vec<Role>,
+    /// The update.
+    pub policy: PolicyConfig,
+}
+
+impl Recipe {
+    /// Its word, as in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Outcome => "outcome",
+            Self::Gigpo => "gigpo",
+            Self::Pilotrl => "pilotrl",
+            Self::Rltr => "rltr",
+            Self::RltrEndToEnd => "rltr_end_to_end",
+            Self::Mira => "mira",
+            Self::SingleTurn => "single_turn",
+        }
+    }
+
+    /// The stage of a round (from 1): PilotRL goes through its three and stays at the last, the others have one.
+    pub fn phase(self, round: usize, base: &PolicyConfig) -> Phase {
+        let acting = vec![Role::Planner, Role::Executor];
+        let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
+        let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
+        let ratio = with(CreditKind::Episode, ActorKind::Ratio);
+        match self {
+            Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },
+            Self::Gigpo => Phase { rewards: Preset::Outcome.config(), roles: all, policy: with(CreditKind::Step, ActorKind::Ratio) },
+            Self::Pilotrl => match round {
+                1 => Phase { rewards: Preset::Pilotrl1.config(), roles: vec![Role::Executor], policy: ratio },
+                2 => Phase { rewards: Preset::Pilotrl2.config(), roles: vec![Role::Planner], policy: ratio },
+                _ => Phase { rewards: Preset::Pilotrl3.config(), roles: acting, policy: ratio },
+            },
+            Self::Rltr => Phase { rewards: Preset::Rltr.config(), roles: acting, policy: ratio },
+            Self::RltrEndToEnd => Phase { rewards: Preset::RltrEndToEnd.config(), roles: all, policy: ratio },
+            Self::Mira => {
+                let mira = MiraConfig { ..base.mira.clone() };
+                let policy = PolicyConfig { mira, ..with(CreditKind::Mira, ActorKind::Squares) };
+                Phase { rewards: Preset::Outcome.config(), roles: acting, policy }
+            }
+            Self::SingleTurn => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: ratio },
+        }
+    }
+}
+
+/// Section `improve`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImproveConfig {
+    /// Where runs keep their state; `null` is `improve/` beside the episodes.
+    pub directory: Option<PathBuf>,
+    /// How a round learns.
+    pub recipe: Recipe,
+    /// Levels of the suite that are played, for training and in the gate.
+    pub levels: Vec<String>,
+    /// Tasks a round.
+    pub tasks: usize,
+    /// Episodes a task: they are compared with each other.
+    pub group: usize,
+    /// Sampling temperature of training episodes; validation is greedy.
+    pub temperature: f32,
+    /// Episodes at once; the engine takes one call at a time on a CPU.
+    pub workers: usize,
+    /// Test tasks with which each generation is measured again at the end; 0 for none.
+    pub remeasure: usize,
+    /// Seed of the choice of tasks and of all sampling.
+    pub seed: u64,
+    /// Niceness of the training process, 0 to 19.
+    pub nice: i32,
+    /// Most memory of the training process in GiB; `null` for no bound.
+    pub memory_gib: Option<u64>,
+    /// The update's constants.
+    pub update: PolicyConfig,
+    /// What lets a candidate through.
+    pub gate: GateConfig,
+}
+
+impl Default for ImproveConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            recipe: Recipe::default(),
+            levels: vec!["medium".into(), "long".into()],
+            tasks: 16,
+            group: 8,
+            temperature: 1.0,
+            workers: 2,
+            remeasure: 200,
+            seed: 1,
+            nice: 10,
+            memory_gib: None,
+            update: PolicyConfig::default(),
+            gate: GateConfig::default(),
+        }
+    }
+}

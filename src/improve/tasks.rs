@@ -1,0 +1,96 @@
+//! Which tasks a round plays.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use milepost_runtime::{Error, Split};
+use milepost_suites::{Level, Template, bundled, seeds};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::field::Assignment;
+
+/// Successes and episodes of a template.
+pub type Counts = BTreeMap<String, [usize; 2]>;
+
+/// The trained templates of these levels.
+///
+/// # Errors
+/// A level that there is none of.
+pub fn templates(levels: &[String]) -> Result<Vec<&'static Template>> {
+    let levels = levels.iter().map(|level| level.parse::<Level>()).collect::<Result<Vec<_>, Error>>()?;
+    let found: Vec<_> = bundled().iter().filter(|template| !template.held_out && levels.contains(&template.level)).collect();
+    if found.is_empty() {
+        bail!(Error::BadInput("improve.levels names no level; use easy, medium or long".into()));
+    }
+    Ok(found)
+}
+
+/// Training tasks of a round, each as a group of episodes with other sampling. Templates that succeed sometimes teach most: a template
+/// is drawn with weight `p (1 - p)` of what is known of it, and never with less than a twentieth.
+pub fn training(templates: &[&'static Template], known: &Counts, tasks: usize, group: usize, seed: u64) -> Vec<Assignment> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let weight = |template: &&'static Template| {
+        let [solved, played] = known.get(template.id).copied().unwrap_or_default();
+        // One success and one failure are taken for granted, so that nothing is known for sure.
+        let p = (solved + 1) as f64 / (played + 2) as f64;
+        (p * (1.0 - p)).max(0.05)
+    };
+    let mut assignments = Vec::with_capacity(tasks * group);
+    for task in 0..tasks {
+        let template = match known.is_empty() {
+            // Nothing is known yet: all in turn.
+            true => Some(&templates[task % templates.len()]),
+            false => templates.choose_weighted(&mut rng, weight).ok(),
+        };
+        let task_seed = rng.random_range(seeds(Split::Train));
+        for _ in 0..group {
+            let sampling = rng.random();
+            assignments.extend(template.map(|template| Assignment { template, seed: task_seed, sampling }));
+        }
+    }
+    assignments
+}
+
+/// So many tasks of a split from the `first` on, over all templates in turn; the sampling's seed is the task's.
+pub fn measuring(templates: &[&'static Template], split: Split, first: usize, count: usize) -> Vec<Assignment> {
+    let range = seeds(split);
+    let span = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let one = |index: usize| {
+        let seed = range.start + (index % span) as u64;
+        Assignment { template: templates[index % templates.len()], seed, sampling: seed }
+    };
+    (first..first + count).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_suites::split_of;
+
+    use super::*;
+
+    #[test]
+    fn training_draws_training_seeds_in_groups_and_prefers_what_succeeds_sometimes() {
+        let templates = templates(&["medium".into()]).unwrap();
+        let known: Counts = templates.iter().map(|t| (t.id.to_owned(), [0, 40])).collect();
+        let mut uncertain = known.clone();
+        uncertain.insert(templates[3].id.into(), [20, 40]);
+        let drawn = training(&templates, &uncertain, 200, 2, 1);
+        assert!(drawn.iter().all(|a| split_of(a.seed) == Split::Train && !a.template.held_out));
+        assert!(drawn.chunks(2).all(|group| group[0].seed == group[1].seed && group[0].sampling != group[1].sampling));
+        let share = drawn.iter().filter(|a| a.template.id == templates[3].id).count() as f64 / drawn.len() as f64;
+        assert!(share > 1.5 / templates.len() as f64, "{share}");
+        assert_eq!(drawn.len(), training(&templates, &uncertain, 200, 2, 1).len());
+    }
+
+    #[test]
+    fn measuring_goes_through_all_templates_on_seeds_of_its_split() {
+        let templates = templates(&["medium".into(), "long".into()]).unwrap();
+        let drawn = measuring(&templates, Split::Validation, 990, 30);
+        assert!(drawn.iter().all(|a| split_of(a.seed) == Split::Validation));
+        let ids: std::collections::BTreeSet<_> = drawn.iter().map(|a| a.template.id).collect();
+        assert_eq!(ids.len(), templates.len());
+        assert!(super::templates(&["huge".into()]).is_err() && super::templates(&[]).is_err());
+    }
+}

@@ -1,0 +1,330 @@
+//! The loop's stages on the bundled suite: plays, trains in a child process, measures, proves, publishes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail};
+use milepost_learners::gate::{Pair, Verdict};
+use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_learners::policy::Report;
+use milepost_learners::rewards::{compose, per_step};
+use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
+use milepost_suites::Template;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::config::{ImproveConfig, Phase, Recipe};
+use super::field::{Assignment, Ended, Field};
+use super::tasks::{Counts, measuring, training};
+use super::update::{Rewarded, UpdateRequest};
+use crate::cli::PlaceArg;
+use crate::commands::suite::episode::Played;
+use crate::config::Config;
+use crate::wiring::Mind;
+
+/// A training episode with its rewards; a line of `collected.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Collected {
+    /// Which of the round's assignments it was.
+    index: usize,
+    /// The episode's id.
+    id: String,
+    /// The template.
+    template: String,
+    /// The task: template and seed.
+    group: String,
+    /// Whether it was solved.
+    solved: bool,
+    /// What it earned, by step; an empty list stands for rewards that are missing, with which it cannot be trained on.
+    rewards: Vec<f64>,
+    /// The rewards by name.
+    terms: Vec<RewardTerm>,
+}
+
+/// The loop's hands.
+pub struct SuiteWorkshop<'a> {
+    /// The model in service.
+    pub mind: Mind,
+    /// All settings.
+    pub config: &'a Config,
+    /// Where episodes are written.
+    pub store: &'a SqliteStore,
+    /// The generations.
+    pub registry: DirectoryRegistry,
+    /// The templates that are played.
+    pub templates: Vec<&'static Template>,
+    /// Browser, or the plain reader.
+    pub environment: PlaceArg,
+    /// The run's directory.
+    pub directory: PathBuf,
+    /// Cancels.
+    pub cancel: watch::Receiver<bool>,
+    /// Whether a person reads along.
+    pub verbose: bool,
+}
+
+type Outcome<T> = std::result::Result<T, Failure<anyhow::Error>>;
+
+impl SuiteWorkshop<'_> {
+    fn settings(&self) -> &ImproveConfig {
+        &self.config.improve
+    }
+
+    fn place(&self, round: usize) -> PathBuf {
+        self.directory.join(format!("round-{round}"))
+    }
+
+    fn phase(&self, round: usize) -> Phase {
+        self.settings().recipe.phase(round, &self.settings().update)
+    }
+
+    /// Settings with which training episodes are played, or greedy ones with which a generation is measured.
+    fn playing(&self, temperature: f32) -> Config {
+        let mut config = self.config.clone();
+        config.policy.temperature = temperature;
+        if self.settings().recipe == Recipe::RltrEndToEnd {
+            config.policy.answer_by = milepost_runtime::action::AnswerText::Executor;
+        }
+        config
+    }
+
+    async fn play(&self, mind: &Mind, config: &Config, assignments: &[Assignment], each: super::field::Each<'_>) -> Result<Vec<Ended>> {
+        let (environment, workers, cancel) = (self.environment, self.settings().workers, self.cancel.clone());
+        let field = Field { mind, config, store: self.store, environment, workers, cancel };
+        let ended = field.play(assignments, each).await?;
+        if *self.cancel.borrow() {
+            bail!(Cancelled);
+        }
+        Ok(ended.into_iter().flatten().collect())
+    }
+
+    /// What earlier rounds of this run know of each template.
+    fn known(&self, round: usize) -> Result<Counts> {
+        let mut counts = Counts::new();
+        for earlier in 1..round {
+            for one in read_lines(&self.place(earlier))? {
+                let count = counts.entry(one.template).or_default();
+                *count = [count[0] + usize::from(one.solved), count[1] + 1];
+            }
+        }
+        Ok(counts)
+    }
+
+    fn reward(&self, index: usize, assignment: &Assignment, played: &Played, phase: &Phase) -> Collected {
+        let reward = compose(&played.episode, &played.verdicts, &phase.rewards);
+        let steps = played.episode.steps.len().max(1);
+        let rewards = if reward.total().is_some() { per_step(&reward.terms, steps) } else { Vec::new() };
+        let (template, group) = (assignment.template.id.to_owned(), format!("{} {}", assignment.template.id, assignment.seed));
+        Collected { index, id: played.episode.id.clone(), template, group, solved: played.solved, rewards, terms: reward.terms }
+    }
+
+    /// Measures a model on these tasks, greedily; whether each was solved.
+    pub async fn measure(&self, mind: &Mind, assignments: &[Assignment]) -> Result<Vec<bool>> {
+        let ended = self.play(mind, &self.playing(0.0), assignments, &|_, _| Ok(())).await?;
+        Ok(ended.iter().map(|one| one.solved).collect())
+    }
+
+    /// A generation by itself, not in service.
+    pub async fn other(&self, id: &str) -> Result<Mind> {
+        Mind::load_generation(self.config, Some(&self.registry.directory(id))).await
+    }
+
+    fn request(&self, round: &Round, phase: Phase, episodes: Vec<Rewarded>) -> Result<UpdateRequest> {
+        let generation = self.mind.engine.generation();
+        let parent = generation.adapter.as_ref().map(|_| self.registry.directory(&generation.id()));
+        Ok(UpdateRequest {
+            recipe: self.settings().recipe.word().into(),
+            base: std::fs::canonicalize(&self.config.local.model)?,
+            parent,
+            generation: generation.id(),
+            prompts: generation.prompts,
+            store: self.store.directory().to_owned(),
+            roles: phase.roles,
+            policy: milepost_learners::policy::PolicyConfig { seed: self.settings().seed + round.number as u64, ..phase.policy },
+            episodes,
+            calls: None,
+            out: self.place(round.number).join("update"),
+        })
+    }
+
+    /// Trains in a child process, at low priority; its log lies beside what it makes.
+    async fn train(&self, request: &UpdateRequest, directory: &Path) -> Outcome<Report> {
+        if let Ok(report) = request.report() {
+            return Ok(report);
+        }
+        let run = async {
+            let file = directory.join("update.json");
+            std::fs::write(&file, serde_json::to_string_pretty(request)?).with_context(|| format!("{} cannot be written", file.display()))?;
+            let log = directory.join("update.log");
+            let out = std::fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
+            let mut command = tokio::process::Command::new(std::env::current_exe()?);
+            command.args(["learn", "policy"]).arg(&file).args(["--nice", &self.settings().nice.to_string()]);
+            if let Some(gib) = self.settings().memory_gib {
+                command.args(["--memory-gib", &gib.to_string()]);
+            }
+            command.stdin(std::process::Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
+            let status = command.status().await.context("the training process did not start")?;
+            anyhow::Ok((status, std::fs::read_to_string(&log).unwrap_or_default()))
+        };
+        let (status, log) = run.await?;
+        match status.success() {
+            true => Ok(request.report()?),
+            false => {
+                let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+                Err(Failure::Candidate(format!("the update ended with {status}: {last}")))
+            }
+        }
+    }
+}
+
+/// Marks a run that a person stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled; `milepost improve --resume` goes on where it stopped")]
+pub struct Cancelled;
+
+impl Workshop for SuiteWorkshop<'_> {
+    type Error = anyhow::Error;
+
+    fn serving(&self) -> String {
+        self.mind.engine.generation().id()
+    }
+
+    async fn collect(&mut self, round: &Round) -> Outcome<(usize, usize)> {
+        let directory = self.place(round.number);
+        std::fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+        let settings = self.settings();
+        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round.number as u64);
+        let all = training(&self.templates, &self.known(round.number)?, settings.tasks, settings.group, seed);
+        let done: BTreeMap<usize, Collected> = read_lines(&directory)?.into_iter().map(|one| (one.index, one)).collect();
+        let left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
+        let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
+        let path = directory.join(COLLECTED);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = Mutex::new(file.with_context(|| format!("{} cannot be written", path.display()))?);
+        let phase = self.phase(round.number);
+        let note = |at: usize, played: &Played| {
+            let one = self.reward(left[at], &assignments[at], played, &phase);
+            let line = serde_json::to_string(&one)?;
+            let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
+        };
+        self.play(&self.mind, &self.playing(settings.temperature), &assignments, &note).await?;
+        let collected = read_lines(&directory)?;
+        Ok((collected.len(), collected.iter().filter(|one| one.solved).count()))
+    }
+
+    async fn update(&mut self, round: &Round) -> Outcome<(String, Report)> {
+        let directory = self.place(round.number);
+        let collected = read_lines(&directory)?;
+        let rewarded = |one: &Collected| {
+            let turns = one.rewards.iter().enumerate().filter(|(_, reward)| **reward != 0.0);
+            Rewarded {
+                id: one.id.clone(),
+                group: one.group.clone(),
+                reward: 0.0,
+                turns: turns.map(|(turn, reward)| (turn as u32, *reward)).collect(),
+            }
+        };
+        let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
+        let request = self.request(round, self.phase(round.number), episodes)?;
+        let report = self.train(&request, &directory).await?;
+        let record = self.registry.register(&request.adapter(), &self.mind.engine.generation()).await.map_err(anyhow::Error::from)?;
+        for file in ["metrics.jsonl", "metrics.svg"] {
+            // The curve is for people; a generation is whole without it.
+            let _ = std::fs::copy(request.out.join(file), self.registry.directory(&record.id).join(file));
+        }
+        Ok((record.id, report))
+    }
+
+    async fn validate(&mut self, round: &Round, tasks: usize) -> Outcome<Vec<Pair>> {
+        let candidate = round.candidate.as_deref().context("the round has no candidate")?;
+        let first = (round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
+        let assignments = measuring(&self.templates, Split::Validation, first, tasks);
+        let other = self.other(candidate).await.map_err(|error| Failure::Candidate(format!("{error:#}")))?;
+        let theirs = self.measure(&other, &assignments).await?;
+        let ours = self.measure(&self.mind, &assignments).await?;
+        Ok(theirs.into_iter().zip(ours).map(|(candidate, incumbent)| Pair::solved(candidate, incumbent)).collect())
+    }
+
+    async fn publish(&mut self, round: &Round) -> Outcome<()> {
+        let candidate = round.candidate.as_deref().context("the round has no candidate")?;
+        let directory = self.registry.directory(candidate);
+        let probes = read_probes(&directory).map_err(|error| Failure::Candidate(error.to_string()))?;
+        let probes = probes.ok_or_else(|| Failure::Candidate(format!("{} has no probes.json", directory.display())))?;
+        self.note(round, Status::Promoted).await?;
+        let before = self.mind.engine.generation();
+        if before.id() != candidate {
+            self.mind.engine.swap(&directory, &probes).await.map_err(|error| Failure::Candidate(error.to_string()))?;
+        }
+        let incumbent = before.adapter.as_ref().map(|_| before.id());
+        let over = incumbent.as_deref().map_or(Over::Base, Over::Generation);
+        let reason = round.decision.as_ref().map_or_else(String::new, |decision| decision.reason.clone());
+        self.registry.promote(candidate, over, &reason).await.map_err(anyhow::Error::from)?;
+        Ok(())
+    }
+
+    async fn set_aside(&mut self, round: &Round) -> Result<()> {
+        let Some(candidate) = &round.candidate else { return Ok(()) };
+        let harmful = round.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Quarantine);
+        let status = if round.note.is_some() || harmful { Status::Quarantined } else { Status::Inconclusive };
+        self.note(round, status).await?;
+        let reason = round.note.clone().or(round.decision.as_ref().map(|decision| decision.reason.clone())).unwrap_or_default();
+        self.registry.set_status(candidate, status, &reason).await?;
+        Ok(())
+    }
+
+    fn tell(&mut self, round: &Round) {
+        if self.verbose {
+            eprintln!("{}", describe(round));
+        }
+    }
+}
+
+impl SuiteWorkshop<'_> {
+    /// Writes the gate's figures down beside the generation.
+    async fn note(&self, round: &Round, status: Status) -> Result<()> {
+        let (Some(candidate), Some(decision)) = (&round.candidate, &round.decision) else { return Ok(()) };
+        let figure = Figure {
+            occasion: Occasion::Gate,
+            at: chrono::Utc::now(),
+            candidate: decision.candidate,
+            incumbent: Some(decision.incumbent),
+            p: Some(decision.p),
+            decision: Some(status),
+            reason: decision.reason.clone(),
+        };
+        self.registry.measured(candidate, figure).await?;
+        Ok(())
+    }
+}
+
+const COLLECTED: &str = "collected.jsonl";
+
+/// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
+fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
+    let path = directory.join(COLLECTED);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    };
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// One line about where a round stands.
+fn describe(round: &Round) -> String {
+    let number = round.number;
+    match (&round.decision, &round.note, &round.update) {
+        (_, Some(note), _) => format!("round {number}: no candidate in service: {note}"),
+        (Some(decision), None, _) => format!("round {number}: {:?}: {}", decision.verdict, decision.reason),
+        (None, None, Some(update)) if round.pairs.is_empty() => format!(
+            "round {number}: trained on {} calls in {} steps ({} of {} groups said nothing), KL {:.4}",
+            update.calls, update.steps, update.flat_groups, update.groups, update.kl
+        ),
+        (None, None, Some(_)) => format!("round {number}: {} validation tasks, not clear yet", round.pairs.len()),
+        (None, None, None) => format!("round {number}: {} of {} training episodes solved", round.solved, round.episodes),
+    }
+}
