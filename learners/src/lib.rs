@@ -21,4 +21,4 @@ pub use error::{Error, Result};
 pub use model::{Model, ModelConfig};
 pub use ops::matmul::Precision;
 pub use recipes::sft;
-pub use trainer::{Batch, Metrics, Sequence, Trainer};
+pub use trainer::{Batch, Metrics, Scored, Sequence, Trainer};

@@ -81,6 +81,7 @@ async fn the_trainer_rebuilds_the_policy_that_acted() {
         weights: vec![0.0; prompt],
         masks: vec![None; prompt],
         temperature: call.temperature,
+        ..Default::default()
     };
     sequence.weights.resize(sequence.tokens.len(), 1.0);
     sequence.masks.extend(masks.iter().map(|mask| Some(mask.words().into())));
