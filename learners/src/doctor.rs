@@ -1,5 +1,7 @@
 //! A look at a training set-up before anything is trained: does every tensor learn, and from the right tokens only?
 
+pub mod policy;
+
 use serde::Serialize;
 
 use crate::adapter::{Adapter, Fresh};
