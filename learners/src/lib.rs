@@ -12,6 +12,7 @@ mod muon;
 pub mod ops;
 pub mod optim;
 pub mod plot;
+pub mod probes;
 pub mod recipes;
 #[cfg(test)]
 mod testing;
