@@ -1,57 +1,10 @@
 //! A look at one update of a policy gradient: does it have a signal, and is what it learns from what was sampled?
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
+use super::{Bounds, Finding, Level};
 use crate::losses::{LossConfig, Sample, clip_fraction, mean_kl};
 use crate::{Error, Result};
-
-/// How good a value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Inside its bounds.
-    Ok,
-    /// Unusual: worth a look.
-    Warning,
-    /// The update should not be made.
-    Failure,
-}
-
-/// Where a value should lie; `null` for no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bounds {
-    /// A warning below.
-    pub min: Option<f64>,
-    /// A warning above.
-    pub max: Option<f64>,
-    /// A failure below.
-    pub fail_below: Option<f64>,
-    /// A failure above.
-    pub fail_above: Option<f64>,
-}
-
-impl Bounds {
-    /// A warning outside `min` to `max`.
-    const fn warn(min: Option<f64>, max: Option<f64>) -> Self {
-        Self { min, max, fail_below: None, fail_above: None }
-    }
-
-    /// How good a value is; one that is not finite is a failure.
-    pub fn level(&self, value: f64) -> Level {
-        let below = |bound: Option<f64>| bound.is_some_and(|bound| value < bound);
-        let above = |bound: Option<f64>| bound.is_some_and(|bound| value > bound);
-        if !value.is_finite() || below(self.fail_below) || above(self.fail_above) {
-            Level::Failure
-        } else if below(self.min) || above(self.max) {
-            Level::Warning
-        } else {
-            Level::Ok
-        }
-    }
-}
 
 /// The bounds of every check; the defaults are the health ranges of axolotl's GRPO documentation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,35 +64,6 @@ pub struct PolicyUpdate<'a> {
     pub grad_norm: Option<f64>,
 }
 
-/// One check's outcome.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Finding {
-    /// The check, by its key in [`PolicyDoctorConfig`].
-    pub name: &'static str,
-    /// What was found.
-    pub value: f64,
-    /// Where it should lie.
-    pub bounds: Bounds,
-    /// How good it is.
-    pub level: Level,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.level {
-            Level::Ok => "✓",
-            Level::Warning => "!",
-            Level::Failure => "✗",
-        };
-        write!(f, "{mark} {} {:.4}", self.name, self.value)?;
-        let Bounds { min, max, fail_below, fail_above } = self.bounds;
-        for (word, bound) in [("at least", min), ("at most", max), ("never below", fail_below), ("never above", fail_above)] {
-            bound.map_or(Ok(()), |bound| write!(f, ", {word} {bound}"))?;
-        }
-        Ok(())
-    }
-}
-
 /// What was found out about an update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PolicyDiagnosis {
@@ -159,7 +83,7 @@ impl PolicyDiagnosis {
     }
 
     fn check(&mut self, name: &'static str, bounds: Bounds, value: f64) {
-        self.findings.push(Finding { name, value, bounds, level: bounds.level(value) });
+        self.findings.push(Finding::new(name, bounds, value));
     }
 }
 
@@ -340,9 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_a_line_and_the_bounds_are_strict_keys() {
-        let finding = &findings(|_| {}).unwrap().findings[2];
-        assert_eq!(finding.to_string(), "✓ entropy 0.3000, at least 0.05, at most 0.5, never below 0.01");
+    fn bounds_have_strict_keys() {
         let config: PolicyDoctorConfig = serde_json::from_str(r#"{"kl": {"max": 1.0}}"#).unwrap();
         assert_eq!(config.kl, Bounds::warn(None, Some(1.0)));
         assert!(serde_json::from_str::<PolicyDoctorConfig>(r#"{"kl": {"most": 1.0}}"#).is_err());
