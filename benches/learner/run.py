@@ -11,7 +11,9 @@ import json, os, platform, statistics, subprocess, sys, venv
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 OUT = os.path.join(ROOT, "target", "bench")
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.expanduser("~/.cache/milepost/target"))
-# name: (our arguments, the baseline's arguments, what is compared)
+# Processes of a side whose memory is measured; the median counts.
+MEMORY_RUNS = 3
+# name: (our arguments, the baseline's arguments, what is compared); in `storage` rows both sides are ours
 ROWS = {
     "flat": (["flat"], ["flat"], "speed"),
     "flat_bf16": (["flat", "--bf16"], ["flat", "--bf16"], "speed"),
@@ -19,6 +21,8 @@ ROWS = {
     "flat_memory_plain": (["flat_recompute"], ["flat"], "memory"),
     "recompute_speed": (["flat_recompute"], ["flat", "--checkpointing"], "speed"),
     "agent_group": (["agent_group"], ["agent_group"], "speed"),
+    "qlora_memory": (["flat", "--q8"], ["flat"], "storage"),
+    "qlora_memory_q4k": (["wide", "--q4k"], ["wide"], "storage"),
     "full": (["full"], ["full"], "speed"),
     "full_bf16_ours": (["full", "--bf16"], ["full"], "speed"),
 }
@@ -33,19 +37,37 @@ def python():
     return os.environ.get("MILEPOST_BENCH_PYTHON", binary)
 
 
-def run(command, seen):
-    key = " ".join(command[1:])
-    if key not in seen:
-        environment = dict(os.environ, RAYON_NUM_THREADS="2", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+def run(command, seen, times):
+    """The reports of at least so many processes of a command; those of earlier rows count."""
+    reports = seen.setdefault(" ".join(command[1:]), [])
+    environment = dict(os.environ, RAYON_NUM_THREADS="2", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
+    while len(reports) < times:
         answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
-        seen[key] = json.loads(answer.strip().splitlines()[-1])
-    return seen[key]
+        reports.append(json.loads(answer.strip().splitlines()[-1]))
+    return reports
+
+
+def memory_row(name, ours, baseline):
+    a, b = [[report["peak_rss_bytes"] for report in side] for side in (ours, baseline)]
+    middle = statistics.median(a)
+    return {"name": name, "ours": middle, "baseline": statistics.median(b), "ratio": middle / statistics.median(b), "n": min(len(a), len(b)),
+            "iqr": None, "range": [min(a), max(a)], "baseline_range": [min(b), max(b)], "unit": "bytes"}
+
+
+def storage_row(name, ours, baseline):
+    """Bytes of the linear weights, and whether the gradient of the first batch survives: both are the same in every run."""
+    a, b = ours["linear_bytes"], baseline["linear_bytes"]
+    return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes",
+            "grad_norm_ours": ours["first_grad_norm"], "grad_norm_baseline": baseline["first_grad_norm"],
+            "grad_norm_ratio": ours["first_grad_norm"] / baseline["first_grad_norm"], "note": "both sides are ours: small against F32 storage"}
 
 
 def row(name, ours, baseline, kind):
     if kind == "memory":
-        a, b = ours["peak_rss_bytes"], baseline["peak_rss_bytes"]
-        return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes"}
+        return memory_row(name, ours, baseline)
+    ours, baseline = ours[0], baseline[0]
+    if kind == "storage":
+        return storage_row(name, ours, baseline)
     speeds = [side["tokens"] / statistics.median(side["seconds"]) for side in (ours, baseline)]
     q = statistics.quantiles([ours["tokens"] / s for s in ours["seconds"]], n=4)
     return {"name": name, "ours": speeds[0], "baseline": speeds[1], "ratio": speeds[0] / speeds[1], "n": len(ours["seconds"]),
@@ -61,12 +83,14 @@ def main():
     subprocess.run(["cargo", "build", "--quiet", "--locked", "-p", "milepost-learners", "--example", "learner_rows"], cwd=ROOT, check=True)
     ours_binary, seen, rows, versions = os.path.join(TARGET, "debug", "examples", "learner_rows"), {}, [], {}
     torch_side = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_side.py")
-    interpreter = python()
+    interpreter = python() if any(ROWS[name][2] != "storage" for name in names) else None
     for name in names:
         ours, theirs, kind = ROWS[name]
-        a = run([ours_binary, *ours], seen)
-        b = run([interpreter, torch_side, *theirs, "--json", "--force"], seen)
-        versions.update(b.get("versions", {}))
+        times = MEMORY_RUNS if kind == "memory" else 1
+        a = run([ours_binary, *ours], seen, times)
+        baseline = [ours_binary, *theirs] if kind == "storage" else [interpreter, torch_side, *theirs, "--json", "--force"]
+        b = run(baseline, seen, times)
+        versions.update(b[0].get("versions", {}))
         rows.append(row(name, a, b, kind))
         last = rows[-1]
         print(f"{name:18} ours {last['ours']:.5g} baseline {last['baseline']:.5g} {last['unit']} ratio {last['ratio']:.2f}", flush=True)

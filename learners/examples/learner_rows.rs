@@ -1,14 +1,14 @@
-//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8] [--steps N]`.
+//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8 | --q4k] [--steps N]`.
 //!
 //! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
-//! inputs only), `agent_group` (the same shape, a group of 8 completions of 48 behind one prompt of 768), `full` (all parameters of the seed
+//! inputs only), `wide` (the same at width 512, which Q4_K can keep), `agent_group` (the same shape, a group of 8 completions of 48 behind one prompt of 768), `full` (all parameters of the seed
 //! model's shape, 32 sequences of 256).
 
 use std::time::Instant;
 
 use milepost_learners::adapter::LoraConfig;
 use milepost_learners::model::Storage;
-use milepost_learners::optim::AdamWConfig;
+use milepost_learners::optim::{AdamWConfig, Step};
 use milepost_learners::{Batch, Model, ModelConfig, Precision, Result, Sequence, Trainer};
 
 /// Steps before the clock counts.
@@ -52,8 +52,11 @@ fn main() -> Result<()> {
     let row = arguments.first().map_or("flat", String::as_str);
     let steps = arguments.iter().position(|a| a == "--steps").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(7);
     let bf16 = arguments.iter().any(|a| a == "--bf16");
-    let storage = if arguments.iter().any(|a| a == "--q8") { Storage::Q8_0 } else { Storage::F32 };
-    let lora = || Trainer::lora(Model::random(smol(), 1)?, LoraConfig::default(), storage, 1, AdamWConfig::default());
+    let kept = [("--q8", Storage::Q8_0), ("--q4k", Storage::Q4K)];
+    let storage = kept.into_iter().find(|(flag, _)| arguments.iter().any(|a| a == flag)).map_or(Storage::F32, |(_, storage)| storage);
+    let shape =
+        || if row == "wide" { ModelConfig { hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 4, ..smol() } } else { smol() };
+    let lora = || Trainer::lora(Model::random(shape(), 1)?, LoraConfig::default(), storage, 1, AdamWConfig::default());
     let (mut trainer, batch) = match row {
         "agent_group" => (lora()?, sequences(8, 768, 48, 49_152)),
         "full" => (Trainer::random(ModelConfig::seed(1024, 0, 1), 1, AdamWConfig::default())?, sequences(32, 1, 255, 1024)),
@@ -61,11 +64,13 @@ fn main() -> Result<()> {
     };
     trainer.set_recompute(row == "flat_recompute");
     trainer.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
-    let (mut seconds, mut loss) = (Vec::new(), 0.0);
+    let (mut seconds, mut loss, mut grad_norm) = (Vec::new(), 0.0, f32::NAN);
     for step in 0..WARM_UP + steps {
         let clock = Instant::now();
         loss = trainer.forward_backward(&batch)?.loss;
-        trainer.optim_step(1e-4);
+        if let (0, Step::Applied { grad_norm: first }) = (step, trainer.optim_step(1e-4)) {
+            grad_norm = first;
+        }
         if step >= WARM_UP {
             seconds.push(clock.elapsed().as_secs_f64());
         }
@@ -73,7 +78,7 @@ fn main() -> Result<()> {
     let tokens: usize = batch.sequences.iter().map(|s| s.tokens.len()).sum();
     let report = serde_json::json!({
         "row": row, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
-        "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
+        "first_grad_norm": grad_norm, "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
     });
     println!("{report}");
     Ok(())

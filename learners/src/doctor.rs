@@ -1,6 +1,11 @@
 //! A look at a training set-up before anything is trained: does every tensor learn, and from the right tokens only?
 
+mod finding;
+pub mod policy;
+
 use serde::Serialize;
+
+pub use finding::{Bounds, Finding, Level};
 
 use crate::adapter::{Adapter, Fresh};
 use crate::model::{Packed, Workspace};

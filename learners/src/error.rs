@@ -47,6 +47,14 @@ pub enum Error {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// The probes of an adapter cannot be made or read.
+    #[error("{path}: {problem}")]
+    Probes {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A batch cannot be trained on.
     #[error("sequence {index} of the batch: {problem}")]
     Batch {

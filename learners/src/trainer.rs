@@ -1,67 +1,25 @@
 //! The four verbs of training: `forward_backward`, `optim_step`, `logprobs`, `save` and `load`.
 
-use std::ops::Range;
+mod batch;
+mod groups;
+
 use std::path::Path;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, Fresh, Lineage, LoraConfig};
-use crate::model::{Model, ModelConfig, Packed, Storage, Workspace, input_len, read_tensors, shared_len, write_tensors};
-use crate::ops::head::{Exact, Lens};
+use crate::model::{Model, ModelConfig, Packed, Storage, Workspace, read_tensors, write_tensors};
+use crate::ops::head::Exact;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamW, AdamWConfig, Step};
 use crate::{Error, Result, files};
+use groups::{Group, groups, share, singles};
+
+pub use batch::{Batch, Metrics, Scored, Sequence};
 
 /// Tokens that one worker takes through the model at once, unless one sequence is longer.
 const MICRO_BATCH: usize = 1024;
-
-/// The shortest common beginning that is worth sharing, in tokens.
-const LEAST_SHARED: usize = 16;
-
-/// Tokens, and how much it matters to predict each from those before it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sequence {
-    /// Token ids.
-    pub tokens: Vec<u32>,
-    /// `weights[i]` is the weight of predicting `tokens[i]`: 0 is not trained; the first counts for nothing.
-    pub weights: Vec<f32>,
-    /// `masks[i]` holds the tokens that a grammar allowed in the place of `tokens[i]`, one bit each, lowest first; all where there is none.
-    pub masks: Vec<Option<Arc<[u32]>>>,
-    /// The distribution's temperature; 0 is read as 1.
-    pub temperature: f32,
-}
-
-impl Sequence {
-    /// What the distribution over `tokens[at]` is narrowed to.
-    pub(crate) fn lens(&self, at: usize) -> Lens {
-        let temperature = if self.temperature > 0.0 { self.temperature } else { 1.0 };
-        Lens { allowed: self.masks.get(at).cloned().flatten(), temperature }
-    }
-}
-
-/// What one call trains on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// The sequences, of any lengths.
-    pub sequences: Vec<Sequence>,
-}
-
-/// What a batch said.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics {
-    /// `Σ weight * -logprob / Σ |weight|`.
-    pub loss: f64,
-    /// Tokens that went through the model.
-    pub tokens: usize,
-    /// Predictions with a weight.
-    pub trained_tokens: usize,
-    /// Fraction of the sequences with a weight of at least 1 whose every such token was the likeliest; `NaN` for none.
-    pub exact: f64,
-    /// The same for each sequence; `None` where no weight is at least 1.
-    pub exact_sequences: Vec<Option<bool>>,
-}
 
 /// One core's share: its memory and its gradient.
 struct Worker {
@@ -71,13 +29,13 @@ struct Worker {
 }
 
 /// What one worker found out about one sequence.
-struct Scored {
+struct Findings {
     index: usize,
     /// `-Σ weight * logprob`.
     loss: f64,
     exact: Option<bool>,
-    /// `(position, logprob)` of each needed token.
-    logprobs: Vec<(usize, f32)>,
+    /// Each needed token by its position.
+    tokens: Vec<(usize, Scored)>,
 }
 
 /// A model in training: parameters, optimiser, and one worker per thread of the rayon pool.
@@ -220,7 +178,7 @@ impl Trainer {
         self.optimizer.skipped
     }
 
-    /// Adds the gradient of `Σ weight * -logprob` and says how well the batch was predicted.
+    /// Adds the gradient of `Σ (weight * -logprob + entropy_weight * -entropy)` and says how well the batch was predicted.
     pub fn forward_backward(&mut self, batch: &Batch) -> Result<Metrics> {
         let len = self.model.trained().len();
         let scored = self.run(&batch.sequences, |model, worker| {
@@ -233,13 +191,16 @@ impl Trainer {
         let mut metrics = Metrics {
             loss: scored.iter().map(|s| s.loss).sum::<f64>() / weight.max(f64::MIN_POSITIVE),
             tokens: self.group(&batch.sequences).iter().map(|group| group.tokens).sum(),
-            trained_tokens: scored.iter().map(|s| s.logprobs.len()).sum(),
+            trained_tokens: scored.iter().map(|s| s.tokens.len()).sum(),
+            entropy: f64::NAN,
             exact: f64::NAN,
             exact_sequences: vec![None; batch.sequences.len()],
         };
         for s in &scored {
             metrics.exact_sequences[s.index] = s.exact;
         }
+        let entropies: f64 = scored.iter().flat_map(|s| &s.tokens).map(|(_, token)| f64::from(token.entropy)).sum();
+        metrics.entropy = entropies / metrics.trained_tokens as f64;
         let judged: Vec<bool> = metrics.exact_sequences.iter().flatten().copied().collect();
         metrics.exact = judged.iter().filter(|e| **e).count() as f64 / judged.len() as f64;
         Ok(metrics)
@@ -264,25 +225,31 @@ impl Trainer {
         self.optimizer.step(self.model.trained_mut(), &mut grads, factor, lr)
     }
 
-    /// The log-probability of every token whose weight is not 0, and 0 elsewhere; one list per sequence, as long as it.
-    pub fn logprobs(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
-        let scored = self.run(sequences, |model, worker| model.score(&worker.packed, &mut worker.workspace))?;
-        let mut logprobs: Vec<Vec<f32>> = sequences.iter().map(|s| vec![0.0; s.tokens.len()]).collect();
-        for s in scored {
-            for (position, logprob) in s.logprobs {
-                logprobs[s.index][position] = logprob;
+    /// What the model says about every token with a weight, and 0 elsewhere; one list per sequence, as long as it.
+    pub fn score(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<Scored>>> {
+        let findings = self.run(sequences, |model, worker| model.score(&worker.packed, &mut worker.workspace))?;
+        let mut scored: Vec<Vec<Scored>> = sequences.iter().map(|s| vec![Scored::default(); s.tokens.len()]).collect();
+        for s in findings {
+            for (position, token) in s.tokens {
+                scored[s.index][position] = token;
             }
         }
-        Ok(logprobs)
+        Ok(scored)
+    }
+
+    /// The log-probabilities of [`Trainer::score`].
+    pub fn logprobs(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        let scored = self.score(sequences)?;
+        Ok(scored.into_iter().map(|tokens| tokens.into_iter().map(|token| token.logprob).collect()).collect())
     }
 
     /// Lets every worker take its share through `compute`, one micro-batch after the other.
-    fn run(&mut self, sequences: &[Sequence], compute: impl Fn(&Model, &mut Worker) + Sync) -> Result<Vec<Scored>> {
+    fn run(&mut self, sequences: &[Sequence], compute: impl Fn(&Model, &mut Worker) + Sync) -> Result<Vec<Findings>> {
         self.check(sequences)?;
         let groups = self.group(sequences);
         let shares = share(&groups, self.workers.len());
         let model = &self.model;
-        let scored: Vec<Vec<Scored>> = self
+        let scored: Vec<Vec<Findings>> = self
             .workers
             .par_iter_mut()
             .zip(shares)
@@ -294,7 +261,7 @@ impl Trainer {
                     let next = share.get(i + 1).map_or(usize::MAX, |group| group.tokens);
                     if worker.packed.tokens.len().saturating_add(next) > MICRO_BATCH && !worker.packed.rows.is_empty() {
                         compute(model, worker);
-                        scored.extend(worker.scored());
+                        scored.extend(worker.findings());
                         worker.packed.clear();
                     }
                 }
@@ -309,24 +276,11 @@ impl Trainer {
     }
 
     fn check(&self, sequences: &[Sequence]) -> Result<()> {
-        let (config, positions) = (&self.model.config, self.model.max_tokens());
-        for (index, s) in sequences.iter().enumerate() {
-            let problem = if s.tokens.len() != s.weights.len() {
-                format!("has {} tokens and {} weights", s.tokens.len(), s.weights.len())
-            } else if s.tokens.len() > positions {
-                format!("has {} tokens, the model {positions} positions", s.tokens.len())
-            } else if let Some(token) = s.tokens.iter().find(|t| **t as usize >= config.vocab_size) {
-                format!("holds token {token}, the vocabulary has {}", config.vocab_size)
-            } else if !s.masks.is_empty() && s.masks.len() != s.tokens.len() {
-                format!("has {} tokens and {} masks", s.tokens.len(), s.masks.len())
-            } else if let Some(at) = (0..s.masks.len()).find(|at| s.weights[*at] != 0.0 && !s.lens(*at).allows(s.tokens[*at])) {
-                format!("trains token {} at {at}, which its mask does not allow", s.tokens[at])
-            } else if s.weights.iter().any(|w| !w.is_finite()) {
-                "holds a weight that is not finite".into()
-            } else {
-                continue;
-            };
-            return Err(Error::Batch { index, problem });
+        let (vocabulary, positions) = (self.model.config.vocab_size, self.model.max_tokens());
+        for (index, sequence) in sequences.iter().enumerate() {
+            if let Some(problem) = sequence.problem(vocabulary, positions) {
+                return Err(Error::Batch { index, problem });
+            }
         }
         Ok(())
     }
@@ -334,80 +288,22 @@ impl Trainer {
 
 impl Worker {
     /// What the latest micro-batch said about its sequences.
-    fn scored(&self) -> Vec<Scored> {
+    fn findings(&self) -> Vec<Findings> {
         let packed = &self.packed;
         let spans = packed.row_spans.iter().zip(&packed.sequences);
-        let scored = spans.map(|(span, &index)| {
-            let mut s = Scored { index, loss: 0.0, exact: None, logprobs: Vec::with_capacity(span.queries.len()) };
+        let findings = spans.map(|(span, &index)| {
+            let mut s = Findings { index, loss: 0.0, exact: None, tokens: Vec::with_capacity(span.queries.len()) };
             for row in span.queries.clone() {
                 let (score, weight) = (self.workspace.scores[row], packed.weights[row]);
                 s.loss -= f64::from(weight) * f64::from(score.logprob);
                 if weight >= 1.0 {
                     s.exact = Some(s.exact.unwrap_or(true) && score.exact == Exact::Yes);
                 }
-                s.logprobs.push((packed.row_positions[row] as usize + 1, score.logprob));
+                let token = Scored { logprob: score.logprob, entropy: score.entropy };
+                s.tokens.push((packed.row_positions[row] as usize + 1, token));
             }
             s
         });
-        scored.collect()
+        findings.collect()
     }
-}
-
-/// Neighbours that share a beginning, or one sequence alone.
-struct Group {
-    members: Range<usize>,
-    /// Tokens that all members begin with, and none is trained on.
-    shared: usize,
-    /// Tokens that go through the model.
-    tokens: usize,
-}
-
-impl Group {
-    fn pack(&self, packed: &mut Packed, sequences: &[Sequence]) {
-        let members: Vec<_> = self.members.clone().map(|index| (index, &sequences[index])).collect();
-        match members[..] {
-            [(index, sequence)] => packed.push(index, sequence),
-            _ => packed.push_group(&members, self.shared),
-        }
-    }
-}
-
-/// Every needed sequence alone.
-fn singles(sequences: &[Sequence]) -> Vec<Group> {
-    let needed = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0);
-    needed.map(|i| Group { members: i..i + 1, shared: 0, tokens: input_len(&sequences[i]) }).collect()
-}
-
-/// Neighbours with a long enough common beginning together.
-fn groups(sequences: &[Sequence]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for single in singles(sequences) {
-        let index = single.members.start;
-        if let Some(last) = groups.last_mut().filter(|last| last.members.end == index) {
-            let with_first = shared_len(&sequences[last.members.start], &sequences[index]);
-            let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
-            // A group keeps the beginning that it has: giving some of it up would cost every member more.
-            if shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
-                last.tokens += single.tokens - shared.min(single.tokens);
-                (last.members.end, last.shared) = (index + 1, shared);
-                continue;
-            }
-        }
-        groups.push(single);
-    }
-    groups
-}
-
-/// Deals the groups out, longest first and always to the least loaded; the same for the same lengths.
-fn share(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
-    let mut order: Vec<&Group> = groups.iter().collect();
-    order.sort_by_key(|group| std::cmp::Reverse(group.tokens));
-    let mut shares = vec![(0usize, Vec::new()); workers];
-    for group in order {
-        if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
-            *load += group.tokens;
-            share.push(group);
-        }
-    }
-    shares.into_iter().map(|(_, share)| share).collect()
 }

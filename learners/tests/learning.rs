@@ -175,7 +175,12 @@ fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
     let mut model = Model::random(ModelConfig { initializer_range: 0.2, ..tiny() }, 1).unwrap();
     model.precision = Precision::F32;
     let mut packed = Packed::default();
-    batch(4).sequences.iter().enumerate().for_each(|(i, s)| packed.push(i, s));
+    let mut batch = batch(4);
+    for s in &mut batch.sequences {
+        // Some tokens have a weight of their log-probability, some of their entropy, some of both.
+        s.entropy_weights = (0..s.tokens.len()).map(|at| if at % 3 == 1 { 0.7 } else { 0.0 }).collect();
+    }
+    batch.sequences.iter().enumerate().for_each(|(i, s)| packed.push(i, s));
     let mut workspace = Workspace::default();
     let mut grads = vec![0.0; model.params.data.len()];
     model.forward_backward(&packed, &mut workspace, &mut grads);
@@ -189,7 +194,8 @@ fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
             places.for_each(|(i, g)| model.params.data[i] = (f64::from(before[i]) + offset * f64::from(*g) / norm) as f32);
             model.score(&packed, &mut workspace);
             model.params.data.copy_from_slice(&before);
-            -workspace.scores.iter().map(|s| f64::from(s.logprob)).sum::<f64>()
+            let weights = packed.weights.iter().zip(&packed.entropy_weights);
+            -workspace.scores.iter().zip(weights).map(|(s, (w, e))| f64::from(s.logprob * w) + f64::from(s.entropy * e)).sum::<f64>()
         };
         let slope = (loss_at(5e-3) - loss_at(-5e-3)) / 1e-2;
         assert!((slope / norm - 1.0).abs() < 0.02, "{}: {slope} {norm}", tensor.name);

@@ -1,13 +1,13 @@
 //! `milepost learn`: supervised training and its curves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::adapter::{Adapter, Fresh, Lineage};
 use milepost_learners::doctor::{Diagnosis, diagnose};
-use milepost_learners::sft::{ExampleSource, SftConfig};
-use milepost_learners::{Model, ModelConfig, Trainer, sft};
+use milepost_learners::sft::{Example, ExampleSource, SftConfig};
+use milepost_learners::{Model, ModelConfig, Trainer, probes, sft};
 use milepost_text::{TextModel, train_bpe, write_seed_template};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -52,7 +52,7 @@ fn doctor(from: Option<&Path>, json: bool, config: &Config) -> Result<Exit> {
     if let Some(lora) = &config.learn.lora {
         model.adapter = Some(Adapter::fresh(lora.clone(), &model.config, config.learn.seed, Fresh::Zero)?);
     }
-    let diagnosis = examine(model, &mut source, &config.learn)?;
+    let diagnosis = examine(model, &examined(&mut source, &config.learn), &config.learn)?;
     if json {
         super::print_json(&diagnosis)?;
     } else {
@@ -71,12 +71,16 @@ fn doctor(from: Option<&Path>, json: bool, config: &Config) -> Result<Exit> {
     Ok(if diagnosis.healthy() { Exit::Done } else { Exit::Failed })
 }
 
-fn examine(mut model: Model, source: &mut dyn ExampleSource, learn: &SftConfig) -> Result<Diagnosis> {
+/// The source's first examples at full difficulty.
+fn examined(source: &mut dyn ExampleSource, learn: &SftConfig) -> Vec<Example> {
+    source.sample(1.0, EXAMINED).into_iter().filter(|example| example.prompt.len() < learn.max_tokens).collect()
+}
+
+fn examine(mut model: Model, examples: &[Example], learn: &SftConfig) -> Result<Diagnosis> {
     model.precision = learn.precision;
-    let examples: Vec<_> = source.sample(1.0, EXAMINED).into_iter().filter(|example| example.prompt.len() < learn.max_tokens).collect();
     let mut rng = StdRng::seed_from_u64(learn.seed);
     let sequences: Vec<_> = examples.iter().map(|example| sft::weigh(example, learn, &mut rng)).collect();
-    Ok(diagnose(model, &examples, &sequences)?)
+    Ok(diagnose(model, examples, &sequences)?)
 }
 
 fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
@@ -107,13 +111,19 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
         "suite:bundled" => Box::new(Demonstrations::new(text, &config.policy, learn.seed)?),
         directory => Box::new(Dataset::load(Path::new(directory), &text, learn.seed)?),
     };
-    let diagnosis = examine(trainer.model().clone(), source.as_mut(), &learn)?;
+    let examples = examined(source.as_mut(), &learn);
+    let diagnosis = examine(trainer.model().clone(), &examples, &learn)?;
     if !diagnosis.healthy() {
         bail!("training was not begun: {}", diagnosis.problems.join("; "));
     }
     let status = sft::run(&mut trainer, source, &learn, &args.out)?;
     let made = match &args.from {
-        Some(from) if learn.lora.is_some() => adapter(&trainer, from, &args.out, &learn, &status)?,
+        Some(from) if learn.lora.is_some() => {
+            let directory = args.out.join("adapter");
+            save_adapter(&trainer, from, &directory, &learn, &status)?;
+            save_probes(&trainer, from, &directory, &examples)?;
+            directory
+        }
         _ => {
             trainer.model().save(&model)?;
             model
@@ -124,8 +134,7 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
 }
 
 /// Writes the trained adapter with its lineage.
-fn adapter(trainer: &Trainer, base: &Path, out: &Path, learn: &SftConfig, status: &sft::Status) -> Result<PathBuf> {
-    let directory = out.join("adapter");
+fn save_adapter(trainer: &Trainer, base: &Path, directory: &Path, learn: &SftConfig, status: &sft::Status) -> Result<()> {
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
     let lineage = Lineage {
         base: milepost_text::hash16(&std::fs::read(base.join("model.safetensors"))?),
@@ -136,8 +145,18 @@ fn adapter(trainer: &Trainer, base: &Path, out: &Path, learn: &SftConfig, status
         figures: [("loss".to_owned(), status.loss), ("exact".to_owned(), status.exact_average.value)].into(),
         ..Lineage::default()
     };
-    adapter.save(&directory, &base.display().to_string(), &lineage)?;
-    Ok(directory)
+    adapter.save(directory, &base.display().to_string(), &lineage)?;
+    Ok(())
+}
+
+/// Writes what a server must answer with the adapter: on the base in F32, whatever it was kept in during training.
+fn save_probes(trainer: &Trainer, base: &Path, directory: &Path, examples: &[Example]) -> Result<()> {
+    let parent = Model::load(base)?;
+    let mut adapted = parent.clone();
+    adapted.adapter = trainer.model().adapter.clone();
+    let requests = probes::requests(examples, parent.max_tokens());
+    probes::write(directory, &probes::make(&parent, &adapted, requests)?)?;
+    Ok(())
 }
 
 /// The text side of the model: taken over from `from` or a checkpoint, or a tokenizer made from demonstrations.

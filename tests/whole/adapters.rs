@@ -5,7 +5,7 @@ use std::path::Path;
 use milepost_engines::{LocalModelConfig, MistralEngine};
 use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
 use milepost_learners::optim::AdamWConfig;
-use milepost_learners::{Model, Precision, Sequence, Trainer};
+use milepost_learners::{Model, Precision, Sequence, Trainer, probes};
 use milepost_runtime::{Engine, GenerateRequest, Grammar, Message, Role, ScoreRequest};
 use milepost_text::{GrammarCompiler, TextModel, rebuild_masks};
 
@@ -81,6 +81,7 @@ async fn the_trainer_rebuilds_the_policy_that_acted() {
         weights: vec![0.0; prompt],
         masks: vec![None; prompt],
         temperature: call.temperature,
+        ..Default::default()
     };
     sequence.weights.resize(sequence.tokens.len(), 1.0);
     sequence.masks.extend(masks.iter().map(|mask| Some(mask.words().into())));
@@ -108,18 +109,27 @@ fn an_adapter_is_inspected_and_exported() {
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nowhere"));
 }
 
-#[test]
-fn a_set_up_is_examined_before_it_is_trained() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_is_examined_trained_and_put_into_service() {
     let directory = tempfile::tempdir().unwrap();
     let lora = [("MILEPOST_LEARN__LORA", "{rank=4}")];
     let output = milepost(directory.path(), &["learn", "doctor", "--from", SEED, "--json"], &lora);
     let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(output.status.success() && diagnosis["tensors"] == 56 && diagnosis["problems"] == serde_json::json!([]), "{diagnosis}");
     let arguments = ["learn", "sft", "--from", SEED, "--out", "run", "--steps", "2"];
-    let trained = milepost(directory.path(), &arguments, &[lora[0], ("MILEPOST_LEARN__TOKENS_PER_BATCH", "1024")]);
+    let settings =
+        [lora[0], ("MILEPOST_LEARN__TOKENS_PER_BATCH", "1024"), ("MILEPOST_LEARN__WARMUP_STEPS", "1"), ("MILEPOST_LEARN__BASE", "q4_k")];
+    let trained = milepost(directory.path(), &arguments, &settings);
     assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
     let lineage = std::fs::read_to_string(directory.path().join("run/adapter/lineage.json")).unwrap();
     assert!(lineage.contains("\"recipe\": \"sft\""), "{lineage}");
+
+    let adapter = directory.path().join("run/adapter");
+    let probes = probes::read(&adapter).unwrap();
+    assert_eq!(probes.requests.len(), 16);
+    let engine = MistralEngine::load(&LocalModelConfig { model: SEED.into(), ..Default::default() }).await.unwrap();
+    let generation = engine.swap(&adapter, &probes).await.unwrap();
+    assert_eq!(engine.generation(), generation);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How the linear weights of a frozen model are kept: single precision, bf16, or GGML's Q8_0.
+//! How the linear weights of a frozen model are kept: single precision, bf16, or GGML's Q8_0 and Q4_K.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Params;
+use super::{Params, Tensor, q4k};
 use crate::{Error, Result};
 
 /// Weights of one scale in Q8_0.
@@ -23,6 +23,28 @@ pub enum Storage {
     Bf16,
     /// Blocks of 32 with one f16 scale: 1.06 bytes a weight.
     Q8_0,
+    /// Blocks of 256 with eight scales and offsets of six bits: 0.56 bytes a weight.
+    Q4K,
+}
+
+impl Storage {
+    /// Weights of a row that are kept together.
+    fn block(self) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => 1,
+            Self::Q8_0 => BLOCK,
+            Self::Q4K => q4k::BLOCK,
+        }
+    }
+
+    /// Refuses rows that are not whole blocks.
+    fn check(self, tensors: &[Tensor]) -> Result<()> {
+        let block = self.block();
+        let Some(odd) = tensors.iter().find(|tensor| tensor.shape[1] % block != 0) else { return Ok(()) };
+        let (name, wanted, width) = if self == Self::Q4K { ("q4_k", "q8_0 or bf16", odd.shape[1]) } else { ("q8_0", "bf16", odd.shape[1]) };
+        let problem = format!("{name} needs widths that are multiples of {block}, and `{}` is {width} wide; use {wanted}", odd.name);
+        Err(Error::Config { key: "base", problem })
+    }
 }
 
 /// Linear weights by where they begin in the layout.
@@ -33,6 +55,7 @@ pub(crate) type FrozenMatrices = BTreeMap<usize, Matrix>;
 pub(crate) enum Matrix {
     Bf16(Vec<u16>),
     Q8 { quants: Vec<i8>, scales: Vec<u16> },
+    Q4(Vec<q4k::Block>),
 }
 
 impl Matrix {
@@ -43,6 +66,7 @@ impl Matrix {
                 let (scales, quants): (Vec<u16>, Vec<[i8; BLOCK]>) = blocks.into_iter().unzip();
                 Self::Q8 { quants: quants.into_flattened(), scales }
             }
+            Storage::Q4K => Self::Q4(weights.as_chunks().0.par_iter().map(q4k::Block::of).collect()),
             Storage::F32 | Storage::Bf16 => Self::Bf16(weights.iter().map(|w| to_bf16(*w)).collect()),
         }
     }
@@ -65,6 +89,10 @@ impl Matrix {
                     }
                 }
             }
+            Self::Q4(blocks) => {
+                let blocks = &blocks[range.start / q4k::BLOCK..range.end / q4k::BLOCK];
+                out.as_chunks_mut().0.iter_mut().zip(blocks).for_each(|(out, block)| block.expand(out));
+            }
         }
     }
 
@@ -73,6 +101,7 @@ impl Matrix {
         match self {
             Self::Bf16(weights) => 2 * weights.len(),
             Self::Q8 { quants, scales } => quants.len() + 2 * scales.len(),
+            Self::Q4(blocks) => size_of_val(&blocks[..]),
         }
     }
 }
@@ -81,16 +110,14 @@ impl Params {
     /// Keeps the linear weights in `storage` from now on; they cannot be trained then, only adapters beside them.
     ///
     /// # Errors
-    /// Q8_0 for a width that is no multiple of 32.
+    /// Q8_0 for a width that is no multiple of 32, Q4_K for one that is none of 256.
     pub(crate) fn freeze(&mut self, storage: Storage) -> Result<()> {
         if storage == Storage::F32 || !self.frozen.is_empty() {
             return Ok(());
         }
+        let matrices = self.layout.tensors.iter().position(|tensor| tensor.range.start >= self.layout.matrices);
+        storage.check(matrices.map_or(&[], |first| &self.layout.tensors[first..]))?;
         let ranges = self.layout.layers.iter().flat_map(|at| [&at.q, &at.kv, &at.o, &at.gate_up, &at.down]);
-        if storage == Storage::Q8_0 && self.layout.tensors.iter().any(|t| t.range.start >= self.layout.matrices && t.shape[1] % BLOCK != 0)
-        {
-            return Err(Error::Config { key: "base", problem: format!("q8_0 needs widths that are multiples of {BLOCK}; use bf16") });
-        }
         self.frozen = ranges.map(|range| (range.start, Matrix::new(&self.data[range.clone()], storage))).collect();
         self.data.truncate(self.layout.matrices);
         self.data.shrink_to_fit();
@@ -131,7 +158,7 @@ fn to_bf16(x: f32) -> u16 {
 }
 
 /// The nearest f16, ties to even, for numbers that are not negative; too small ones become subnormal or 0.
-fn to_f16(x: f32) -> u16 {
+pub(super) fn to_f16(x: f32) -> u16 {
     const SMALLEST_NORMAL: f32 = 6.103_515_6e-5;
     if x < SMALLEST_NORMAL {
         // A unit of the last place is 2^-24 there.
@@ -141,7 +168,7 @@ fn to_f16(x: f32) -> u16 {
     ((bits + 0xfff + ((bits >> 13) & 1)) >> 13).min(0x7c00) as u16
 }
 
-fn from_f16(bits: u16) -> f32 {
+pub(super) fn from_f16(bits: u16) -> f32 {
     if bits < 0x400 {
         return f32::from(bits) / 16_777_216.0;
     }
@@ -151,7 +178,10 @@ fn from_f16(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::{Adapter, Fresh, LoraConfig};
+    use crate::model::{Model, Packed, Workspace};
     use crate::testing::random;
+    use crate::{Precision, Sequence};
 
     #[test]
     fn f16_and_bf16_are_the_nearest() {
@@ -165,14 +195,65 @@ mod tests {
 
     #[test]
     fn a_matrix_comes_back_to_its_rounding() {
-        let weights = random(96 * 4, 3);
-        for (storage, tolerance, bytes) in [(Storage::Bf16, 1.0 / 256.0, 768), (Storage::Q8_0, 1.0 / 127.0, 408)] {
+        let weights = random(512 * 3, 3);
+        for (storage, tolerance, bytes) in
+            [(Storage::Bf16, 1.0 / 256.0, 3072), (Storage::Q8_0, 1.0 / 127.0, 1632), (Storage::Q4K, 1.0 / 12.0, 864)]
+        {
             let matrix = Matrix::new(&weights, storage);
-            let mut out = vec![0.0; 192];
-            matrix.expand(96..288, &mut out);
+            let mut out = vec![0.0; 512];
+            matrix.expand(512..1024, &mut out);
             let largest = weights.iter().fold(0.0f32, |a, w| a.max(w.abs()));
-            assert!(out.iter().zip(&weights[96..288]).all(|(a, b)| (a - b).abs() <= largest * tolerance), "{storage:?}");
+            assert!(out.iter().zip(&weights[512..]).all(|(a, b)| (a - b).abs() <= largest * tolerance), "{storage:?}");
             assert_eq!(matrix.bytes(), bytes);
         }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_are_refused_by_name() {
+        let config =
+            crate::ModelConfig { hidden_size: 256, intermediate_size: 288, num_hidden_layers: 1, ..crate::ModelConfig::seed(8, 0, 1) };
+        for (intermediate_size, storage, reason) in [
+            (288, Storage::Q8_0, None),
+            (256, Storage::Q4K, None),
+            (288, Storage::Q4K, Some("multiples of 256, and `model.layers.0.mlp.down_proj.weight` is 288 wide; use q8_0 or bf16")),
+            (272, Storage::Q8_0, Some("multiples of 32, and `model.layers.0.mlp.down_proj.weight` is 272 wide; use bf16")),
+        ] {
+            let mut params = Params::random(&crate::ModelConfig { intermediate_size, ..config.clone() }, 1);
+            match (params.freeze(storage), reason) {
+                (Ok(()), None) => {}
+                (Err(error), Some(reason)) => assert!(error.to_string().contains(reason), "{error}"),
+                (result, _) => panic!("{storage:?}, {intermediate_size}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_weights_that_are_read() {
+        let config = crate::ModelConfig { intermediate_size: 256, num_hidden_layers: 2, ..crate::ModelConfig::seed(40, 0, 1) };
+        let mut whole = Model::random(config, 5).unwrap();
+        whole.precision = Precision::F32;
+        whole.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &whole.config, 2, Fresh::Random).unwrap());
+        let sequence = Sequence { tokens: (0..30).map(|i| i * 13 % 37).collect(), weights: vec![1.0; 30], ..Default::default() };
+        let mut packed = Packed::default();
+        packed.push(0, &sequence);
+        let gradient = |model: &Model| {
+            let mut grads = vec![0.0; model.trained().len()];
+            model.forward_backward(&packed, &mut Workspace::default(), &mut grads);
+            grads
+        };
+        let mut small = whole.clone();
+        small.freeze(Storage::Q4K).unwrap();
+        let share = small.params.linear_bytes() as f64 / whole.params.linear_bytes() as f64;
+        assert!((share - 0.1406).abs() < 1e-4, "{share}");
+        let (got, exact) = (gradient(&small), gradient(&whole));
+        for at in &whole.params.layout.layers {
+            for range in [&at.q, &at.kv, &at.o, &at.gate_up, &at.down] {
+                small.params.frozen[&range.start].expand(0..range.len(), &mut whole.params.data[range.clone()]);
+            }
+        }
+        let want = gradient(&whole);
+        let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+        let off = |a: &[f32]| norm(&mut a.iter().zip(&want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied());
+        assert!(off(&got) < 1e-5 && off(&exact) > 1e-3, "{} {}", off(&got), off(&exact));
     }
 }

@@ -6,6 +6,7 @@ mod layer;
 pub(crate) mod linear;
 mod packed;
 mod params;
+mod q4k;
 mod store;
 mod transformer;
 

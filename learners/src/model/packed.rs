@@ -28,6 +28,8 @@ pub struct Packed {
     pub targets: Vec<u32>,
     /// The weights of their losses `[M]`.
     pub weights: Vec<f32>,
+    /// The weights of their entropies `[M]`.
+    pub entropy_weights: Vec<f32>,
     /// What each row's distribution is narrowed to `[M]`.
     pub lenses: Vec<Lens>,
     /// Which sequence of the batch each span is.
@@ -45,6 +47,7 @@ impl Packed {
         self.row_spans.clear();
         self.targets.clear();
         self.weights.clear();
+        self.entropy_weights.clear();
         self.lenses.clear();
         self.sequences.clear();
     }
@@ -76,13 +79,13 @@ impl Packed {
         self.tokens.extend_from_slice(&sequence.tokens[shared.min(inputs)..inputs]);
         self.positions.extend(shared as u32..inputs as u32);
         for position in shared.saturating_sub(1)..inputs {
-            let weight = sequence.weights[position + 1];
-            if weight != 0.0 {
+            if sequence.needs(position + 1) {
                 let row = if position < shared { prefix.start + position } else { start + position - shared };
                 self.rows.push(row as u32);
                 self.row_positions.push(position as u32);
                 self.targets.push(sequence.tokens[position + 1]);
-                self.weights.push(weight);
+                self.weights.push(sequence.weights[position + 1]);
+                self.entropy_weights.push(sequence.entropy_weight(position + 1));
                 self.lenses.push(sequence.lens(position + 1));
             }
         }
@@ -95,14 +98,13 @@ impl Packed {
 
 /// How many of a sequence's tokens have to go through the model.
 pub(crate) fn input_len(sequence: &Sequence) -> usize {
-    let needed = sequence.weights.iter().rposition(|w| *w != 0.0);
-    needed.unwrap_or(0)
+    (0..sequence.tokens.len()).rfind(|at| sequence.needs(*at)).unwrap_or(0)
 }
 
 /// How many first tokens two sequences share without training any of them.
 pub(crate) fn shared_len(a: &Sequence, b: &Sequence) -> usize {
     let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b).count();
-    let untrained = |s: &Sequence| s.weights.iter().skip(1).position(|w| *w != 0.0).map_or(s.tokens.len(), |at| at + 1);
+    let untrained = |s: &Sequence| (1..s.tokens.len()).find(|at| s.needs(*at)).unwrap_or(s.tokens.len());
     same.min(untrained(a)).min(untrained(b))
 }
 

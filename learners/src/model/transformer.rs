@@ -154,14 +154,15 @@ impl Model {
         head::score(&mut ws.logits, self.head(packed, &ws.normed), &mut ws.scores);
     }
 
-    /// Scores every needed row and adds the gradient of `Σ weight * -logprob` to `grads`, which is as long as what is trained.
+    /// Scores every needed row and adds the gradient of `Σ (weight * -logprob + entropy_weight * -entropy)` to `grads`, as long as what is trained.
     pub fn forward_backward(&self, packed: &Packed, ws: &mut Workspace, grads: &mut [f32]) {
         self.hidden(packed, ws);
         let mut sink = if self.adapter.is_some() { Sink::Adapter(grads) } else { Sink::Parameters(grads) };
         let (width, rows) = (self.config.hidden_size, packed.rows.len());
         let layout = &self.params.layout;
         let gradients = head::Gradients { dx: fit(&mut ws.dnext, rows * width), dtable: sink.parameter(&layout.head) };
-        head::cross_entropy(&mut ws.logits, self.head(packed, &ws.normed), &packed.weights, &mut ws.scores, gradients);
+        let weights = head::Weights { logprobs: &packed.weights, entropies: &packed.entropy_weights };
+        head::cross_entropy(&mut ws.logits, self.head(packed, &ws.normed), weights, &mut ws.scores, gradients);
         let dx = fit(&mut ws.dx, rows * width);
         dx.fill(0.0);
         let weight = &self.params.data[layout.final_norm.clone()];

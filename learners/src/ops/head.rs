@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fit;
 use super::linear::{self, Dims};
 use super::matmul::{Precision, Write};
-use super::vector::{exp_shifted_in_place, max, scale};
+use super::vector::{exp_sums_in_place, max, scale};
 
 /// Rows whose logits exist at once.
 const CHUNK: usize = 256;
@@ -64,6 +64,8 @@ impl Lens {
 pub struct Score {
     /// The log-probability of the target.
     pub logprob: f32,
+    /// The entropy of the row's distribution, in nats.
+    pub entropy: f32,
     /// Whether no other token has a higher logit.
     pub exact: Exact,
 }
@@ -77,6 +79,15 @@ pub enum Exact {
     No,
 }
 
+/// How much each row counts.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// Of `-logprob` `[M]`.
+    pub logprobs: &'a [f32],
+    /// Of `-entropy` `[M]`; empty for nothing.
+    pub entropies: &'a [f32],
+}
+
 /// Where the gradients of [`cross_entropy`] go.
 pub struct Gradients<'a> {
     /// Of the hidden states `[M, C]`; overwritten.
@@ -87,18 +98,21 @@ pub struct Gradients<'a> {
 
 /// Scores every row, without gradients.
 pub fn score(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>) {
-    run(logits, inputs, scores, |_, _, _, _| {});
+    run(logits, inputs, scores, |_, _, _, _, _| {});
 }
 
-/// Scores every row and gives the gradients of `Σ_m weights[m] * -logprob[m]`.
-pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32], scores: &mut Vec<Score>, gradients: Gradients<'_>) {
+/// Scores every row and gives the gradients of `Σ_m (logprobs[m] * -logprob[m] + entropies[m] * -entropy[m])`, the weights' lists by name.
+pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: Weights<'_>, scores: &mut Vec<Score>, gradients: Gradients<'_>) {
     let Inputs { x, table, width, targets, precision, lenses } = inputs;
     let vocabulary = table.len() / width;
     let Gradients { dx, mut dtable } = gradients;
-    run(logits, inputs, scores, |first, rows, probabilities, sums| {
+    run(logits, inputs, scores, |first, rows, probabilities, sums, scores| {
         for (i, row) in probabilities.chunks_exact_mut(vocabulary).enumerate() {
-            let weight = weights[first + i];
-            scale(row, weight / sums[i]);
+            let weight = weights.logprobs[first + i];
+            match weights.entropies.get(first + i) {
+                Some(&bonus) if bonus != 0.0 => slope_with_entropy(row, sums[i], scores[first + i].entropy, weight, bonus),
+                _ => scale(row, weight / sums[i]),
+            }
             row[targets[first + i] as usize] -= weight;
             let temperature = lenses.get(first + i).map_or(1.0, |lens| lens.temperature);
             if temperature != 1.0 {
@@ -114,8 +128,23 @@ pub fn cross_entropy(logits: &mut Vec<f32>, inputs: Inputs<'_>, weights: &[f32],
     });
 }
 
-/// Scores chunk after chunk and hands each on as `(first row, rows, exp(logit - max), their sums)`.
-fn run(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>, mut then: impl FnMut(usize, usize, &mut [f32], &[f32])) {
+/// `weight p_i + bonus p_i (ln p_i + H)` in the place of `sum p_i`: the slope of the entropy in a logit is `-p_i (ln p_i + H)`.
+fn slope_with_entropy(row: &mut [f32], sum: f32, entropy: f32, weight: f32, bonus: f32) {
+    // What is less likely, such as a refused token, adds nothing to an entropy.
+    const LEAST: f32 = 1e-30;
+    for p in row {
+        *p /= sum;
+        *p = if *p > LEAST { *p * (weight + bonus * (p.ln() + entropy)) } else { 0.0 };
+    }
+}
+
+/// Scores chunk after chunk and hands each on as `(first row, rows, exp(logit - max), their sums, scores so far)`.
+fn run(
+    logits: &mut Vec<f32>,
+    inputs: Inputs<'_>,
+    scores: &mut Vec<Score>,
+    mut then: impl FnMut(usize, usize, &mut [f32], &[f32], &[Score]),
+) {
     let Inputs { x, table, targets, width, precision, lenses } = inputs;
     let vocabulary = table.len() / width;
     scores.clear();
@@ -130,11 +159,13 @@ fn run(logits: &mut Vec<f32>, inputs: Inputs<'_>, scores: &mut Vec<Score>, mut t
                 lens.apply(row);
             }
             let (top, own) = (max(row), row[targets[first + i] as usize]);
-            sums[i] = exp_shifted_in_place(row, top);
+            let of_row = exp_sums_in_place(row, top);
+            sums[i] = of_row.total;
+            let normaliser = of_row.total.ln();
             let exact = if own >= top { Exact::Yes } else { Exact::No };
-            scores.push(Score { logprob: own - top - sums[i].ln(), exact });
+            scores.push(Score { logprob: own - top - normaliser, entropy: normaliser - of_row.weighted / of_row.total, exact });
         }
-        then(first, rows, logits, &sums);
+        then(first, rows, logits, &sums, scores);
     }
 }
 
@@ -152,16 +183,38 @@ mod tests {
         fn inputs<'a>(x: &'a [f32], table: &'a [f32], targets: &'a [u32], lenses: &'a [Lens]) -> Inputs<'a> {
             Inputs { x, table, targets, lenses, width: 5, precision: Precision::F32 }
         }
-        let loss = |x: &[f32], table: &[f32]| {
+        for bonus in [[0.0; 3], [0.5, 1.5, -0.8]] {
+            let loss = |x: &[f32], table: &[f32]| {
+                let mut scores = Vec::new();
+                score(&mut Vec::new(), inputs(x, table, &targets, &lenses), &mut scores);
+                let of_row = |(m, s): (usize, &Score)| -f64::from(s.logprob * weights[m]) - f64::from(s.entropy * bonus[m]);
+                scores.iter().enumerate().map(of_row).sum()
+            };
+            let (mut dx, mut dtable, mut scores) = (vec![0.0; 15], vec![0.0; 35], Vec::new());
+            let gradients = Gradients { dx: &mut dx, dtable: Some(&mut dtable) };
+            let weights = Weights { logprobs: &weights, entropies: &bonus };
+            cross_entropy(&mut Vec::new(), inputs(&x, &table, &targets, &lenses), weights, &mut scores, gradients);
+            check_gradient("x", &x, &dx, |x| loss(x, &table));
+            check_gradient("table", &table, &dtable, |table| loss(&x, table));
+        }
+    }
+
+    #[test]
+    fn the_entropy_is_that_of_the_allowed_tokens_at_the_temperature() {
+        // The logits are the table's numbers.
+        let table: Vec<f32> = random(40, 5).iter().map(|x| 4.0 * x).collect();
+        for (allowed, temperature) in [(u64::MAX, 1.0), (u64::MAX, 0.3), (0b1001_0110 << 20, 0.7), (1 << 33, 1.0)] {
+            let lens = Lens { allowed: Some([allowed as u32, (allowed >> 32) as u32].into()), temperature };
+            let target = allowed.trailing_zeros();
+            let inputs = Inputs { x: &[1.0], table: &table, targets: &[target], lenses: &[lens], width: 1, precision: Precision::F32 };
             let mut scores = Vec::new();
-            score(&mut Vec::new(), inputs(x, table, &targets, &lenses), &mut scores);
-            scores.iter().zip(weights).map(|(s, w): (&Score, f32)| -f64::from(s.logprob) * f64::from(w)).sum()
-        };
-        let (mut dx, mut dtable, mut scores) = (vec![0.0; 15], vec![0.0; 35], Vec::new());
-        let gradients = Gradients { dx: &mut dx, dtable: Some(&mut dtable) };
-        cross_entropy(&mut Vec::new(), inputs(&x, &table, &targets, &lenses), &weights, &mut scores, gradients);
-        check_gradient("x", &x, &dx, |x| loss(x, &table));
-        check_gradient("table", &table, &dtable, |table| loss(&x, table));
+            score(&mut Vec::new(), inputs, &mut scores);
+            let kept: Vec<f64> =
+                (0..40).filter(|i| allowed >> i & 1 == 1).map(|i| (f64::from(table[i]) / f64::from(temperature)).exp()).collect();
+            let total: f64 = kept.iter().sum();
+            let want: f64 = kept.iter().map(|e| -e / total * (e / total).ln()).sum();
+            assert!((f64::from(scores[0].entropy) - want).abs() < 1e-5, "{allowed:x} {temperature}: {} {want}", scores[0].entropy);
+        }
     }
 
     #[test]

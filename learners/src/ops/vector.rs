@@ -69,20 +69,41 @@ pub fn max(a: &[f32]) -> f32 {
 /// Replaces every element by `exp(x - shift)` and returns their sum.
 #[inline]
 pub fn exp_shifted_in_place(a: &mut [f32], shift: f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+    exp_sums_in_place(a, shift).total
+}
+
+/// What normalisation and entropy need of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ExpSums {
+    /// `Σ e`, with `e = exp(x - shift)`.
+    pub total: f32,
+    /// `Σ e (x - shift)`.
+    pub weighted: f32,
+}
+
+/// Replaces every element by `exp(x - shift)` and adds up; a caller that does not read `weighted` does not pay for it.
+#[inline(always)]
+pub fn exp_sums_in_place(a: &mut [f32], shift: f32) -> ExpSums {
+    // Below this `exp` stays put; the product with a much lower number would not vanish.
+    const LEAST: f32 = -87.3;
+    let (mut totals, mut weighteds) = ([0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = a.as_chunks_mut::<LANES>();
     for x in chunks {
         for l in 0..LANES {
-            x[l] = exp(x[l] - shift);
-            lanes[l] += x[l];
+            let shifted = x[l] - shift;
+            x[l] = exp(shifted);
+            totals[l] += x[l];
+            weighteds[l] = fma(x[l], shifted.max(LEAST), weighteds[l]);
         }
     }
-    let mut total = lanes.iter().sum::<f32>();
+    let mut sums = ExpSums { total: totals.iter().sum(), weighted: weighteds.iter().sum() };
     for x in rest {
-        *x = exp(*x - shift);
-        total += *x;
+        let shifted = *x - shift;
+        *x = exp(shifted);
+        sums.total += *x;
+        sums.weighted += *x * shifted.max(LEAST);
     }
-    total
+    sums
 }
 
 /// `y += x`.
@@ -123,7 +144,8 @@ mod tests {
         assert!((dot(&a, &a) - want).abs() < 1e-5);
         assert_eq!(max(&a), a.iter().copied().fold(f32::MIN, f32::max));
         let mut e = a.clone();
-        let total = exp_shifted_in_place(&mut e, 0.5);
-        assert!((total - a.iter().map(|x| (x - 0.5).exp()).sum::<f32>()).abs() < 1e-4);
+        let sums = exp_sums_in_place(&mut e, 0.5);
+        assert!((sums.total - a.iter().map(|x| (x - 0.5).exp()).sum::<f32>()).abs() < 1e-4);
+        assert!((sums.weighted - a.iter().map(|x| (x - 0.5).exp() * (x - 0.5)).sum::<f32>()).abs() < 1e-4);
     }
 }

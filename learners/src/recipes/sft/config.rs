@@ -203,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn a_base_is_kept_small_only_beside_an_adapter() {
+        let adapted: SftConfig = serde_json::from_str(r#"{"base": "q4_k", "lora": {"rank": 8}}"#).unwrap();
+        assert_eq!(adapted.base, Storage::Q4K);
+        adapted.check().unwrap();
+        assert!(SftConfig { lora: None, ..adapted }.check().unwrap_err().to_string().contains("`base`"));
+    }
+
+    #[test]
     fn the_rate_warms_up_and_ends_low_on_the_clock() {
         let config = SftConfig { minutes: Some(1.0), warmup_steps: 4, lr: 1.0, ..Default::default() };
         let at = |step, seconds| config.learning_rate(&Status { step, seconds, ..Default::default() });

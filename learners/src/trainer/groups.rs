@@ -1,0 +1,68 @@
+//! Which sequences go through the model together, and on which core.
+
+use std::ops::Range;
+
+use super::Sequence;
+use crate::model::{Packed, input_len, shared_len};
+
+/// The shortest common beginning that is worth sharing, in tokens.
+const LEAST_SHARED: usize = 16;
+
+/// Neighbours that share a beginning, or one sequence alone.
+pub(super) struct Group {
+    pub members: Range<usize>,
+    /// Tokens that all members begin with, and none is trained on.
+    pub shared: usize,
+    /// Tokens that go through the model.
+    pub tokens: usize,
+}
+
+impl Group {
+    pub fn pack(&self, packed: &mut Packed, sequences: &[Sequence]) {
+        let members: Vec<_> = self.members.clone().map(|index| (index, &sequences[index])).collect();
+        match members[..] {
+            [(index, sequence)] => packed.push(index, sequence),
+            _ => packed.push_group(&members, self.shared),
+        }
+    }
+}
+
+/// Every needed sequence alone.
+pub(super) fn singles(sequences: &[Sequence]) -> Vec<Group> {
+    let needed = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0);
+    needed.map(|i| Group { members: i..i + 1, shared: 0, tokens: input_len(&sequences[i]) }).collect()
+}
+
+/// Neighbours with a long enough common beginning together.
+pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for single in singles(sequences) {
+        let index = single.members.start;
+        if let Some(last) = groups.last_mut().filter(|last| last.members.end == index) {
+            let with_first = shared_len(&sequences[last.members.start], &sequences[index]);
+            let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
+            // A group keeps the beginning that it has: giving some of it up would cost every member more.
+            if shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
+                last.tokens += single.tokens - shared.min(single.tokens);
+                (last.members.end, last.shared) = (index + 1, shared);
+                continue;
+            }
+        }
+        groups.push(single);
+    }
+    groups
+}
+
+/// Deals the groups out, longest first and always to the least loaded; the same for the same lengths.
+pub(super) fn share(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
+    let mut order: Vec<&Group> = groups.iter().collect();
+    order.sort_by_key(|group| std::cmp::Reverse(group.tokens));
+    let mut shares = vec![(0usize, Vec::new()); workers];
+    for group in order {
+        if let Some((load, share)) = shares.iter_mut().min_by_key(|(load, _)| *load) {
+            *load += group.tokens;
+            share.push(group);
+        }
+    }
+    shares.into_iter().map(|(_, share)| share).collect()
+}
