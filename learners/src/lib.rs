@@ -3,9 +3,11 @@
 
 pub mod adapter;
 pub mod advantages;
+pub mod critic;
 pub mod doctor;
 mod error;
 mod files;
+mod hidden;
 pub mod losses;
 pub mod model;
 mod muon;
