@@ -13,8 +13,10 @@ pub mod model;
 mod muon;
 pub mod ops;
 pub mod optim;
+pub mod phases;
 pub mod plot;
 pub mod recipes;
+pub mod replay;
 #[cfg(test)]
 mod testing;
 mod trainer;
