@@ -78,7 +78,7 @@ pub struct RunArgs {
     /// Where to begin (http or https)
     #[arg(long)]
     pub url: String,
-    /// adaplan, frozen or react
+    /// adaplan, subgoal, frozen or react
     #[arg(long)]
     pub planner: Option<PlannerKind>,
     /// Your own definition of done, e.g. 'text visible "Order placed"'
@@ -184,7 +184,7 @@ pub struct SuiteRunArgs {
     /// Which templates
     #[arg(long, default_value = "trained")]
     pub templates: TemplatesArg,
-    /// adaplan, frozen or react
+    /// adaplan, subgoal, frozen or react
     #[arg(long, conflicts_with = "oracle")]
     pub planner: Option<PlannerKind>,
     /// Let the suite's own oracle act

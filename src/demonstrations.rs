@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use milepost_learners::sft::{Example, ExampleSource};
-use milepost_planners::{PlannersConfig, Prompts, turn_completion};
+use milepost_planners::{PlannerKind, PlannersConfig, Prompts, turn_completion};
 use milepost_runtime::action::{Naming, ToolForm};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{
@@ -204,6 +204,7 @@ impl Demonstrations {
             }
             Decided::Turn { observation, plan, steps, revision, action } => {
                 let react = self.rng.random_bool(0.15);
+                let kind = if react { PlannerKind::React } else { PlannerKind::Adaplan };
                 let keep = *revision == Revision::Keep;
                 page = thin(observation, action, if keep { difficulty } else { 0.5 + difficulty / 2.0 }, keep, &mut self.rng);
                 (context.observation, context.plan, context.steps) = (&page, plan, steps);
@@ -214,7 +215,7 @@ impl Demonstrations {
                 } else {
                     "revise"
                 };
-                (self.prompts.turn(context, !react, lines)?, turn_completion(revision, action, observation, !react, self.naming), tag)
+                (self.prompts.turn(context, kind, lines)?, turn_completion(revision, action, observation, !react, self.naming), tag)
             }
             Decided::Answer { observation, steps, text } => {
                 (context.observation, context.steps) = (observation, steps);

@@ -5,11 +5,13 @@
 
 mod gigpo;
 mod mira;
+mod shaping;
 
 use serde::{Deserialize, Serialize};
 
 pub use gigpo::{Gigpo, GigpoConfig, Step, gigpo};
 pub use mira::{MiraConfig, MiraStep, MonteCarlo, mira, mira_step};
+pub use shaping::{ShapingConfig, ShapingForm, mira_steps, shaping};
 
 use crate::{Error, Result};
 

@@ -22,9 +22,9 @@ pub use batch::{Batch, Metrics, Scored, Sequence};
 const MICRO_BATCH: usize = 1024;
 
 /// One core's share: its memory and its gradient.
-struct Worker {
-    workspace: Workspace,
-    packed: Packed,
+pub(crate) struct Worker {
+    pub(crate) workspace: Workspace,
+    pub(crate) packed: Packed,
     grads: Vec<f32>,
 }
 
@@ -184,6 +184,7 @@ impl Trainer {
         let scored = self.run(&batch.sequences, |model, worker| {
             worker.grads.resize(len, 0.0);
             model.forward_backward(&worker.packed, &mut worker.workspace, &mut worker.grads);
+            worker.findings()
         })?;
         let weights = batch.sequences.iter().flat_map(|s| s.weights.iter().skip(1));
         let weight: f64 = weights.map(|w| f64::from(w.abs())).sum();
@@ -227,7 +228,10 @@ impl Trainer {
 
     /// What the model says about every token with a weight, and 0 elsewhere; one list per sequence, as long as it.
     pub fn score(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<Scored>>> {
-        let findings = self.run(sequences, |model, worker| model.score(&worker.packed, &mut worker.workspace))?;
+        let findings = self.run(sequences, |model, worker| {
+            model.score(&worker.packed, &mut worker.workspace);
+            worker.findings()
+        })?;
         let mut scored: Vec<Vec<Scored>> = sequences.iter().map(|s| vec![Scored::default(); s.tokens.len()]).collect();
         for s in findings {
             for (position, token) in s.tokens {
@@ -243,32 +247,35 @@ impl Trainer {
         Ok(scored.into_iter().map(|tokens| tokens.into_iter().map(|token| token.logprob).collect()).collect())
     }
 
-    /// Lets every worker take its share through `compute`, one micro-batch after the other.
-    fn run(&mut self, sequences: &[Sequence], compute: impl Fn(&Model, &mut Worker) + Sync) -> Result<Vec<Findings>> {
+    /// Lets every worker take its share through `compute`, one micro-batch after the other; what it found, in no order.
+    pub(crate) fn run<T: Send>(
+        &mut self,
+        sequences: &[Sequence],
+        compute: impl Fn(&Model, &mut Worker) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>> {
         self.check(sequences)?;
         let groups = self.group(sequences);
         let shares = share(&groups, self.workers.len());
         let model = &self.model;
-        let scored: Vec<Vec<Findings>> = self
+        let found: Vec<Vec<T>> = self
             .workers
             .par_iter_mut()
             .zip(shares)
             .map(|(worker, share)| {
-                let mut scored = Vec::with_capacity(share.len());
+                let mut found = Vec::with_capacity(share.len());
                 worker.packed.clear();
                 for (i, &group) in share.iter().enumerate() {
                     group.pack(&mut worker.packed, sequences);
                     let next = share.get(i + 1).map_or(usize::MAX, |group| group.tokens);
                     if worker.packed.tokens.len().saturating_add(next) > MICRO_BATCH && !worker.packed.rows.is_empty() {
-                        compute(model, worker);
-                        scored.extend(worker.findings());
+                        found.extend(compute(model, worker));
                         worker.packed.clear();
                     }
                 }
-                scored
+                found
             })
             .collect();
-        Ok(scored.into_iter().flatten().collect())
+        Ok(found.into_iter().flatten().collect())
     }
 
     fn group(&self, sequences: &[Sequence]) -> Vec<Group> {

@@ -280,3 +280,31 @@ fn a_quantised_base_takes_a_quarter_and_keeps_the_gradient() {
         assert!(bytes / whole <= share && (norm / want - 1.0).abs() <= tolerance, "{storage:?}: {} {}", bytes / whole, norm / want);
     }
 }
+
+#[test]
+fn hidden_states_depend_on_their_own_prompt_only() {
+    let mut trainer = Trainer::random(tiny(), 5, AdamWConfig::default()).unwrap();
+    let long: Vec<u32> = (0..40).map(|t| 4 + t % 27).collect();
+    let other = [&long[..30], &[9, 3, 7]].concat();
+    // A beginning of the next prompt, the whole of it twice, one that parts from it, and one of a single token.
+    let prompts = [&long[..25], &long[..], &long[..], &other[..], &[7][..]];
+    let hidden = trainer.hidden(&prompts).unwrap();
+    assert_eq!(hidden[1], hidden[2]);
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    for (prompt, state) in prompts.iter().zip(&hidden) {
+        let alone = trainer.hidden(&[prompt]).unwrap().remove(0);
+        assert!(state.len() == 64 && apart(state, &alone) < 1e-5, "{} tokens: {}", prompt.len(), apart(state, &alone));
+    }
+    assert!(apart(&hidden[0], &hidden[1]) > 1e-2 && apart(&hidden[1], &hidden[3]) > 1e-2);
+    // The head makes the log-probability of the next token of exactly this state.
+    let model = trainer.model();
+    let table = &model.params.data[model.params.layout.tensors[0].range.clone()];
+    let logits: Vec<f32> = table.chunks_exact(64).map(|row| row.iter().zip(&hidden[3]).map(|(w, x)| w * x).sum()).collect();
+    let log_sum = logits.iter().map(|z| z.exp()).sum::<f32>().ln();
+    let mut weights = vec![0.0; other.len() + 1];
+    weights[other.len()] = 1.0;
+    let sequence = Sequence { tokens: [&other[..], &[11]].concat(), weights, ..Default::default() };
+    let logprob = trainer.logprobs(&[sequence]).unwrap()[0][other.len()];
+    assert!((logprob - (logits[11] - log_sum)).abs() < 1e-4, "{logprob}");
+    assert!(trainer.hidden(&[&[]]).unwrap_err().to_string().contains("empty"));
+}

@@ -3,8 +3,8 @@
 
 use milepost_learners::advantages::{AdvantageConfig, Group, advantages};
 use milepost_learners::losses::{
-    Action, CorrectionConfig, Loss, LossConfig, MiraLossConfig, Normalisation, Objective, Sample, clip_fraction, correction, kl_loss,
-    mean_kl, mira_loss, policy_loss,
+    Action, ActorLoss, CorrectionConfig, Loss, LossConfig, MiraLossConfig, Normalisation, Objective, Sample, clip_fraction, correction,
+    kl_loss, mean_kl, mira_loss, policy_loss,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
@@ -248,6 +248,8 @@ fn derivatives_of_the_kl_and_of_mira_are_their_differences() {
     check_derivatives("k3", &samples, |s| kl_loss(&config, s, &reference).unwrap(), |s, t, by| nudge(&mut s.logprobs, t, by));
     let action = |s: Sample| Action { mask: s.mask, logprobs: s.logprobs, reference_logprobs: s.old_logprobs, advantage: 0.4 };
     let actions: Vec<Action> = samples.into_iter().map(action).collect();
-    let config = MiraLossConfig { beta: 0.5 };
-    check_derivatives("mira", &actions, |a| mira_loss(&config, a).unwrap(), |a, t, by| nudge(&mut a.logprobs, t, by));
+    for loss in [ActorLoss::SquaredLogRatio, ActorLoss::Kl] {
+        let config = MiraLossConfig { beta: 0.5, loss };
+        check_derivatives(&format!("{loss:?}"), &actions, |a| mira_loss(&config, a).unwrap(), |a, t, by| nudge(&mut a.logprobs, t, by));
+    }
 }

@@ -10,6 +10,9 @@ pub enum PlannerKind {
     /// Adaptive global plan: may be revised at every turn (AdaPlan, 2508.00344 section 2).
     #[default]
     Adaplan,
+    /// The plan may be revised on a stall only: a repeated action, or a check that was missed for too many turns (MiRA, 2603.19685
+    /// section 3.2).
+    Subgoal,
     /// The first plan stays as it is.
     Frozen,
     /// No plan: the control for every claim (ReAct).
@@ -18,14 +21,29 @@ pub enum PlannerKind {
 
 impl PlannerKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Adaplan, Self::Frozen, Self::React];
+    pub const ALL: [Self; 4] = [Self::Adaplan, Self::Subgoal, Self::Frozen, Self::React];
 
     /// The kind's word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Adaplan => "adaplan",
+            Self::Subgoal => "subgoal",
             Self::Frozen => "frozen",
             Self::React => "react",
+        }
+    }
+
+    /// Whether it works from a plan.
+    pub fn plans(self) -> bool {
+        self != Self::React
+    }
+
+    /// Whether the plan may be revised at a turn.
+    pub fn may_revise(self, stalled: bool) -> bool {
+        match self {
+            Self::Adaplan => true,
+            Self::Subgoal => stalled,
+            Self::Frozen | Self::React => false,
         }
     }
 }
@@ -36,7 +54,7 @@ impl std::str::FromStr for PlannerKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.word() == text)
-            .ok_or_else(|| format!("{text:?} is no planner; use adaplan, frozen or react"))
+            .ok_or_else(|| format!("{text:?} is no planner; use adaplan, subgoal, frozen or react"))
     }
 }
 

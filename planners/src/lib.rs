@@ -1,8 +1,9 @@
-//! Model policies (`adaplan`, `frozen`, `react`), summarizer, verifier and judge, with their prompts as templates.
+//! Model policies (`adaplan`, `subgoal`, `frozen`, `react`), summarizer, verifier and judge, with their prompts as templates.
 //!
 //! A policy turns a [`milepost_runtime::Context`] into messages and a grammar, asks an engine, and reads the answer back;
 //! it holds no state between turns.
 
+mod checklist;
 mod config;
 mod judge;
 mod policy;

@@ -1,4 +1,4 @@
-//! The model policies: one type, three planners.
+//! The model policies: one type, four planners.
 
 use std::sync::Arc;
 
@@ -69,15 +69,15 @@ impl ModelPolicy {
 
     /// One call for revision and action.
     async fn joint(&self, context: Context<'_>) -> Result<Decision> {
-        let planned = self.kind != PlannerKind::React;
-        let max_tokens = if self.kind == PlannerKind::Adaplan { self.config.plan_tokens } else { self.config.action_tokens };
+        let planned = self.kind.plans();
+        let revisable = self.kind.may_revise(context.stalled);
         let generated = self
             .ask(Ask {
                 role: Role::Executor,
                 grammar: turn_grammar(self.kind, context, &self.forms(context)),
-                max_tokens,
+                max_tokens: if revisable { self.config.plan_tokens } else { self.config.action_tokens },
                 seed: context.seed,
-                messages: &|lines| self.prompts.turn(context, planned, lines),
+                messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
         let (revision, action) = match planned {
@@ -97,7 +97,7 @@ impl ModelPolicy {
                 grammar: Grammar(format!("start: revision\n{rules}\n{}\n{}", step_rules(), shared_rules())),
                 max_tokens: self.config.plan_tokens,
                 seed: context.seed,
-                messages: &|lines| self.prompts.turn(context, true, lines),
+                messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
         let revision = Revision::parse(&revised.text)?;
@@ -110,7 +110,7 @@ impl ModelPolicy {
                 grammar: turn_grammar(PlannerKind::Frozen, context, &self.forms(context)),
                 max_tokens: self.config.action_tokens,
                 seed: context.seed.wrapping_add(1),
-                messages: &|lines| self.prompts.turn(context, true, lines),
+                messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
         let (_, action) = read_turn(&acted.text)?;
@@ -122,10 +122,10 @@ impl ModelPolicy {
 fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>) -> Grammar {
     let actions = action_rules(context.observation, forms);
     let shared = shared_rules();
-    Grammar(match kind {
-        PlannerKind::React => format!("start: action\n{actions}\n{shared}"),
-        PlannerKind::Frozen => format!("start: \"keep\\n\" action\n{actions}\n{shared}"),
-        PlannerKind::Adaplan => {
+    Grammar(match (kind.plans(), kind.may_revise(context.stalled)) {
+        (false, _) => format!("start: action\n{actions}\n{shared}"),
+        (true, false) => format!("start: \"keep\\n\" action\n{actions}\n{shared}"),
+        (true, true) => {
             format!("start: revision \"\\n\" action\n{}\n{}\n{actions}\n{shared}", Revision::rules(context.plan), step_rules())
         }
     })
@@ -158,7 +158,7 @@ impl Policy for ModelPolicy {
     }
 
     async fn plan(&self, context: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)> {
-        if self.kind == PlannerKind::React {
+        if !self.kind.plans() {
             return Ok((Vec::new(), Vec::new()));
         }
         let generated = self
@@ -174,8 +174,8 @@ impl Policy for ModelPolicy {
     }
 
     async fn turn(&self, context: Context<'_>) -> Result<Decision> {
-        match (self.kind, self.config.revise) {
-            (PlannerKind::Adaplan, ReviseMode::Separate) => self.separate(context).await,
+        match self.config.revise {
+            ReviseMode::Separate if self.kind.may_revise(context.stalled) => self.separate(context).await,
             _ => self.joint(context).await,
         }
     }

@@ -6,7 +6,8 @@ use minijinja::{Environment, context};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{PlannersConfig, PromptProfile};
+use crate::checklist::Checklist;
+use crate::config::{PlannerKind, PlannersConfig, PromptProfile};
 
 const SEED: [(&str, &str); 4] = [
     ("plan", include_str!("../prompts/seed/plan.jinja")),
@@ -73,9 +74,9 @@ impl Prompts {
         )
     }
 
-    /// Messages of a turn's call; `planned` is false for `react`.
-    pub fn turn(&self, context: Context<'_>, planned: bool, page_lines: usize) -> Result<Vec<Message>> {
-        let plan = context.plan;
+    /// Messages of a turn's call as this planner makes it.
+    pub fn turn(&self, context: Context<'_>, kind: PlannerKind, page_lines: usize) -> Result<Vec<Message>> {
+        let (plan, planned) = (context.plan, kind.plans());
         let history = if planned { self.config.history } else { self.config.history * 3 };
         let from = context.steps.len().saturating_sub(history);
         let actions: Vec<String> =
@@ -91,6 +92,7 @@ impl Prompts {
                 later => plan.steps.len().saturating_sub(plan.cursor + self.config.plan_window),
                 now => plan.current().map(|step| step.text.as_str()),
                 stalled => context.stalled,
+                checklist => (kind == PlannerKind::Subgoal && context.stalled).then(|| Checklist::of(plan)),
                 actions,
                 page => context.observation.render(page_lines),
             },

@@ -125,7 +125,7 @@ pub struct Answered {
 /// Decides. Model policies, oracles and scripted ones look the same to the loop.
 #[async_trait]
 pub trait Policy: Send + Sync {
-    /// The policy's name (`adaplan`, `frozen`, `react`, `oracle`, …).
+    /// The policy's name (`adaplan`, `subgoal`, `frozen`, `react`, `oracle`, …).
     fn name(&self) -> &str;
     /// The first plan, from the goal and the first observation; empty for a policy that does not plan.
     async fn plan(&self, context: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)>;

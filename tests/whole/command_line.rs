@@ -32,7 +32,7 @@ fn bad_input_is_refused_with_the_fix() {
     check_refusal(&["run", "x", "--url", "ftp://a.org/"], &[], 2, &["ftp://a.org/", "http or https"]);
     check_refusal(&["run", "x", "--url", "a.org"], &[], 2, &["whole address"]);
     check_refusal(&["run", "x", "--url", "http://a.org/", "--check", "url has 3"], &[], 2, &["url contains"]);
-    check_refusal(&["run", "x", "--url", "http://a.org/", "--planner", "oracle"], &[], 2, &["adaplan, frozen or react"]);
+    check_refusal(&["run", "x", "--url", "http://a.org/", "--planner", "oracle"], &[], 2, &["adaplan, subgoal, frozen or react"]);
     check_refusal(&["run", "x", "--url", "http://a.org/", "--secret", "p=env:NOT_SET_ANYWHERE"], &[], 2, &["NOT_SET_ANYWHERE", "export"]);
     check_refusal(&["suite", "show", "shop_pric"], &[], 2, &["did you mean shop_price?"]);
     check_refusal(&["episodes", "show", "nothing"], &[], 2, &["there is no episode", "episodes list"]);

@@ -15,6 +15,9 @@ pub enum MonteCarlo {
     Rewards,
     /// Discounted rewards with their shaping.
     Shaped,
+    /// There is no such half, whatever `lambda` says ("no doubly robust mix" among MiRA's ablations: it collapses early).
+    #[serde(rename = "none")]
+    Off,
 }
 
 /// The constants of MiRA's advantage, which its paper does not tell: the defaults are WebRL's (2411.02337, section 2 and table 4).
@@ -52,7 +55,8 @@ pub struct MiraStep {
 /// doubly robust advantage).
 pub fn mira_step(config: &MiraConfig, step: &MiraStep, monte_carlo: f64) -> f64 {
     let one_step = step.reward + step.shaping + config.gamma * step.next_value - step.value;
-    config.lambda * one_step + (1.0 - config.lambda) * (monte_carlo - step.value)
+    let lambda = if config.monte_carlo == MonteCarlo::Off { 1.0 } else { config.lambda };
+    lambda * one_step + (1.0 - lambda) * (monte_carlo - step.value)
 }
 
 /// The advantage of every step of one episode with this outcome (MiRA, 2603.19685, doubly robust advantage).
@@ -63,7 +67,7 @@ pub fn mira(config: &MiraConfig, steps: &[MiraStep], outcome: f64) -> Result<Vec
     let mut advantages = vec![0.0; steps.len()];
     for (step, advantage) in steps.iter().zip(&mut advantages).rev() {
         let earned = match config.monte_carlo {
-            MonteCarlo::Outcome => None,
+            MonteCarlo::Outcome | MonteCarlo::Off => None,
             MonteCarlo::Rewards => Some(step.reward),
             MonteCarlo::Shaped => Some(step.reward + step.shaping),
         };

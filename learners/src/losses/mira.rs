@@ -2,8 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, check_lists, trained};
+use super::{Loss, check_lists, k3, trained};
 use crate::{Error, Result};
+
+/// What an action costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorLoss {
+    /// `(beta log(π / π_ref) - A)²`: its minimum does not depend on who sampled the action, so replay may be old.
+    #[default]
+    SquaredLogRatio,
+    /// `-A log(π / π_ref) + beta KL`, the KL divergence by k3 ("KL instead of squares" among MiRA's ablations, whose exact form is not
+    /// published).
+    Kl,
+}
 
 /// The actor's constants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,11 +23,13 @@ use crate::{Error, Result};
 pub struct MiraLossConfig {
     /// How close the policy is held to the reference. MiRA's value is not published; in WebRL 0.01 collapses, and its code has 1 and 5.
     pub beta: f64,
+    /// What an action costs.
+    pub loss: ActorLoss,
 }
 
 impl Default for MiraLossConfig {
     fn default() -> Self {
-        Self { beta: 1.0 }
+        Self { beta: 1.0, loss: ActorLoss::default() }
     }
 }
 
@@ -32,8 +46,7 @@ pub struct Action {
     pub advantage: f64,
 }
 
-/// The mean over actions of `(beta log(π / π_ref) - A)²` and its derivatives (MiRA, 2603.19685, actor loss; WebRL, 2411.02337,
-/// equations 5 to 9).
+/// The mean over actions of [`ActorLoss`] and its derivatives (MiRA, 2603.19685, actor loss; WebRL, 2411.02337, equations 5 to 9).
 pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     let beta = config.beta;
     if !(beta > 0.0 && beta.is_finite()) {
@@ -44,13 +57,29 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     for (action, derivatives) in actions.iter().zip(&mut loss.derivatives) {
         let tokens = trained(&action.mask);
         let log_ratio: f64 = tokens.clone().map(|t| f64::from(action.logprobs[t]) - f64::from(action.reference_logprobs[t])).sum();
-        let error = beta * log_ratio - action.advantage;
-        loss.value += error * error / actions.len() as f64;
+        let (value, slope) = config.of(log_ratio, action.advantage);
+        loss.value += value / actions.len() as f64;
         for t in tokens {
-            derivatives[t] = (2.0 * beta * error / actions.len() as f64) as f32;
+            derivatives[t] = (slope / actions.len() as f64) as f32;
         }
     }
     Ok(loss)
+}
+
+impl MiraLossConfig {
+    /// The loss of an action, and its derivative in the action's log-ratio.
+    fn of(&self, log_ratio: f64, advantage: f64) -> (f64, f64) {
+        match self.loss {
+            ActorLoss::SquaredLogRatio => {
+                let error = self.beta * log_ratio - advantage;
+                (error * error, 2.0 * self.beta * error)
+            }
+            ActorLoss::Kl => {
+                let (divergence, slope) = k3(log_ratio, 0.0, None);
+                (self.beta * divergence - advantage * log_ratio, self.beta * slope - advantage)
+            }
+        }
+    }
 }
 
 fn check(actions: &[Action]) -> Result<()> {
@@ -84,7 +113,7 @@ mod tests {
     /// `methods.md` 6.3.
     #[test]
     fn the_published_vector() {
-        let loss = mira_loss(&MiraLossConfig { beta: 0.5 }, &[action(0.30, 0.25, 0.31)]).unwrap();
+        let loss = mira_loss(&MiraLossConfig { beta: 0.5, ..Default::default() }, &[action(0.30, 0.25, 0.31)]).unwrap();
         let error: f64 = 0.5 * 1.2_f64.ln() - 0.31;
         assert!((loss.value - 0.04789).abs() < 5e-6 && (loss.value - error * error).abs() < 1e-6, "{loss:?}");
         assert_eq!(loss.derivatives[0][0], 0.0);
@@ -94,14 +123,30 @@ mod tests {
     #[test]
     fn an_action_is_all_its_tokens() {
         let two = Action { mask: vec![true; 2], logprobs: vec![-1.0, -2.0], reference_logprobs: vec![-1.5, -2.25], advantage: 0.25 };
-        let loss = mira_loss(&MiraLossConfig { beta: 2.0 }, &[two.clone(), two]).unwrap();
+        let loss = mira_loss(&MiraLossConfig { beta: 2.0, ..Default::default() }, &[two.clone(), two]).unwrap();
         assert_eq!((loss.value, &loss.derivatives[1][..]), (1.5625, &[2.5, 2.5][..]));
+    }
+
+    /// At the reference the divergence is flat, so the gradient is the advantage's alone; far off it pulls back.
+    #[test]
+    fn the_kl_ablation_is_a_policy_gradient_held_at_the_reference() {
+        let config = MiraLossConfig { beta: 0.5, loss: ActorLoss::Kl };
+        let slope = |policy, advantage| f64::from(mira_loss(&config, &[action(policy, 0.25, advantage)]).unwrap().derivatives[0][1]);
+        assert!((slope(0.25, 0.31) + 0.31).abs() < 1e-6);
+        assert!((slope(0.50, 0.0) - 0.5 * (1.0 - 0.5)).abs() < 1e-6);
+        let value = mira_loss(&config, &[action(0.50, 0.25, 0.31)]).unwrap().value;
+        assert!((value - (0.5 * (0.5 - 1.0 + 2.0_f64.ln()) - 0.31 * 2.0_f64.ln())).abs() < 1e-6);
     }
 
     #[test]
     fn bad_actions_and_constants_are_refused() {
         let good = action(0.3, 0.25, 0.1);
-        assert!(mira_loss(&MiraLossConfig { beta: 0.0 }, std::slice::from_ref(&good)).unwrap_err().to_string().contains("`beta`"));
+        assert!(
+            mira_loss(&MiraLossConfig { beta: 0.0, ..Default::default() }, std::slice::from_ref(&good))
+                .unwrap_err()
+                .to_string()
+                .contains("`beta`")
+        );
         assert!(mira_loss(&MiraLossConfig::default(), &[]).is_err());
         let silent = Action { mask: vec![false, false], ..good.clone() };
         assert!(mira_loss(&MiraLossConfig::default(), &[good.clone(), silent]).unwrap_err().to_string().starts_with("sequence 1 "));

@@ -49,7 +49,8 @@ pub struct Workspace {
     /// The input of the next layer; in the end the output of the last.
     x: Vec<f32>,
     next: Vec<f32>,
-    normed: Vec<f32>,
+    /// The last norm's output for each needed row of the latest micro-batch `[M, C]`.
+    pub(crate) normed: Vec<f32>,
     inv: Vec<f32>,
     logits: Vec<f32>,
     dx: Vec<f32>,
@@ -114,7 +115,7 @@ impl Model {
     }
 
     /// Runs all layers and the last norm, up to `workspace.normed` `[M, C]`.
-    fn hidden(&self, packed: &Packed, ws: &mut Workspace) {
+    pub(crate) fn hidden(&self, packed: &Packed, ws: &mut Workspace) {
         let (width, layers, slots) = (self.config.hidden_size, self.config.num_hidden_layers, self.slots());
         ws.kept.resize_with(slots, Kept::default);
         ws.inputs.resize_with(if self.recompute { layers } else { 0 }, Vec::new);

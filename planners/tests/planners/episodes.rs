@@ -109,6 +109,23 @@ async fn frozen_cannot_revise_and_react_has_no_plan() {
 }
 
 #[tokio::test]
+async fn subgoal_revises_on_a_stall_only() {
+    let again = "keep\ntype \"Search\" 1 \"x\"";
+    let revision = "revise\nanswer\nend\nanswer";
+    for (revise, stalled) in [(ReviseMode::Joint, &[revision][..]), (ReviseMode::Separate, &["revise\nanswer\nend", "keep\nanswer"])] {
+        let config = PlannersConfig { revise, ..PlannersConfig::default() };
+        let setup = Setup { kind: PlannerKind::Subgoal, config, ..Setup::default() };
+        let played = play(setup, &[&[PLAN, again, again, again, again], stalled, &["42"]].concat()).await;
+        assert_eq!((played.episode.stop.as_ref(), played.episode.plans.len()), (Some(&Stop::Answered), 2), "{revise:?}");
+        let requests = played.engine.requests();
+        let may_revise: Vec<bool> = requests[1..6].iter().map(|request| request.grammar.as_ref().unwrap().0.contains("revise")).collect();
+        assert_eq!(may_revise, [false, false, false, false, true], "{revise:?}");
+        let told: Vec<bool> = (1..6).map(|n| played.engine.prompt(n).contains("stalled")).collect();
+        assert_eq!(told, may_revise, "{revise:?}");
+    }
+}
+
+#[tokio::test]
 async fn revision_and_action_can_be_two_calls() {
     let config = PlannersConfig { revise: ReviseMode::Separate, ..PlannersConfig::default() };
     let answers = [PLAN, "keep", "keep\nclick \"cart\" 3", "revise\nanswer\nend", "keep\nanswer", "42"];

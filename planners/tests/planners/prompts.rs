@@ -1,6 +1,6 @@
 //! What the model reads and may write, as snapshots.
 
-use milepost_planners::{PlannersConfig, PromptProfile, Prompts, turn_completion};
+use milepost_planners::{PlannerKind, PlannersConfig, PromptProfile, Prompts, turn_completion};
 use milepost_runtime::action::{ActionForms, action_rules, shared_rules};
 use milepost_runtime::plan::VerdictBy;
 use milepost_runtime::{Action, Context, Element, Environment, Observation, Plan, Planned, Revision, State, Task, Verdict};
@@ -41,8 +41,9 @@ async fn prompts(profile: PromptProfile) -> String {
     let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled: true, seed: 0 };
     let all = [
         prompts.plan(context, 60).unwrap(),
-        prompts.turn(context, true, 60).unwrap(),
-        prompts.turn(context, false, 60).unwrap(),
+        prompts.turn(context, PlannerKind::Adaplan, 60).unwrap(),
+        prompts.turn(context, PlannerKind::Subgoal, 60).unwrap(),
+        prompts.turn(context, PlannerKind::React, 60).unwrap(),
         prompts.answer(context, 60).unwrap(),
         prompts.verify(&plan.steps[1].milestone, &page).unwrap(),
     ];
@@ -54,6 +55,23 @@ async fn prompts(profile: PromptProfile) -> String {
 async fn prompts_of_both_profiles() {
     insta::assert_snapshot!("seed", prompts(PromptProfile::Seed).await);
     insta::assert_snapshot!("instruct", prompts(PromptProfile::Instruct).await);
+}
+
+/// The seed model was trained on the prompts of `adaplan`; the checklist is for models that read, and for a stall.
+#[tokio::test]
+async fn the_checklist_is_for_stalls_and_never_for_the_seed_model() {
+    let (task, plan, page) = (Task::new("Buy the mug.", "http://shop.local/home").unwrap(), plan(), page().await);
+    for (profile, stalled, same) in [
+        (PromptProfile::Seed, true, true),
+        (PromptProfile::Seed, false, true),
+        (PromptProfile::Instruct, false, true),
+        (PromptProfile::Instruct, true, false),
+    ] {
+        let prompts = Prompts::new(&PlannersConfig { prompt_profile: profile, ..PlannersConfig::default() }).unwrap();
+        let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled, seed: 0 };
+        let text = |kind| prompts.turn(context, kind, 60).unwrap().into_iter().map(|message| message.content).collect::<Vec<_>>();
+        assert_eq!(text(PlannerKind::Subgoal) == text(PlannerKind::Adaplan), same, "{profile:?} {stalled}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::LoraConfig;
-use crate::advantages::{AdvantageConfig, GigpoConfig, MiraConfig};
+use crate::advantages::{AdvantageConfig, GigpoConfig, MiraConfig, ShapingConfig};
+use crate::critic::CriticConfig;
+use crate::doctor::Bounds;
+use crate::doctor::policy::PolicyDoctorConfig;
 use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation, Rule};
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
@@ -46,10 +49,14 @@ pub struct PolicyConfig {
     pub gigpo: GigpoConfig,
     /// MiRA's advantages.
     pub mira: MiraConfig,
-    /// Weight of the potential's difference in MiRA's reward: `alpha` of its section 3.4.
-    pub potential_weight: f64,
+    /// What MiRA's potential adds to its rewards.
+    pub shaping: ShapingConfig,
     /// Also shape steps of episodes that failed; MiRA shapes from positive traces only.
     pub shape_failures: bool,
+    /// How MiRA's value and potential critics are fitted.
+    pub critic: CriticConfig,
+    /// Fit the potential critic to failed episodes too; digests of the paper disagree.
+    pub potential_from_failures: bool,
     /// What the actor minimises.
     pub actor: ActorKind,
     /// The clipped losses' constants.
@@ -58,6 +65,8 @@ pub struct PolicyConfig {
     pub squares: MiraLossConfig,
     /// How the sampler's distance from the trainer is corrected for; the ratio itself corrects where it is to the sampler.
     pub correction: CorrectionConfig,
+    /// Weight of the entropy of each trained token's distribution, as a bonus; 0 for none.
+    pub entropy: f64,
     /// Learning rate, constant.
     pub lr: f64,
     /// Times that every call is trained on.
@@ -78,8 +87,8 @@ pub struct PolicyConfig {
     pub precision: Precision,
     /// Keep only layer inputs and compute the rest again on the way back.
     pub recompute: bool,
-    /// Largest mean distance of the trainer's from the sampler's log-probabilities before the update, nats; beyond it nothing is trained.
-    pub max_sampler_difference: f64,
+    /// What is looked at before the first step; a failure stops the update.
+    pub doctor: PolicyDoctorConfig,
     /// Seeds the order of the calls and the adapter.
     pub seed: u64,
 }
@@ -91,12 +100,15 @@ impl Default for PolicyConfig {
             advantage: AdvantageConfig::default(),
             gigpo: GigpoConfig::default(),
             mira: MiraConfig::default(),
-            potential_weight: 0.3,
+            shaping: ShapingConfig::default(),
             shape_failures: false,
+            critic: CriticConfig::default(),
+            potential_from_failures: true,
             actor: ActorKind::default(),
             loss: LossConfig { normalisation: Normalisation::Dapo, ..LossConfig::default() },
             squares: MiraLossConfig::default(),
             correction: CorrectionConfig { rule: Rule::None, ..CorrectionConfig::default() },
+            entropy: 0.0,
             lr: 5e-4,
             epochs: 1,
             tokens_per_batch: 16_384,
@@ -107,7 +119,12 @@ impl Default for PolicyConfig {
             base: Storage::F32,
             precision: Precision::F32,
             recompute: false,
-            max_sampler_difference: 0.05,
+            // The grammar leaves many tokens without a choice: their entropy is 0 whatever the policy.
+            doctor: PolicyDoctorConfig {
+                entropy: Bounds { fail_below: Some(1e-4), ..Bounds::default() },
+                sampler_difference: Bounds { fail_above: Some(0.05), ..Bounds::default() },
+                ..PolicyDoctorConfig::default()
+            },
             seed: 1,
         }
     }
@@ -126,9 +143,10 @@ impl PolicyConfig {
         if self.tokens_per_batch == 0 {
             return refuse("tokens_per_batch", "must be at least 1, such as 16384");
         }
-        if !(self.potential_weight >= 0.0 && self.potential_weight.is_finite()) {
-            return refuse("potential_weight", "must be at least 0; MiRA has 0.3");
+        if !(self.entropy >= 0.0 && self.entropy.is_finite()) {
+            return refuse("entropy", "must be at least 0; 0 for no bonus");
         }
+        self.critic.check()?;
         self.loss.check()
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CreditKind, PolicyConfig, Rollout};
+use super::{CreditKind, PolicyConfig, Rollout, Turn};
 use crate::Result;
-use crate::advantages::{Group, MiraStep, Step, advantages, flat, gigpo, mira};
+use crate::advantages::{Group, ShapingConfig, Step, advantages, flat, gigpo, mira, mira_steps};
 
 /// Advantages, and what was found on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,24 +95,13 @@ fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
     let (mut shaping, mut episodes) = (0.0, 0usize);
     for i in kept.iter().flatten() {
         let rollout = &rollouts[*i];
-        let alpha = if rollout.success || config.shape_failures { config.potential_weight } else { 0.0 };
-        let turns = &rollout.turns;
-        let steps: Vec<MiraStep> = (0..turns.len())
-            .map(|t| {
-                let next = turns.get(t + 1);
-                // Where the episode ended the outcome stands for the next state's progress.
-                let next_potential = next.map_or(if rollout.success { 1.0 } else { turns[t].potential }, |next| next.potential);
-                MiraStep {
-                    reward: turns[t].reward + if next.is_none() { rollout.reward } else { 0.0 },
-                    shaping: alpha * (next_potential - turns[t].potential),
-                    value: turns[t].value,
-                    next_value: next.map_or(0.0, |next| next.value),
-                }
-            })
-            .collect();
+        let shape =
+            ShapingConfig { potential: config.shaping.potential && (rollout.success || config.shape_failures), ..config.shaping.clone() };
+        let of = |estimate: fn(&Turn) -> f64| rollout.turns.iter().map(estimate).collect::<Vec<f64>>();
+        let steps = mira_steps(&config.mira, &shape, &of(|turn| turn.value), &of(|turn| turn.potential), rollout.success)?;
         shaping += steps.iter().map(|step| step.shaping).sum::<f64>();
         episodes += 1;
-        credited.advantages[*i] = Some(mira(&config.mira, &steps, rollout.total())?);
+        credited.advantages[*i] = Some(mira(&config.mira, &steps, f64::from(u8::from(rollout.success)))?);
     }
     credited.mean_shaping = shaping / episodes.max(1) as f64;
     Ok(())
@@ -121,7 +110,6 @@ fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipes::policy::Turn;
 
     fn rollout(group: &str, reward: f64, anchors: &[&str]) -> Rollout {
         let turns = anchors.iter().map(|a| Turn { anchor: (*a).into(), trained: vec![true], ..Default::default() }).collect();

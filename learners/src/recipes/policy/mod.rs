@@ -5,12 +5,14 @@
 
 mod config;
 mod credit;
+mod critics;
 mod report;
 mod rollout;
 mod update;
 
 pub use config::{ActorKind, CreditKind, PolicyConfig};
 pub use credit::{Credited, assign};
+pub use critics::{CriticReport, estimate};
 pub use report::{Report, Status};
 pub use rollout::{Rollout, Turn};
 pub use update::run;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use super::CriticReport;
 use crate::{Error, Result, files, plot};
 
 /// One step; a line of `metrics.jsonl`.
@@ -66,6 +67,12 @@ pub struct Report {
     pub sampler_difference: f64,
     /// The largest.
     pub sampler_difference_max: f64,
+    /// What the doctor said before the first step.
+    pub doctor: Vec<String>,
+    /// Mean entropy of the trained tokens' distributions before the update, nats.
+    pub entropy: f64,
+    /// How MiRA's critics were fitted.
+    pub critics: Option<CriticReport>,
     /// Divergence of the finished policy from that at the start, at the last step; k3, nats a token.
     pub kl: f64,
     /// Largest fraction of clipped ratios in a step.

@@ -25,6 +25,8 @@ pub struct Turn {
     pub turn: Option<u32>,
     /// What the call earned by itself.
     pub reward: f64,
+    /// How much of the task was done in the state, 0 to 1, by its milestones: what a potential critic learns; `None` where it is not known.
+    pub progress: Option<f64>,
     /// The value critic's estimate of the state, 0 to 1.
     pub value: f64,
     /// The potential critic's estimate of the progress made in the state, 0 to 1.
@@ -89,6 +91,7 @@ impl Turn {
             weights: behind(&|i| f32::from(u8::from(self.trained[i]))),
             masks: std::iter::repeat_n(None, before).chain(self.masks.iter().cloned()).collect(),
             temperature: self.temperature,
+            ..Sequence::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The walk over the calls.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,10 +9,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::report::Progress;
-use super::{ActorKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
+use super::{ActorKind, CreditKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
+use crate::doctor::Level;
+use crate::doctor::policy::{PolicyUpdate, diagnose_update};
 use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, policy_loss};
 use crate::optim::Step;
-use crate::{Batch, Error, Result, Sequence, Trainer};
+use crate::{Batch, Error, Result, Scored, Sequence, Trainer};
 
 /// A call with what the update needs to know of it.
 struct Item<'a> {
@@ -43,7 +46,7 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
              higher temperature, or on tasks that succeed sometimes"
         )));
     }
-    score_start(trainer, &mut items, config, &mut report)?;
+    score_start(trainer, &mut items, &group_rewards(rollouts, config), config, &mut report)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
     let mut order: Vec<usize> = (0..items.len()).collect();
     let batches_an_epoch = batches(&order, &items, config.tokens_per_batch).len();
@@ -95,30 +98,54 @@ fn items<'a>(rollouts: &'a [Rollout], credited: &Credited, config: &PolicyConfig
     Ok(items)
 }
 
-/// Scores every call before the first step, and refuses a trainer that is not the model that sampled.
-fn score_start(trainer: &mut Trainer, items: &mut [Item], config: &PolicyConfig, report: &mut Report) -> Result<()> {
+/// Scores every call before the first step, and stops an update that is not healthy: a trainer that is not the model that sampled, a policy
+/// that has collapsed, groups that say nothing.
+fn score_start(trainer: &mut Trainer, items: &mut [Item], groups: &[Vec<f32>], config: &PolicyConfig, report: &mut Report) -> Result<()> {
     let sequences: Vec<Sequence> = items.iter().map(|item| item.turn.sequence()).collect();
-    let scores = trainer.logprobs(&sequences)?;
-    let (mut sum, mut count) = (0.0, 0usize);
-    for (item, scores) in items.iter_mut().zip(scores) {
-        let before = item.turn.prompt.len();
-        for (i, old) in item.turn.old_logprobs.iter().enumerate().filter(|(i, _)| item.turn.trained[*i]) {
-            let difference = f64::from((scores[before + i] - old).abs());
-            report.sampler_difference_max = report.sampler_difference_max.max(difference);
-            sum += difference;
-            count += 1;
-        }
-        item.reference = scores;
+    let scores = trainer.score(&sequences)?;
+    let of = |value: fn(&Scored) -> f32| scores.iter().map(|list| list.iter().map(value).collect()).collect::<Vec<Vec<f32>>>();
+    let (logprobs, entropies) = (of(|score| score.logprob), of(|score| score.entropy));
+    for (item, logprobs) in items.iter_mut().zip(logprobs) {
+        item.reference = logprobs;
     }
-    report.sampler_difference = sum / count.max(1) as f64;
-    if report.sampler_difference <= config.max_sampler_difference {
+    let samples = items.iter().map(|item| sample(item, item.reference.clone(), config)).collect::<Result<Vec<_>>>()?;
+    let trained = |of: &dyn Fn(usize, usize) -> f64| {
+        let places = samples.iter().enumerate().flat_map(|(i, s)| (0..s.mask.len()).filter(|t| s.mask[*t]).map(move |t| (i, t)));
+        places.map(|(i, t)| of(i, t)).collect::<Vec<f64>>()
+    };
+    let differences = trained(&|i, t| f64::from((samples[i].logprobs[t] - samples[i].old_logprobs[t]).abs()));
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    report.sampler_difference = mean(&differences);
+    report.sampler_difference_max = differences.iter().copied().fold(0.0, f64::max);
+    report.entropy = mean(&trained(&|i, t| f64::from(entropies[i][t])));
+    let update = PolicyUpdate {
+        samples: &samples,
+        group_rewards: groups,
+        sampler_logprobs: None,
+        reference_logprobs: None,
+        entropies: Some(&entropies),
+        grad_norm: None,
+    };
+    let diagnosis = diagnose_update(&config.doctor, &config.loss, &update)?;
+    report.doctor = diagnosis.findings.iter().map(ToString::to_string).collect();
+    if diagnosis.healthy() {
         return Ok(());
     }
+    let failures: Vec<String> = diagnosis.of(Level::Failure).map(ToString::to_string).collect();
     Err(Error::Unhealthy(format!(
-        "the trainer's log-probabilities are {:.3} nats from the sampler's on average (at most {} is allowed): the episodes were made by another \
-         generation, or the engine computes in other numbers; collect them again",
-        report.sampler_difference, config.max_sampler_difference
+        "{}; a large sampler_difference means that another generation made the episodes, or that the engine computes in other numbers",
+        failures.join("; ")
     )))
+}
+
+/// The rewards of every group, as the doctor looks at them; MiRA compares all episodes with its critics, and with each other through them.
+fn group_rewards(rollouts: &[Rollout], config: &PolicyConfig) -> Vec<Vec<f32>> {
+    let mut groups: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    for rollout in rollouts {
+        let group = if config.credit == CreditKind::Mira { "all" } else { &rollout.group };
+        groups.entry(group).or_default().push(rollout.total() as f32);
+    }
+    groups.into_values().collect()
 }
 
 /// Cuts an order into batches of at most so many tokens, at least one call each.
@@ -148,6 +175,12 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
     let reference: Vec<Vec<f32>> = batch.iter().map(|item| item.reference.clone()).collect();
     let loss = loss(batch, &samples, &reference, config)?;
     for (sequence, weights) in sequences.iter_mut().zip(loss.head_weights()) {
+        if config.entropy > 0.0 {
+            // Under the loss's own normalisation by trained tokens.
+            let count = samples.iter().flat_map(|s| &s.mask).filter(|trained| **trained).count().max(1);
+            let bonus = (config.entropy / count as f64) as f32;
+            sequence.entropy_weights = sequence.weights.iter().map(|weight| if *weight > 0.0 { bonus } else { 0.0 }).collect();
+        }
         sequence.weights = weights;
     }
     let metrics = trainer.forward_backward(&Batch { sequences })?;

@@ -1,0 +1,63 @@
+//! A critic on disk: `critic.json`, and `critic.safetensors` with the head and the scale of its features.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::head::{Head, Shape};
+use super::{Critic, CriticKind, Scale};
+use crate::model::{Role, Tensor, read_tensors, write_tensors};
+use crate::{Error, Result, files};
+
+/// The part of a critic that is not a tensor.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    kind: CriticKind,
+    width: usize,
+    hidden: usize,
+    fitted: bool,
+}
+
+/// The head's tensors, then those of the scale where there is one.
+fn tensors(shape: Shape, fitted: bool) -> Vec<Tensor> {
+    let mut tensors = shape.tensors();
+    let names: &[&str] = if fitted { &["scale.mean", "scale.inverse"] } else { &[] };
+    for name in names {
+        let start = tensors.last().map_or(0, |tensor| tensor.range.end);
+        tensors.push(Tensor { name: (*name).into(), shape: vec![shape.width], range: start..start + shape.width, role: Role::Norm });
+    }
+    tensors
+}
+
+impl Critic {
+    /// Writes the critic into a directory of its own.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        let Shape { width, hidden } = self.head.shape;
+        let mut data = self.head.params.clone();
+        if let Some(scale) = &self.scale {
+            data.extend(scale.mean.iter().chain(&scale.inverse));
+        }
+        let fitted = self.scale.is_some();
+        write_tensors(&directory.join("critic.safetensors"), &tensors(self.head.shape, fitted), &[("", &data)])?;
+        let path = directory.join("critic.json");
+        let card = Card { kind: self.kind, width, hidden, fitted };
+        let text = serde_json::to_string_pretty(&card).map_err(Error::json(&path))?;
+        files::replace(&path, text.as_bytes())
+    }
+
+    /// Reads what [`Critic::save`] wrote.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join("critic.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let Card { kind, width, hidden, fitted } = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        let shape = Shape { width, hidden };
+        let mut params = read_tensors(&directory.join("critic.safetensors"), &tensors(shape, fitted), "")?;
+        let scale = fitted.then(|| {
+            let inverse = params.split_off(params.len() - width);
+            Scale { mean: params.split_off(params.len() - width), inverse }
+        });
+        Ok(Self { kind, head: Head { shape, params }, scale })
+    }
+}

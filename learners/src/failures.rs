@@ -1,0 +1,189 @@
+//! Why episodes failed, by rules in a fixed order (MiRA, 2603.19685, failure taxonomy).
+
+use std::collections::BTreeMap;
+
+use milepost_runtime::{Action, Episode, StepStatus, Stop};
+use serde::{Deserialize, Serialize};
+
+/// The class of a failure; the first whose rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// The agent ended the episode itself, by an answer or by giving up, and was judged wrong ("stop at wrong page").
+    WrongTermination,
+    /// Its last actions repeat themselves, or the loop ended the episode for want of progress ("get stuck midway").
+    Stuck,
+    /// It never ended the episode though nothing of its plan was left to do, or was over after very few actions ("fail to make
+    /// reasonable attempt").
+    NoAttempt,
+    /// None of these.
+    Other,
+}
+
+impl FailureClass {
+    /// All classes, in the order of their rules.
+    pub const ALL: [Self; 4] = [Self::WrongTermination, Self::Stuck, Self::NoAttempt, Self::Other];
+}
+
+/// The figures of the rules, which MiRA does not publish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FailureConfig {
+    /// So many identical actions at the end are stuck (the paper's N).
+    pub identical_actions: usize,
+    /// A cycle of actions that many times over at the end is stuck (the paper's M).
+    pub cycle_repeats: usize,
+    /// The longest cycle that is looked for, in actions.
+    pub longest_cycle: usize,
+    /// An episode of at most so many actions is no reasonable attempt.
+    pub early_actions: usize,
+}
+
+impl Default for FailureConfig {
+    fn default() -> Self {
+        Self { identical_actions: 3, cycle_repeats: 3, longest_cycle: 4, early_actions: 2 }
+    }
+}
+
+/// How many episodes failed, and of what; shares mean nothing without these bases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Episodes looked at.
+    pub episodes: usize,
+    /// Those whose outcome nobody verified: they are no failures, and no successes.
+    pub unverified: usize,
+    /// Those verified as failures.
+    pub failures: usize,
+    /// Failures by class; every class is named.
+    pub classes: BTreeMap<FailureClass, usize>,
+}
+
+impl Failures {
+    /// Counts the failures among episodes.
+    pub fn count<'a>(config: &FailureConfig, episodes: impl IntoIterator<Item = &'a Episode>) -> Self {
+        let mut counted = Self { classes: FailureClass::ALL.map(|class| (class, 0)).into(), ..Self::default() };
+        for episode in episodes {
+            counted.episodes += 1;
+            counted.unverified += usize::from(episode.success.is_none());
+            if let Some(class) = classify(config, episode) {
+                counted.failures += 1;
+                *counted.classes.entry(class).or_default() += 1;
+            }
+        }
+        counted
+    }
+}
+
+/// The class of an episode that was verified as a failure; `None` for any other.
+pub fn classify(config: &FailureConfig, episode: &Episode) -> Option<FailureClass> {
+    if episode.success != Some(false) {
+        return None;
+    }
+    let actions: Vec<&Action> = episode.steps.iter().map(|step| &step.action).collect();
+    Some(if matches!(episode.stop, Some(Stop::Answered | Stop::GaveUp(_))) {
+        FailureClass::WrongTermination
+    } else if matches!(episode.stop, Some(Stop::NoProgress(_))) || repeats(config, &actions) {
+        FailureClass::Stuck
+    } else if nothing_left(episode) || actions.len() <= config.early_actions {
+        FailureClass::NoAttempt
+    } else {
+        FailureClass::Other
+    })
+}
+
+/// Whether the last actions are one action, or a short cycle, often enough.
+fn repeats(config: &FailureConfig, actions: &[&Action]) -> bool {
+    let cycle = |period: usize, times: usize| {
+        let len = period * times;
+        len > period && actions.len() >= len && {
+            let end = &actions[actions.len() - len..];
+            (period..len).all(|i| end[i] == end[i - period])
+        }
+    };
+    cycle(1, config.identical_actions) || (2..=config.longest_cycle).any(|period| cycle(period, config.cycle_repeats))
+}
+
+/// Whether every step of the plan that has a check is behind the agent: it stood on the right page and did not end.
+fn nothing_left(episode: &Episode) -> bool {
+    episode.plan().is_some_and(|plan| {
+        let mut checked = plan.steps.iter().filter(|step| step.status != StepStatus::Failed && step.milestone.check.is_some()).peekable();
+        checked.peek().is_some() && checked.all(|step| step.status == StepStatus::Done)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_runtime::plan::VerdictBy;
+    use milepost_runtime::{Observation, Outcome, Plan, Planned, Revision, Step, Task, Verdict};
+
+    use super::*;
+
+    fn episode(stop: Stop, success: Option<bool>, actions: &[&str]) -> Episode {
+        let mut episode = Episode::begin(Task::new("Buy the mug.", "http://shop.local/").unwrap(), "adaplan", "g");
+        let step = |(turn, action): (usize, &&str)| Step {
+            turn: turn as u32,
+            observation: Observation::default(),
+            revision: Revision::Keep,
+            plan_version: 1,
+            cursor: 0,
+            action: Action::parse(action).unwrap(),
+            outcome: Outcome::done(),
+            calls: Vec::new(),
+            reached: Vec::new(),
+            timing: Default::default(),
+            screenshot: None,
+        };
+        episode.steps = actions.iter().enumerate().map(step).collect();
+        (episode.stop, episode.success) = (Some(stop), success);
+        episode
+    }
+
+    fn check_class(want: Option<FailureClass>, episode: &Episode) {
+        let words: Vec<String> = episode.steps.iter().map(|step| step.action.to_string()).collect();
+        assert_eq!(classify(&FailureConfig::default(), episode), want, "{:?} after {words:?}", episode.stop);
+    }
+
+    const MOVING: [&str; 5] = ["click 1", "click 2", "click 3", "back", "click 4"];
+
+    #[test]
+    fn rules_hold_in_their_order() {
+        use FailureClass::{NoAttempt, Other, Stuck, WrongTermination};
+        let failed = |stop, actions: &[&str]| episode(stop, Some(false), actions);
+        // Ending comes first, whatever was repeated before.
+        check_class(Some(WrongTermination), &failed(Stop::Answered, &["click 1", "click 1", "click 1"]));
+        check_class(Some(WrongTermination), &failed(Stop::GaveUp("no idea".into()), &MOVING));
+        check_class(Some(Stuck), &failed(Stop::StepLimit, &["click 9", "click 1", "click 1", "click 1"]));
+        check_class(Some(Stuck), &failed(Stop::StepLimit, &["click 9", "back", "click 9", "back", "click 9", "back"]));
+        check_class(Some(Stuck), &failed(Stop::NoProgress("again".into()), &MOVING));
+        check_class(Some(Other), &failed(Stop::StepLimit, &["click 9", "back", "click 9", "back", "click 8", "back"]));
+        check_class(Some(NoAttempt), &failed(Stop::TimeLimit, &["click 1", "click 1"]));
+        check_class(Some(Other), &failed(Stop::StepLimit, &MOVING));
+    }
+
+    #[test]
+    fn a_plan_that_is_done_and_never_ended_is_no_attempt() {
+        let mut one = episode(Stop::StepLimit, Some(false), &MOVING);
+        let line = |text| Planned::parse(text).unwrap();
+        let mut plan = Plan::new(vec![line("pay => text visible \"thank you\""), line("answer")]);
+        one.plans = vec![plan.clone()];
+        check_class(Some(FailureClass::Other), &one);
+        plan.settle(Verdict::True, VerdictBy::Check, 3);
+        one.plans = vec![plan];
+        check_class(Some(FailureClass::NoAttempt), &one);
+    }
+
+    #[test]
+    fn counts_come_with_their_base() {
+        let episodes = [
+            episode(Stop::Answered, Some(true), &MOVING),
+            episode(Stop::Answered, Some(false), &MOVING),
+            episode(Stop::StepLimit, Some(false), &MOVING),
+            episode(Stop::Failed("the browser died".into()), None, &MOVING),
+        ];
+        let counted = Failures::count(&FailureConfig::default(), &episodes);
+        assert_eq!((counted.episodes, counted.unverified, counted.failures), (4, 1, 2));
+        assert_eq!(counted.classes.values().copied().collect::<Vec<_>>(), [1, 0, 0, 1]);
+        let json = serde_json::to_value(&counted).unwrap();
+        assert_eq!(json["classes"]["wrong_termination"], 1);
+    }
+}
