@@ -49,17 +49,17 @@ def run(command, seen, times):
 
 def memory_row(name, ours, baseline):
     a, b = [[report["peak_rss_bytes"] for report in side] for side in (ours, baseline)]
-    middle = statistics.median(a)
-    return {"name": name, "ours": middle, "baseline": statistics.median(b), "ratio": middle / statistics.median(b), "n": min(len(a), len(b)),
-            "iqr": None, "range": [min(a), max(a)], "baseline_range": [min(b), max(b)], "unit": "bytes"}
+    middle, theirs = statistics.median(a), statistics.median(b)
+    return {"name": name, "ours": middle, "baseline": theirs, "ratio": middle / theirs, "n": min(len(a), len(b)), "iqr": None,
+            "range": [min(a), max(a)], "baseline_range": [min(b), max(b)], "unit": "bytes"}
 
 
 def storage_row(name, ours, baseline):
     """Bytes of the linear weights, and whether the gradient of the first batch survives: both are the same in every run."""
     a, b = ours["linear_bytes"], baseline["linear_bytes"]
-    return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes",
-            "grad_norm_ours": ours["first_grad_norm"], "grad_norm_baseline": baseline["first_grad_norm"],
-            "grad_norm_ratio": ours["first_grad_norm"] / baseline["first_grad_norm"], "note": "both sides are ours: small against F32 storage"}
+    norm, whole = ours["first_grad_norm"], baseline["first_grad_norm"]
+    return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes", "grad_norm_ours": norm,
+            "grad_norm_baseline": whole, "grad_norm_ratio": norm / whole, "note": "both sides are ours: small against F32 storage"}
 
 
 def row(name, ours, baseline, kind):

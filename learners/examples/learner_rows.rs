@@ -1,8 +1,8 @@
 //! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8 | --q4k] [--steps N]`.
 //!
 //! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
-//! inputs only), `wide` (the same at width 512, which Q4_K can keep), `agent_group` (the same shape, a group of 8 completions of 48 behind one prompt of 768), `full` (all parameters of the seed
-//! model's shape, 32 sequences of 256).
+//! inputs only), `wide` (`flat` at width 512, which Q4_K can keep), `agent_group` (`flat`'s shape, a group of 8 completions of 48 behind one
+//! prompt of 768), `full` (all parameters of the seed model's shape, 32 sequences of 256).
 
 use std::time::Instant;
 
@@ -78,7 +78,8 @@ fn main() -> Result<()> {
     let tokens: usize = batch.sequences.iter().map(|s| s.tokens.len()).sum();
     let report = serde_json::json!({
         "row": row, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
-        "first_grad_norm": grad_norm, "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(), "peak_rss_bytes": peak_memory(),
+        "first_grad_norm": grad_norm, "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(),
+        "peak_rss_bytes": peak_memory(),
     });
     println!("{report}");
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! All are pure: the trainer scores the tokens, a loss turns the scores into weights, and the trainer's head applies them. A trainer
 //! that minimises `Σ weight * -logprob` takes [`Loss::head_weights`]. An entropy bonus needs the whole distribution, which
-//! log-probabilities of sampled tokens do not tell: it is the head's to compute.
+//! log-probabilities of sampled tokens do not tell: it is the head's to compute (`entropy_weights` of [`crate::Sequence`]).
 //!
 //! Log-probabilities are of the distribution that was sampled from: logits divided by the temperature, and no top-p.
 

@@ -186,9 +186,7 @@ mod tests {
             (Some("{"), "EOF"),
             (Some(r#"{"requests": [], "expected": [], "parent": []}"#), "no probe"),
             (
-                Some(
-                    r#"{"requests": [{"prompt_ids": [1], "completion_ids": [2], "temperature": 1}], "expected": [[-1, -2]], "parent": [[-1]]}"#,
-                ),
+                Some(r#"{"requests": [{"prompt_ids": [1], "completion_ids": [2], "temperature": 1}], "expected": [[-1]], "parent": [[]]}"#),
                 "in length",
             ),
         ] {
