@@ -297,6 +297,9 @@ pub struct AuditArgs {
     /// Let the suite's own oracle act
     #[arg(long)]
     pub oracle: bool,
+    /// Stop every second episode half-way, so that there is also something incomplete to judge
+    #[arg(long)]
+    pub cut_short: bool,
     /// Most steps an episode whose adherence is asked for
     #[arg(long, default_value_t = 4)]
     pub steps: usize,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use milepost_planners::{CachedJudge, ModelJudge};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{Episode, EpisodeStore, Judged, NoListener, PlanScores, Policy, Question, Verdicts, Verifier};
-use milepost_suites::{Level, Template};
+use milepost_runtime::{Episode, EpisodeStore, Judged, Limits, NoListener, PlanScores, Policy, Question, Verdicts, Verifier};
+use milepost_suites::{Instance, Level, Template};
 use serde_json::json;
 
 use super::suite::episode::{Place, Played, Player, play};
@@ -64,7 +64,10 @@ async fn audit(args: AuditArgs, config: Config) -> Result<Exit> {
         // Spread over the levels, also where there are fewer episodes than templates.
         let template = templates[usize::try_from(index)? * templates.len() / usize::try_from(args.episodes)?.max(1) % templates.len()];
         let seed = args.first_seed + index;
-        let played = play(&template.instantiate(seed), seed, &mut place, &player, &config, &mut NoListener).await?;
+        let instance = template.instantiate(seed);
+        let limits = if args.cut_short && index % 2 == 1 { half_way(&instance, &config.limits) } else { config.limits.clone() };
+        let config = Config { limits, ..config.clone() };
+        let played = play(&instance, seed, &mut place, &player, &config, &mut NoListener).await?;
         solved += u64::from(played.solved);
         let verdicts = Verdicts::ask(&judge, &played.episode, &questions(&played.episode, args.steps)).await;
         compare(&played, &verdicts, args.steps, &mut pairs);
@@ -81,6 +84,12 @@ async fn audit(args: AuditArgs, config: Config) -> Result<Exit> {
         print_table(&rows);
     }
     Ok(if *cancel.borrow() { Exit::Cancelled } else { Exit::Done })
+}
+
+/// Limits that end an episode after half of the oracle's plan.
+fn half_way(instance: &Instance, limits: &Limits) -> Limits {
+    let half = instance.oracle().first_plan().len() / 2;
+    Limits { max_steps: u32::try_from(half).unwrap_or(u32::MAX).clamp(1, limits.max_steps), ..limits.clone() }
 }
 
 /// The steps whose adherence is asked for: at most so many, spread over the episode.
