@@ -44,6 +44,9 @@ pub enum Command {
     /// Recorded episodes
     #[command(subcommand)]
     Episodes(EpisodesCommand),
+    /// Judges of episodes
+    #[command(subcommand)]
+    Judge(JudgeCommand),
     /// Train
     #[command(subcommand)]
     Learn(LearnCommand),
@@ -270,6 +273,45 @@ pub enum EpisodesCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `milepost judge`.
+#[derive(Debug, Subcommand)]
+pub enum JudgeCommand {
+    /// Compare the model as a judge with the ground truth of suite episodes
+    Audit(AuditArgs),
+}
+
+/// `milepost judge audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Episodes, spread over the templates
+    #[arg(long, default_value_t = 20)]
+    pub episodes: u64,
+    /// One level only
+    #[arg(long)]
+    pub level: Option<LevelArg>,
+    /// Who acts: adaplan, frozen or react
+    #[arg(long, conflicts_with = "oracle")]
+    pub planner: Option<PlannerKind>,
+    /// Let the suite's own oracle act
+    #[arg(long)]
+    pub oracle: bool,
+    /// Stop every second episode half-way, so that there is also something incomplete to judge
+    #[arg(long)]
+    pub cut_short: bool,
+    /// Most steps an episode whose adherence is asked for
+    #[arg(long, default_value_t = 4)]
+    pub steps: usize,
+    /// The i-th episode has this seed plus i
+    #[arg(long, default_value_t = 10_000)]
+    pub first_seed: u64,
+    /// Where episodes run
+    #[arg(long, default_value = "browser")]
+    pub environment: PlaceArg,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `milepost learn`.

@@ -9,7 +9,7 @@ use figment::error::Kind;
 use figment::providers::{Env, Serialized};
 use milepost_engines::{LocalModelConfig, RemoteModelConfig};
 use milepost_learners::sft::SftConfig;
-use milepost_planners::PlannersConfig;
+use milepost_planners::{JudgeConfig, PlannersConfig};
 use milepost_runtime::Limits;
 use milepost_runtime::config::EpisodesConfig;
 use milepost_suites::GroundTruthConfig;
@@ -49,6 +49,8 @@ pub struct Config {
     pub remote: RemoteModelConfig,
     /// Planner and prompts.
     pub policy: PlannersConfig,
+    /// The model as a judge.
+    pub judge: JudgeConfig,
     /// Bounds on a run.
     pub limits: Limits,
     /// Where episodes are kept.

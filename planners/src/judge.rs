@@ -30,7 +30,7 @@ pub struct JudgeConfig {
 
 impl Default for JudgeConfig {
     fn default() -> Self {
-        Self { samples: 3, temperature: 0.7, page_lines: 60, max_tokens: 64, seed: 0 }
+        Self { samples: 3, temperature: 0.7, page_lines: 60, max_tokens: 128, seed: 0 }
     }
 }
 
@@ -82,7 +82,7 @@ fn read(question: Question, text: &str) -> Option<Sample> {
     let said = text.rsplit_once("</think>").map_or(text, |(_, said)| said);
     let grade = |most: u32| {
         let numbers = said.split(|c: char| !c.is_alphanumeric()).filter_map(|word| word.parse::<u32>().ok());
-        numbers.filter(|number| *number <= most).last().map(|number| Sample::Grade(f64::from(number)))
+        numbers.rev().find(|number| *number <= most).map(|number| Sample::Grade(f64::from(number)))
     };
     match question {
         Question::Completeness => grade(1),

@@ -4,6 +4,7 @@ mod adapters;
 mod doctor;
 mod drive;
 mod episodes;
+mod judge;
 mod learn;
 mod observe;
 mod run;
@@ -54,6 +55,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Observe(args) => observe::observe(args, config).await,
         Command::Drive(args) => drive::drive(args, config).await,
         Command::Episodes(command) => episodes::main(command, config).await,
+        Command::Judge(command) => judge::main(command, config).await,
         Command::Learn(command) => learn::main(command, config),
         Command::Adapters(command) => adapters::main(command),
         Command::Config(command) => settings::main(command, &config),

@@ -159,3 +159,24 @@ fn the_report_of_the_suite_has_its_shape() {
     assert_eq!(report["levels"]["long"]["solved"], 2);
     assert_eq!(report["milestones"]["premature"], 0);
 }
+
+/// The seed model judges episodes of each level, half of them cut short. Whatever it says, every question is asked, and what it fails to say is counted as missing.
+#[test]
+fn a_judge_is_audited_against_the_ground_truth() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
+    let arguments = ["judge", "audit", "--oracle", "--environment", "plain", "--episodes", "6", "--cut-short", "--steps", "1", "--json"];
+    let output = milepost(directory.path(), &arguments, &[("MILEPOST_LOCAL__MODEL", model), ("MILEPOST_JUDGE__SAMPLES", "1")]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["solved"], 3, "{report}");
+    for (question, asked) in [("completeness", 6), ("end_to_end", 6), ("adherence", 6), ("plan_correctness", 6)] {
+        let row = &report["questions"][question];
+        assert_eq!(row["n"].as_u64().unwrap() + row["missing"].as_u64().unwrap(), asked, "{question}: {row}");
+    }
+    let kept = std::fs::read_to_string(directory.path().join("data/verdicts.jsonl")).unwrap().lines().count() as u64;
+    let given: u64 = ["completeness", "end_to_end", "adherence", "plan_correctness"]
+        .iter()
+        .map(|question| report["questions"][question]["n"].as_u64().unwrap())
+        .sum();
+    assert_eq!(kept, given);
+}

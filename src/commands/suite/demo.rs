@@ -3,12 +3,12 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
-use milepost_runtime::{EpisodeStore, Policy, Secrets, Verifier};
+use milepost_runtime::{EpisodeStore, Policy, Verifier};
 use milepost_suites::Level;
 
 use super::episode::{Place, Player, play};
 use super::templates;
-use crate::cli::TemplatesArg;
+use crate::cli::{PlaceArg, TemplatesArg};
 use crate::commands::{BadConfig, cancellation};
 use crate::config::Config;
 use crate::exit::Exit;
@@ -30,7 +30,7 @@ pub async fn demo(seed: u64, config: Config) -> Result<Exit> {
         generation: mind.engine.generation().id(),
         cancel: cancel.clone(),
     };
-    let mut place = Place::Browser(Box::new(wiring::browser(&config, Secrets::default()).await?));
+    let mut place = Place::open(PlaceArg::Browser, &config).await?;
     let (mut lines, mut ids) = (Vec::new(), Vec::new());
     for level in Level::ALL {
         let templates = templates(level, TemplatesArg::Trained);
@@ -51,9 +51,7 @@ pub async fn demo(seed: u64, config: Config) -> Result<Exit> {
             break;
         }
     }
-    if let Place::Browser(mut browser) = place {
-        milepost_runtime::Environment::close(browser.as_mut()).await?;
-    }
+    place.close().await?;
     let directory = store.directory().display();
     println!("\nA model of {} ran {} unseen tasks in a real browser: {}.", config.local.model, ids.len(), lines.join(", "));
     println!("Every step is recorded: milepost episodes show {}; screenshots in {directory}/screenshots/{}/", ids[0], ids[0]);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::cli::PlaceArg;
 use crate::config::Config;
 use crate::forgetful::Forgetful;
 use crate::transport::{InProcess, InProcessFetch};
@@ -100,6 +101,24 @@ pub enum Place {
     Browser(Box<BrowserEnvironment>),
     /// The plain reader in the process.
     Plain,
+}
+
+impl Place {
+    /// Opens a place of this kind.
+    pub async fn open(kind: PlaceArg, config: &Config) -> Result<Self> {
+        Ok(match kind {
+            PlaceArg::Browser => Self::Browser(Box::new(wiring::browser(config, Secrets::default()).await?)),
+            PlaceArg::Plain => Self::Plain,
+        })
+    }
+
+    /// Ends what it started.
+    pub async fn close(self) -> Result<()> {
+        if let Self::Browser(mut browser) = self {
+            browser.close().await?;
+        }
+        Ok(())
+    }
 }
 
 /// Who plays, and what is kept.

@@ -7,14 +7,14 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use milepost_learners::statistics::{median, wilson};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{Episode, EpisodeStore, NoListener, Policy, Secrets, Verifier};
+use milepost_runtime::{Episode, EpisodeStore, NoListener, Policy, Verifier};
 use milepost_suites::Level;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::episode::{MilestoneCount, Place, Played, Player, play};
 use super::{level, templates};
-use crate::cli::{PlaceArg, SuiteRunArgs};
+use crate::cli::SuiteRunArgs;
 use crate::commands::{cancellation, print_json};
 use crate::config::Config;
 use crate::exit::Exit;
@@ -72,7 +72,7 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
     let levels: Vec<Level> = args.level.map_or(Level::ALL.to_vec(), |argument| vec![level(argument)]);
     let bar = progress(levels.len() as u64 * args.episodes);
     let (mut tally, mut scores, mut by_template) = (Tally::default(), Vec::new(), Map::new());
-    let mut place = open(&args, &config).await?;
+    let mut place = Place::open(args.environment, &config).await?;
     let mut played_here = 0;
     for level in levels {
         let templates = templates(level, args.templates);
@@ -83,8 +83,8 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
                 break;
             }
             if played_here == EPISODES_A_BROWSER {
-                close(place).await?;
-                place = open(&args, &config).await?;
+                place.close().await?;
+                place = Place::open(args.environment, &config).await?;
                 played_here = 0;
             }
             played_here += 1;
@@ -106,7 +106,7 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
         scores.push((level, score));
     }
     bar.finish_and_clear();
-    close(place).await?;
+    place.close().await?;
     let planner = if args.oracle { "oracle" } else { kind.word() };
     let report = report(&args.suite, planner, &generation, &scores, &mut tally, by_template, clock.elapsed().as_secs_f64());
     if args.json {
@@ -120,20 +120,6 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
 async fn load(config: &Config) -> Result<Mind> {
     wiring::check_model(config).map_err(|error| error.context(crate::commands::BadConfig))?;
     Mind::load(config).await
-}
-
-async fn open(args: &SuiteRunArgs, config: &Config) -> Result<Place> {
-    Ok(match args.environment {
-        PlaceArg::Browser => Place::Browser(Box::new(wiring::browser(config, Secrets::default()).await?)),
-        PlaceArg::Plain => Place::Plain,
-    })
-}
-
-async fn close(place: Place) -> Result<()> {
-    if let Place::Browser(mut browser) = place {
-        milepost_runtime::Environment::close(browser.as_mut()).await?;
-    }
-    Ok(())
 }
 
 fn progress(total: u64) -> ProgressBar {
