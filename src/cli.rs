@@ -325,6 +325,49 @@ pub struct SftArgs {
 /// `milepost adapters`.
 #[derive(Debug, Subcommand)]
 pub enum AdaptersCommand {
+    /// List the generations
+    List(JsonArgs),
+    /// Show a generation: lineage, figures, history, curve
+    Show {
+        /// Id, or the unique beginning of one
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two adapters: settings, figures, and how far their weights are apart
+    Diff {
+        /// A generation's id, or an adapter's directory
+        first: String,
+        /// Another
+        second: String,
+        /// The model that they belong to [default: `local.model`]
+        #[arg(long)]
+        base: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a generation into service
+    Promote {
+        /// Id, or the unique beginning of one
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to what served before
+    Rollback {
+        /// Why, for the record
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show an adapter's shape, norms and lineage
     Inspect {
         /// The adapter's directory

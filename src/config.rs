@@ -26,6 +26,39 @@ pub enum EngineKind {
     Remote,
 }
 
+/// Which adapter serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum AdapterChoice {
+    /// The generation in service on this model, where there is one.
+    #[default]
+    Current,
+    /// None: the base.
+    None,
+    /// A directory, or a generation's id.
+    Named(String),
+}
+
+impl From<String> for AdapterChoice {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "current" => Self::Current,
+            "none" => Self::None,
+            _ => Self::Named(text),
+        }
+    }
+}
+
+impl From<AdapterChoice> for String {
+    fn from(choice: AdapterChoice) -> Self {
+        match choice {
+            AdapterChoice::Current => "current".into(),
+            AdapterChoice::None => "none".into(),
+            AdapterChoice::Named(text) => text,
+        }
+    }
+}
+
 /// A secret by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +75,8 @@ pub struct SecretConfig {
 pub struct Config {
     /// Which engine answers.
     pub engine: EngineKind,
+    /// Which adapter serves.
+    pub adapter: AdapterChoice,
     /// The model on this machine.
     pub local: LocalModelConfig,
     /// The model on a server.

@@ -11,5 +11,6 @@ pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
 pub mod live;
+pub mod serving;
 pub mod transport;
 pub mod wiring;

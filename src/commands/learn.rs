@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use milepost_engines::LocalModelConfig;
 use milepost_learners::adapter::{Adapter, Fresh, Lineage};
 use milepost_learners::doctor::{Diagnosis, diagnose};
 use milepost_learners::sft::{ExampleSource, SftConfig};
@@ -127,9 +128,11 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
 fn adapter(trainer: &Trainer, base: &Path, out: &Path, learn: &SftConfig, status: &sft::Status) -> Result<PathBuf> {
     let directory = out.join("adapter");
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
+    let text = TextModel::load(base)?;
     let lineage = Lineage {
-        base: milepost_text::hash16(&std::fs::read(base.join("model.safetensors"))?),
-        tokenizer: milepost_text::hash16(&std::fs::read(base.join("tokenizer.json"))?),
+        base: milepost_engines::base_hash(&LocalModelConfig { model: base.display().to_string(), ..LocalModelConfig::default() })?,
+        tokenizer: text.tokenizer.hash(),
+        template: text.template.hash(),
         recipe: "sft".into(),
         config: serde_json::to_value(learn)?,
         seed: learn.seed,

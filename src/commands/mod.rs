@@ -4,6 +4,7 @@ mod adapters;
 mod doctor;
 mod drive;
 mod episodes;
+mod generations;
 mod learn;
 mod observe;
 mod run;
@@ -55,7 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Drive(args) => drive::drive(args, config).await,
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Learn(command) => learn::main(command, config),
-        Command::Adapters(command) => adapters::main(command),
+        Command::Adapters(command) => adapters::main(command, &config).await,
         Command::Config(command) => settings::main(command, &config),
         Command::Doctor(args) => doctor::doctor(&args, &config),
         Command::Completions { .. } => Ok(Exit::Done),
