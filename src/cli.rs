@@ -348,9 +348,10 @@ pub enum AdaptersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Put a generation into service
+    /// Put a generation into service, once it has proved itself
     Promote {
-        /// Id, or the unique beginning of one
+        /// Id, or the unique beginning of one; or the directory of an adapter that is registered by this
+        #[arg(value_name = "ID")]
         id: String,
         /// Why, for the record
         #[arg(long, default_value = "by hand")]

@@ -18,7 +18,12 @@ pub struct Chosen {
     pub probes: Option<Probes>,
     /// What it was registered as, where it was.
     pub record: Option<Record>,
+    /// How to do without it.
+    way_out: &'static str,
 }
+
+const CURRENT: &str = "`milepost adapters rollback` goes back to the one before, `adapter: none` serves the base";
+const NAMED: &str = "`adapter: current` and `adapter: none` do without it";
 
 /// Finds the adapter that the configuration asks for; `None` serves the base.
 ///
@@ -44,7 +49,8 @@ pub async fn choose(config: &Config) -> Result<Option<Chosen>> {
     };
     let directory = registry.directory(&record.id);
     let probes = read_probes(&directory)?.unwrap_or_default();
-    Ok(Some(Chosen { directory, probes: Some(probes), record: Some(record) }))
+    let way_out = if config.adapter == AdapterChoice::Current { CURRENT } else { NAMED };
+    Ok(Some(Chosen { directory, probes: Some(probes), record: Some(record), way_out }))
 }
 
 /// The base that the configured engine serves: its weights' hash, without loading it.
@@ -64,7 +70,7 @@ impl Chosen {
         if probes.is_none() {
             tracing::warn!(adapter = %directory.display(), "it has no probes.json: it serves without proof of being what was trained");
         }
-        Ok(Self { directory, probes, record: None })
+        Ok(Self { directory, probes, record: None, way_out: NAMED })
     }
 
     /// Holds what serves to what was registered.
@@ -89,13 +95,10 @@ impl Chosen {
 
     /// The error of an adapter that cannot serve, with what to do.
     pub fn refuse(&self, error: Error) -> anyhow::Error {
-        let directory = self.directory.display();
+        let (directory, way_out) = (self.directory.display(), self.way_out);
         anyhow::Error::new(error).context(match &self.record {
-            Some(record) => format!(
-                "generation {} in {directory} cannot serve (`milepost adapters rollback` goes back to the one before, `adapter: none` serves the base)",
-                record.id
-            ),
-            None => format!("the adapter in {directory} cannot serve (`adapter: current` or `adapter: none` does without it)"),
+            Some(record) => format!("generation {} in {directory} cannot serve ({way_out})", record.id),
+            None => format!("the adapter in {directory} cannot serve ({way_out})"),
         })
     }
 }

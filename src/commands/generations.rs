@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use milepost_learners::ModelConfig;
 use milepost_learners::adapter::{Adapter, Lineage, ModuleDifference, differences, read_lineage};
 use milepost_runtime::registry::{Figure, Occasion, Over, Record, read_probes};
@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::print_json;
-use crate::config::Config;
+use crate::config::{AdapterChoice, Config};
+use crate::wiring::Mind;
 use crate::{serving, wiring};
 
 /// A generation in a listing.
@@ -135,15 +136,23 @@ pub async fn diff(config: &Config, names: [&str; 2], base: Option<&Path>, json: 
     Ok(())
 }
 
-/// Puts a generation into service.
-pub async fn promote(config: &Config, id: &str, reason: &str, json: bool) -> Result<()> {
+/// Puts a generation into service once it has proved itself on the configured model; a directory is registered first.
+pub async fn promote(config: &Config, name: &str, reason: &str, json: bool) -> Result<()> {
     let registry = wiring::registry(config);
-    let id = find(&registry, id).await?.id;
-    let record = registry.promote(&id, Over::Anything, reason).await?;
+    let with = |adapter| Config { adapter, ..config.clone() };
+    let record = if Path::new(name).is_dir() {
+        let base = Mind::load(&with(AdapterChoice::None)).await?.engine.generation();
+        registry.register(Path::new(name), &base).await?
+    } else {
+        find(&registry, name).await?
+    };
+    let proof = Mind::load(&with(AdapterChoice::Named(record.id.clone()))).await;
+    drop(proof.with_context(|| format!("generation {} was not promoted", record.id))?);
+    let record = registry.promote(&record.id, Over::Anything, reason).await?;
     if json {
         return print_json(&Row { serving: true, record });
     }
-    println!("{} serves from the next start on, once it has proved itself", record.id);
+    println!("{} has proved itself and serves from the next start on", record.id);
     Ok(())
 }
 

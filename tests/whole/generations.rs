@@ -85,6 +85,10 @@ async fn what_is_promoted_serves_and_a_rollback_goes_back() {
     check_serves(directory, "current", &base.id());
     assert_eq!(run(&["promote", &first.id[..10], "--reason", "looks good"])["status"], "promoted");
     check_serves(directory, "current", &first.id);
+    let third = trained(directory, &base, 2, 3);
+    let third = run(&["promote", third.to_str().unwrap()]);
+    check_serves(directory, "current", third["id"].as_str().unwrap());
+    run(&["rollback"]);
     run(&["promote", &second.id]);
     check_serves(directory, "current", &second.id);
     check_serves(directory, "none", &base.id());
@@ -95,7 +99,8 @@ async fn what_is_promoted_serves_and_a_rollback_goes_back() {
     let listed = run(&["list"]);
     let rows: Vec<(&str, bool)> =
         listed.as_array().unwrap().iter().map(|row| (row["id"].as_str().unwrap(), row["serving"].as_bool().unwrap())).collect();
-    assert_eq!(rows, [(second.id.as_str(), true), (first.id.as_str(), false)]);
+    assert_eq!(rows[1..], [(second.id.as_str(), true), (first.id.as_str(), false)]);
+    assert_eq!(listed[0]["status"], "rolled_back");
     let shown = run(&["show", &first.id]);
     assert_eq!((&shown["parent"], &shown["lineage"]["seed"], &shown["probe_tokens"]), (&base.id().into(), &1.into(), &20.into()));
     assert_eq!(shown["history"][1]["reason"], "looks good");
@@ -153,6 +158,10 @@ async fn a_generation_that_fails_its_proof_stops_the_start() {
     let quantised = [MODEL[0], ("MILEPOST_LOCAL__ISQ", "q4k")];
     let output = milepost(directory, &["suite", "run", "--environment", "plain", "--episodes", "1"], &quantised);
     assert!(output.status.code() == Some(5) && String::from_utf8_lossy(&output.stderr).contains(&first.id));
+    // By hand neither: nobody puts into service what cannot prove itself.
+    std::fs::copy(place(&first, PROBES), place(&second, PROBES)).unwrap();
+    let output = milepost(directory, &["adapters", "promote", &second.id], &MODEL);
+    assert!(output.status.code() == Some(5) && String::from_utf8_lossy(&output.stderr).contains("was not promoted"));
     // Other prompts than those it was trained for.
     let instruct = [MODEL[0], ("MILEPOST_POLICY__PROMPT_PROFILE", "instruct")];
     let output = milepost(directory, &["suite", "run", "--environment", "plain", "--episodes", "1"], &instruct);
