@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milepost_planners::PlannerKind;
 
+use crate::improve::config::Recipe;
+
 /// Exit codes, shown under `milepost --help`.
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -50,6 +52,8 @@ pub enum Command {
     /// Train
     #[command(subcommand)]
     Learn(LearnCommand),
+    /// Improve the policy: collect episodes, train an adapter, put it into service once it has proved better
+    Improve(ImproveArgs),
     /// Adapters
     #[command(subcommand)]
     Adapters(AdaptersCommand),
@@ -210,6 +214,49 @@ pub struct SuiteRunArgs {
     pub json: bool,
 }
 
+/// `milepost improve`.
+#[derive(Debug, Args)]
+pub struct ImproveArgs {
+    /// How a round learns [default: `improve.recipe`]
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
+    /// What is played
+    #[arg(long, default_value = "bundled", value_parser = ["bundled"])]
+    pub suite: String,
+    /// Rounds
+    #[arg(long, default_value_t = 1)]
+    pub rounds: usize,
+    /// Most time, such as 40m or 2h; checked between stages
+    #[arg(long, value_parser = duration)]
+    pub budget: Option<std::time::Duration>,
+    /// Where episodes run
+    #[arg(long, default_value = "browser")]
+    pub environment: PlaceArg,
+    /// Test tasks for measuring each generation again at the end [default: `improve.remeasure`]
+    #[arg(long)]
+    pub remeasure: Option<usize>,
+    /// Go on with the latest run instead of beginning a new one
+    #[arg(long)]
+    pub resume: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads 90s, 40m or 2h.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no time; write it as 90s, 40m or 2h");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    std::time::Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+}
+
 /// `milepost observe`.
 #[derive(Debug, Args)]
 pub struct ObserveArgs {
@@ -328,6 +375,17 @@ pub enum LearnCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Update the policy from recorded episodes, as a request file says; the improvement loop runs this as a process of its own
+    Policy {
+        /// The request (JSON)
+        request: PathBuf,
+        /// Niceness, 0 to 19
+        #[arg(long, default_value_t = 0)]
+        nice: i32,
+        /// Most memory in GiB
+        #[arg(long)]
+        memory_gib: Option<u64>,
+    },
     /// Draw the curves of a training run
     Plot {
         /// The run's `metrics.jsonl`
@@ -367,6 +425,50 @@ pub struct SftArgs {
 /// `milepost adapters`.
 #[derive(Debug, Subcommand)]
 pub enum AdaptersCommand {
+    /// List the generations
+    List(JsonArgs),
+    /// Show a generation: lineage, figures, history, curve
+    Show {
+        /// Id, or the unique beginning of one
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two adapters: settings, figures, and how far their weights are apart
+    Diff {
+        /// A generation's id, or an adapter's directory
+        first: String,
+        /// Another
+        second: String,
+        /// The model that they belong to [default: `local.model`]
+        #[arg(long)]
+        base: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a generation into service, once it has proved itself
+    Promote {
+        /// Id, or the unique beginning of one; or the directory of an adapter that is registered by this
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Why, for the record
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to what served before
+    Rollback {
+        /// Why, for the record
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show an adapter's shape, norms and lineage
     Inspect {
         /// The adapter's directory

@@ -16,6 +16,8 @@ use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::improve::config::ImproveConfig;
+
 /// Which engine answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +27,39 @@ pub enum EngineKind {
     Local,
     /// A server that speaks the OpenAI protocol.
     Remote,
+}
+
+/// Which adapter serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum AdapterChoice {
+    /// The generation in service on this model, where there is one.
+    #[default]
+    Current,
+    /// None: the base.
+    None,
+    /// A directory, or a generation's id.
+    Named(String),
+}
+
+impl From<String> for AdapterChoice {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "current" => Self::Current,
+            "none" => Self::None,
+            _ => Self::Named(text),
+        }
+    }
+}
+
+impl From<AdapterChoice> for String {
+    fn from(choice: AdapterChoice) -> Self {
+        match choice {
+            AdapterChoice::Current => "current".into(),
+            AdapterChoice::None => "none".into(),
+            AdapterChoice::Named(text) => text,
+        }
+    }
 }
 
 /// A secret by name.
@@ -43,6 +78,8 @@ pub struct SecretConfig {
 pub struct Config {
     /// Which engine answers.
     pub engine: EngineKind,
+    /// Which adapter serves.
+    pub adapter: AdapterChoice,
     /// The model on this machine.
     pub local: LocalModelConfig,
     /// The model on a server.
@@ -61,6 +98,8 @@ pub struct Config {
     pub suite: GroundTruthConfig,
     /// Supervised training.
     pub learn: SftConfig,
+    /// The improvement loop.
+    pub improve: ImproveConfig,
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretConfig>,
 }

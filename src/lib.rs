@@ -15,5 +15,6 @@ pub mod forgetful;
 pub mod improve;
 pub mod live;
 pub mod rollouts;
+pub mod serving;
 pub mod transport;
 pub mod wiring;

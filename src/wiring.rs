@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use milepost_engines::{LocalModelConfig, MistralEngine, RemoteEngine, RemoteModelConfig};
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, Prompts};
-use milepost_runtime::{Engine, Secrets, SqliteStore, Task, Tool};
+use milepost_runtime::{DirectoryRegistry, Engine, Secrets, SqliteStore, Task, Tool};
 use milepost_tools::browser::BrowserEnvironment;
 use milepost_tools::egress::{EgressProxy, EgressRules};
 use milepost_tools::fetch::FetchTool;
 
 use crate::config::{Config, EngineKind};
+use crate::serving::{self, Chosen};
 
 /// A loaded model with its prompts.
 pub struct Mind {
@@ -24,20 +25,18 @@ pub struct Mind {
 }
 
 impl Mind {
-    /// Loads the model that the configuration names.
+    /// Loads the model that the configuration names, with the adapter that should serve, proved.
     ///
     /// # Errors
-    /// A model that is missing, incomplete or does not fit its tokenizer; a server that does not answer.
+    /// A model that is missing, incomplete or does not fit its tokenizer; a server that does not answer; an adapter that fails its proof.
     pub async fn load(config: &Config) -> Result<Self> {
         let prompts = Arc::new(Prompts::new(&config.policy)?);
-        let engine: Arc<dyn Engine> = match config.engine {
-            EngineKind::Local => {
-                let local = LocalModelConfig { prompts_hash: prompts.hash().to_owned(), ..config.local.clone() };
-                Arc::new(MistralEngine::load(&local).await?)
-            }
-            EngineKind::Remote => {
-                let remote = RemoteModelConfig { prompts_hash: prompts.hash().to_owned(), ..config.remote.clone() };
-                Arc::new(RemoteEngine::new(&remote)?)
+        let engine = match serving::choose(config).await? {
+            None => engine(config, prompts.hash(), None).await?,
+            Some(chosen) => {
+                let engine = engine(config, prompts.hash(), Some(&chosen)).await.map_err(|error| chosen.refuse(error))?;
+                chosen.check(&engine.generation()).map_err(|error| chosen.refuse(error))?;
+                engine
             }
         };
         Ok(Self { verifier: ModelVerifier::new(engine.clone(), prompts.clone()), engine, prompts })
@@ -49,9 +48,36 @@ impl Mind {
     }
 }
 
+/// Starts the engine; an adapter proves itself before anybody is served.
+async fn engine(config: &Config, prompts: &str, chosen: Option<&Chosen>) -> milepost_runtime::Result<Arc<dyn Engine>> {
+    match config.engine {
+        EngineKind::Local => {
+            let adapter = chosen.map(|chosen| chosen.directory.clone());
+            let local = LocalModelConfig { prompts_hash: prompts.to_owned(), adapter, ..config.local.clone() };
+            let engine = MistralEngine::load(&local).await?;
+            if let Some(probes) = chosen.and_then(|chosen| chosen.probes.as_ref()) {
+                engine.prove(probes).await?;
+            }
+            Ok(Arc::new(engine))
+        }
+        EngineKind::Remote => {
+            let engine = RemoteEngine::new(&RemoteModelConfig { prompts_hash: prompts.to_owned(), ..config.remote.clone() })?;
+            if let Some(chosen) = chosen {
+                engine.swap(&chosen.directory, &chosen.probes.clone().unwrap_or_default()).await?;
+            }
+            Ok(Arc::new(engine))
+        }
+    }
+}
+
 /// The tools beside the browser.
 pub fn tools(config: &Config) -> Result<Vec<Arc<dyn Tool>>> {
     Ok(vec![Arc::new(FetchTool::new(config.browser.proxy.as_deref())?)])
+}
+
+/// The registry of generations, beside the episodes.
+pub fn registry(config: &Config) -> DirectoryRegistry {
+    DirectoryRegistry::new(config.episodes.directory.join("adapters"))
 }
 
 /// Opens the episode store.

@@ -4,6 +4,7 @@
 //! Each of the two errors is spent over the looks, so that looking early costs nothing in honesty.
 
 mod live;
+mod record;
 mod sequential;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use chrono::Utc;
 use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Generation};
 use serde_json::{Value, json};
@@ -137,13 +136,10 @@ async fn figures_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (registry, records) = registry(directory.path(), &["a"]).await;
     let figure = |occasion, solved| Figure {
-        occasion,
-        at: Utc::now(),
-        candidate: [solved, 50],
         incumbent: Some([30, 50]),
         p: Some(0.004),
         decision: Some(Status::Promoted),
-        reason: "13 won, 2 lost".into(),
+        ..Figure::new(occasion, [solved, 50], "13 won, 2 lost")
     };
     for (occasion, solved) in [(Occasion::Gate, 41), (Occasion::Remeasured, 38), (Occasion::Remeasured, 39)] {
         registry.measured(&records[0].id, figure(occasion, solved)).await.unwrap();

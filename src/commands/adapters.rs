@@ -1,4 +1,4 @@
-//! `milepost adapters`: look into, merge and export adapters.
+//! `milepost adapters`: look into, merge and export adapters; what concerns the registry is in [`generations`].
 
 use std::path::Path;
 
@@ -7,8 +7,9 @@ use milepost_learners::adapter::{Adapter, export_gguf, read_lineage};
 use milepost_learners::{Model, ModelConfig};
 use serde::Serialize;
 
-use super::print_json;
+use super::{generations, print_json};
 use crate::cli::{AdaptersCommand, ExportFormat};
+use crate::config::Config;
 use crate::exit::Exit;
 
 /// Files of a model directory that a merged model takes over as they are.
@@ -35,8 +36,15 @@ struct Report {
 }
 
 /// Runs an `adapters` command.
-pub fn main(command: AdaptersCommand) -> Result<Exit> {
+pub async fn main(command: AdaptersCommand, config: &Config) -> Result<Exit> {
     match command {
+        AdaptersCommand::List(args) => generations::list(config, args.json).await?,
+        AdaptersCommand::Show { id, json } => generations::show(config, &id, json).await?,
+        AdaptersCommand::Diff { first, second, base, json } => {
+            generations::diff(config, [&first, &second], base.as_deref(), json).await?;
+        }
+        AdaptersCommand::Promote { id, reason, json } => generations::promote(config, &id, &reason, json).await?,
+        AdaptersCommand::Rollback { reason, json } => generations::rollback(config, &reason, json).await?,
         AdaptersCommand::Inspect { directory, base, json } => inspect(&directory, &base, json)?,
         AdaptersCommand::Merge { directory, base, out } => merge(&directory, &base, &out)?,
         AdaptersCommand::Export { directory, base, format: ExportFormat::Gguf, out } => {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use milepost_engines::LocalModelConfig;
 use milepost_learners::adapter::{Adapter, Fresh, Lineage};
 use milepost_learners::doctor::{Diagnosis, diagnose};
 use milepost_learners::sft::{Example, ExampleSource, SftConfig};
@@ -35,6 +36,7 @@ pub fn main(command: LearnCommand, config: Config) -> Result<Exit> {
         LearnCommand::Doctor { from, json } => std::thread::spawn(move || doctor(from.as_deref(), json, &config))
             .join()
             .map_err(|_| anyhow::anyhow!("the check ended early; see the message above"))?,
+        LearnCommand::Policy { .. } => bail!("a policy update is not supervised training; it is dispatched apart"),
         LearnCommand::Plot { metrics, out } => {
             let out = out.unwrap_or_else(|| metrics.with_file_name("curve.svg"));
             milepost_learners::plot::draw_file(&metrics, &out)?;
@@ -136,9 +138,11 @@ fn sft(args: &SftArgs, config: Config) -> Result<Exit> {
 /// Writes the trained adapter with its lineage.
 fn save_adapter(trainer: &Trainer, base: &Path, directory: &Path, learn: &SftConfig, status: &sft::Status) -> Result<()> {
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
+    let text = TextModel::load(base)?;
     let lineage = Lineage {
-        base: milepost_text::hash16(&std::fs::read(base.join("model.safetensors"))?),
-        tokenizer: milepost_text::hash16(&std::fs::read(base.join("tokenizer.json"))?),
+        base: milepost_engines::base_hash(&LocalModelConfig { model: base.display().to_string(), ..LocalModelConfig::default() })?,
+        tokenizer: text.tokenizer.hash(),
+        template: text.template.hash(),
         recipe: "sft".into(),
         config: serde_json::to_value(learn)?,
         seed: learn.seed,

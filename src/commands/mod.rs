@@ -4,6 +4,8 @@ mod adapters;
 mod doctor;
 mod drive;
 mod episodes;
+mod generations;
+mod improve;
 mod judge;
 mod learn;
 mod observe;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use milepost_runtime::Error;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, LearnCommand};
 use crate::exit::Exit;
 
 /// Runs a command; its errors go to stderr with the exit code of their kind.
@@ -56,8 +58,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Drive(args) => drive::drive(args, config).await,
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Judge(command) => judge::main(command, config).await,
+        Command::Improve(args) => improve::improve(args, config).await,
+        Command::Learn(LearnCommand::Policy { request, nice, memory_gib }) => improve::update(&request, nice, memory_gib).await,
         Command::Learn(command) => learn::main(command, config),
-        Command::Adapters(command) => adapters::main(command),
+        Command::Adapters(command) => adapters::main(command, &config).await,
         Command::Config(command) => settings::main(command, &config),
         Command::Doctor(args) => doctor::doctor(&args, &config),
         Command::Completions { .. } => Ok(Exit::Done),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::adapter::{Adapter, Lineage};
-use milepost_learners::policy::{self, PolicyConfig, Report, Rollout, Turn};
+use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout, Turn};
+use milepost_learners::probes::{self, Probes};
+use milepost_learners::sft::Example;
 use milepost_learners::{Model, Trainer};
 use milepost_runtime::{Call, EpisodeStore, Role, SqliteStore};
 use milepost_text::{GrammarCompiler, TextModel, hash16};
@@ -37,6 +39,8 @@ pub struct UpdateRequest {
     pub episodes: Vec<Rewarded>,
     /// Single calls with what they earned, beside the store: a line of JSON each ([`RewardedCall`]).
     pub calls: Option<PathBuf>,
+    /// Directory of the critics that an earlier update left.
+    pub critics: Option<PathBuf>,
     /// Where adapter, metrics and report go.
     pub out: PathBuf,
 }
@@ -54,6 +58,9 @@ pub struct Rewarded {
     /// What single turns earned.
     #[serde(default)]
     pub turns: BTreeMap<u32, f64>,
+    /// How much of the task was done in the state of each turn, 0 to 1; empty where it is not known.
+    #[serde(default)]
+    pub progress: Vec<f64>,
 }
 
 /// A single call and its reward.
@@ -104,11 +111,11 @@ pub async fn run(request: UpdateRequest) -> Result<Report> {
         bail!("there is nothing to train on: no episode was given");
     }
     // Training is blocking work on all cores; it must not sit on the async runtime's workers.
-    let work = std::thread::spawn(move || train(&request, &rollouts));
+    let work = std::thread::spawn(move || train(&request, &mut rollouts));
     work.join().map_err(|_| anyhow::anyhow!("the training thread ended early; see the message above"))?
 }
 
-fn train(request: &UpdateRequest, rollouts: &[Rollout]) -> Result<Report> {
+fn train(request: &UpdateRequest, rollouts: &mut [Rollout]) -> Result<Report> {
     let policy = &request.policy;
     let model = Model::load(&request.base)?;
     let mut trainer = match &request.parent {
@@ -119,12 +126,33 @@ fn train(request: &UpdateRequest, rollouts: &[Rollout]) -> Result<Report> {
         }
     };
     let before = trainer.model().adapter.as_ref().map(|adapter| adapter.data.clone()).unwrap_or_default();
-    let report = policy::run(&mut trainer, rollouts, policy, &request.out)?;
+    let critics = match policy.credit {
+        CreditKind::Mira => {
+            trainer.set_precision(policy.precision);
+            Some(policy::estimate(&mut trainer, rollouts, policy, request.critics.as_deref(), &request.out.join("critics"))?)
+        }
+        CreditKind::Episode | CreditKind::Step => None,
+    };
+    let report = Report { critics, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
     check_moved(adapter, &before)?;
     adapter.save(&request.adapter(), &request.base.display().to_string(), &lineage(request, rollouts, &report)?)?;
+    probes::write(&request.adapter(), &prove(request, adapter, rollouts)?)?;
     write(&request.out.join(REPORT), &report)?;
     Ok(report)
+}
+
+/// What a server must answer to prove that it serves this adapter: some of the calls that it was trained on, scored without grammar.
+fn prove(request: &UpdateRequest, adapter: &Adapter, rollouts: &[Rollout]) -> Result<Probes> {
+    let mut parent = Model::load(&request.base)?;
+    let mut adapted = parent.clone();
+    adapted.adapter = Some(adapter.clone());
+    if let Some(directory) = &request.parent {
+        parent.adapter = Some(Adapter::load(directory, &parent.config)?);
+    }
+    let example = |turn: &Turn| Example { prompt: turn.prompt.clone(), completion: turn.completion.clone(), ..Example::default() };
+    let examples: Vec<Example> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().take(2).map(example)).collect();
+    Ok(probes::make(&parent, &adapted, probes::requests(&examples, request.policy.max_tokens))?)
 }
 
 /// Publishing fails closed: an adapter that is not finite, or that did not move, is none.
@@ -159,6 +187,9 @@ async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Ro
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;
         rollout.reward = rewarded.reward;
+        for call in &mut rollout.turns {
+            call.progress = rewarded.progress.get(call.turn.unwrap_or(0) as usize).copied();
+        }
         for (turn, reward) in &rewarded.turns {
             let of_turn = rollout.turns.iter_mut().rfind(|call| call.turn == Some(*turn));
             match of_turn {

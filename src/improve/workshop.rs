@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{compose, per_step};
+use milepost_learners::rewards::{compose, per_step, progress_labels};
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
 use milepost_suites::Template;
@@ -22,7 +22,7 @@ use super::tasks::{Counts, measuring, training};
 use super::update::{Rewarded, UpdateRequest};
 use crate::cli::PlaceArg;
 use crate::commands::suite::episode::Played;
-use crate::config::Config;
+use crate::config::{AdapterChoice, Config};
 use crate::wiring::Mind;
 
 /// A training episode with its rewards; a line of `collected.jsonl`.
@@ -38,6 +38,8 @@ struct Collected {
     group: String,
     /// Whether it was solved.
     solved: bool,
+    /// How much of the task was done in the state of each step, and after the last; empty where it is not known.
+    progress: Vec<f64>,
     /// What it earned, by step; an empty list stands for rewards that are missing, with which it cannot be trained on.
     rewards: Vec<f64>,
     /// The rewards by name.
@@ -118,7 +120,8 @@ impl SuiteWorkshop<'_> {
         let steps = played.episode.steps.len().max(1);
         let rewards = if reward.total().is_some() { per_step(&reward.terms, steps) } else { Vec::new() };
         let (template, group) = (assignment.template.id.to_owned(), format!("{} {}", assignment.template.id, assignment.seed));
-        Collected { index, id: played.episode.id.clone(), template, group, solved: played.solved, rewards, terms: reward.terms }
+        let progress = progress(played);
+        Collected { index, id: played.episode.id.clone(), template, group, solved: played.solved, progress, rewards, terms: reward.terms }
     }
 
     /// Measures a model on these tasks, greedily; whether each was solved.
@@ -127,9 +130,9 @@ impl SuiteWorkshop<'_> {
         Ok(ended.iter().map(|one| one.solved).collect())
     }
 
-    /// A generation by itself, not in service.
-    pub async fn other(&self, id: &str) -> Result<Mind> {
-        Mind::load_generation(self.config, Some(&self.registry.directory(id))).await
+    /// A generation by itself, proved and not in service.
+    pub async fn other(&self, adapter: AdapterChoice) -> Result<Mind> {
+        Mind::load(&Config { adapter, ..self.config.clone() }).await
     }
 
     fn request(&self, round: &Round, phase: Phase, episodes: Vec<Rewarded>) -> Result<UpdateRequest> {
@@ -146,6 +149,7 @@ impl SuiteWorkshop<'_> {
             policy: milepost_learners::policy::PolicyConfig { seed: self.settings().seed + round.number as u64, ..phase.policy },
             episodes,
             calls: None,
+            critics: (round.number > 1).then(|| self.place(round.number - 1).join("update").join("critics")),
             out: self.place(round.number).join("update"),
         })
     }
@@ -157,7 +161,8 @@ impl SuiteWorkshop<'_> {
         }
         let run = async {
             let file = directory.join("update.json");
-            std::fs::write(&file, serde_json::to_string_pretty(request)?).with_context(|| format!("{} cannot be written", file.display()))?;
+            std::fs::write(&file, serde_json::to_string_pretty(request)?)
+                .with_context(|| format!("{} cannot be written", file.display()))?;
             let log = directory.join("update.log");
             let out = std::fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
             let mut command = tokio::process::Command::new(std::env::current_exe()?);
@@ -226,6 +231,7 @@ impl Workshop for SuiteWorkshop<'_> {
                 group: one.group.clone(),
                 reward: 0.0,
                 turns: turns.map(|(turn, reward)| (turn as u32, *reward)).collect(),
+                progress: one.progress.clone(),
             }
         };
         let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
@@ -243,7 +249,7 @@ impl Workshop for SuiteWorkshop<'_> {
         let candidate = round.candidate.as_deref().context("the round has no candidate")?;
         let first = (round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
         let assignments = measuring(&self.templates, Split::Validation, first, tasks);
-        let other = self.other(candidate).await.map_err(|error| Failure::Candidate(format!("{error:#}")))?;
+        let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| Failure::Candidate(format!("{error:#}")))?;
         let theirs = self.measure(&other, &assignments).await?;
         let ours = self.measure(&self.mind, &assignments).await?;
         Ok(theirs.into_iter().zip(ours).map(|(candidate, incumbent)| Pair::solved(candidate, incumbent)).collect())
@@ -312,6 +318,14 @@ fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// How much of a played task was done in each state, by the suite's reference milestones (MiRA, 2603.19685, progress labels).
+fn progress(played: &Played) -> Vec<f64> {
+    let Some(milestones) = &played.verdicts.milestones else { return Vec::new() };
+    let mut turns: Vec<u32> = milestones.reached.iter().map(|reached| reached.turn).collect();
+    turns.sort_unstable();
+    progress_labels(&turns, milestones.count, played.episode.steps.len(), played.solved)
 }
 
 /// One line about where a round stands.

@@ -35,6 +35,7 @@ fn bad_input_is_refused_with_the_fix() {
     check_refusal(&["run", "x", "--url", "http://a.org/", "--planner", "oracle"], &[], 2, &["adaplan, subgoal, frozen or react"]);
     check_refusal(&["run", "x", "--url", "http://a.org/", "--secret", "p=env:NOT_SET_ANYWHERE"], &[], 2, &["NOT_SET_ANYWHERE", "export"]);
     check_refusal(&["suite", "show", "shop_pric"], &[], 2, &["did you mean shop_price?"]);
+    check_refusal(&["adapters", "show", "nothing"], &[], 2, &["there is no generation", "adapters list"]);
     check_refusal(&["episodes", "show", "nothing"], &[], 2, &["there is no episode", "episodes list"]);
     check_refusal(&["--config", "missing.yaml", "config", "check"], &[], 2, &["missing.yaml", "does not exist"]);
 }
@@ -120,6 +121,7 @@ fn listings_speak_json() {
     for arguments in [
         &["suite", "list", "--json"][..],
         &["episodes", "list", "--json"],
+        &["adapters", "list", "--json"],
         &["config", "show", "--json"],
         &["suite", "show", "shop_price", "--json"],
     ] {

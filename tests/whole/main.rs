@@ -3,6 +3,7 @@
 
 mod adapters;
 mod command_line;
+mod generations;
 mod house;
 mod recording;
 mod suite;

@@ -1,5 +1,6 @@
 //! Low-rank adapters (Hu et al. 2021) on the linear layers of a frozen model.
 
+mod difference;
 mod gguf;
 mod merge;
 mod peft;
@@ -9,6 +10,7 @@ use std::ops::Range;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
+pub use difference::{ModuleDifference, differences};
 pub use gguf::export_gguf;
 pub use peft::{Lineage, read_lineage};
 

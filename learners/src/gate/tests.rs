@@ -1,5 +1,6 @@
 //! The gate on tables of outcomes, and its error rates by simulation.
 
+use milepost_runtime::registry::Occasion;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::*;
@@ -102,6 +103,8 @@ fn check(config: GateConfig, looks: &[Vec<Pair>], verdict: Verdict, after: usize
             Look::Decided(decision) => {
                 assert_eq!((decision.verdict, decision.looks), (verdict, after), "{}", decision.reason);
                 assert!(says.iter().all(|part| decision.reason.contains(part)), "{}", decision.reason);
+                let figure = decision.figure(Occasion::Gate);
+                assert_eq!((figure.decision, figure.candidate, figure.p), (Some(verdict.status()), decision.candidate, Some(decision.p)));
                 assert_eq!(gate.look(&pairs(25, 0, 0, 0)).unwrap(), Look::Decided(decision), "a decision stands");
                 return;
             }

@@ -109,6 +109,13 @@ pub struct Record {
     pub history: Vec<StatusChange>,
 }
 
+impl Figure {
+    /// A count of now, with nothing to compare it with.
+    pub fn new(occasion: Occasion, candidate: [u64; 2], reason: impl Into<String>) -> Self {
+        Self { occasion, at: Utc::now(), candidate, incumbent: None, p: None, decision: None, reason: reason.into() }
+    }
+}
+
 impl Record {
     /// The latest figure of an occasion.
     pub fn figure(&self, occasion: Occasion) -> Option<&Figure> {
