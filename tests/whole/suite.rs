@@ -54,3 +54,20 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
     }
     assert!(wrong.is_empty(), "{} of {} episodes: {wrong:#?}", wrong.len(), bundled().len() as u64 * SEEDS);
 }
+
+/// An oracle that is stopped half-way: nothing of it is complete, but what it did, it did by its plan, and its plan was good.
+#[tokio::test]
+async fn an_episode_that_is_cut_short_is_incomplete_and_its_plan_still_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
+    for template in bundled().iter().filter(|template| !template.revises) {
+        let instance = template.instantiate(10_000);
+        let mut config = Config::default();
+        config.limits.max_steps = instance.oracle().first_plan().len() as u32 / 2;
+        let played = play(&instance, 10_000, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
+        assert_eq!(faults(&played), ["complete", "efficient"], "{}", template.id);
+        assert_eq!(played.verdicts.completeness.unwrap().verdict, [false], "{}", template.id);
+    }
+}
