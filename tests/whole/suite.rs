@@ -2,8 +2,9 @@
 
 use milepost::commands::suite::episode::{Place, Played, Player, play};
 use milepost::config::Config;
+use milepost_learners::rewards::{Preset, compose};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{NoListener, PlanScores, SqliteStore};
+use milepost_runtime::{NoListener, PlanScores, SqliteStore, Verdicts};
 use milepost_suites::bundled;
 
 /// Test seeds a template.
@@ -26,6 +27,13 @@ fn faults(played: &Played) -> Vec<&'static str> {
     checks.into_iter().filter_map(|(what, holds)| (!holds).then_some(what)).collect()
 }
 
+/// The rewards of an episode under presets that need no expert.
+fn rewards(played: &Played) -> Vec<String> {
+    let presets = [Preset::Outcome, Preset::Rltr, Preset::RltrEndToEnd, Preset::Pilotrl1, Preset::Pilotrl2, Preset::Pilotrl3, Preset::Mira];
+    let total = |preset: Preset| compose(&played.episode, &played.verdicts, &preset.config()).total().unwrap();
+    presets.into_iter().map(|preset| format!("{:.3}", total(preset))).collect()
+}
+
 #[tokio::test]
 async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_time() {
     let directory = tempfile::tempdir().unwrap();
@@ -41,8 +49,9 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
             let count = instance.milestones().len() as u64;
             let milestones = (played.milestones.verified, played.milestones.reached, played.milestones.premature);
             let faults = faults(&played);
-            if !faults.is_empty() {
-                wrong.push(format!("{} {seed}: {faults:?}", template.id));
+            let rewards = rewards(&played);
+            if !faults.is_empty() || rewards != ["1.000", "1.000", "1.000", "3.000", "3.000", "2.000", "1.300"] {
+                wrong.push(format!("{} {seed}: {faults:?} {rewards:?}", template.id));
             }
             if !played.solved || milestones != (count, count, 0) {
                 wrong.push(format!(
@@ -53,4 +62,24 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
         }
     }
     assert!(wrong.is_empty(), "{} of {} episodes: {wrong:#?}", wrong.len(), bundled().len() as u64 * SEEDS);
+}
+
+/// An oracle that is stopped half-way: nothing of it is complete, but what it did, it did by its plan, and its plan was good.
+#[tokio::test]
+async fn an_episode_that_is_cut_short_is_incomplete_and_its_plan_still_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
+    for template in bundled().iter().filter(|template| !template.revises) {
+        let instance = template.instantiate(10_000);
+        let mut config = Config::default();
+        config.limits.max_steps = instance.oracle().first_plan().len() as u32 / 2;
+        let played = play(&instance, 10_000, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
+        assert_eq!(faults(&played), ["complete", "efficient"], "{}", template.id);
+        assert_eq!(played.verdicts.completeness.as_ref().unwrap().verdict, [false], "{}", template.id);
+        assert_eq!(rewards(&played)[..6], ["0.000", "0.000", "0.000", "2.000", "2.000", "1.000"], "{}", template.id);
+        let kept = serde_json::to_string(&played.verdicts).unwrap();
+        assert_eq!(serde_json::from_str::<Verdicts>(&kept).unwrap(), played.verdicts);
+    }
 }

@@ -223,8 +223,11 @@ fn steps_share_the_whole_reward() {
 #[test]
 fn presets_are_sound_and_bad_weights_are_refused() {
     for preset in Preset::ALL {
-        preset.config().check().unwrap();
+        let config = RewardConfig { shaping: Shaping::Invariant { gamma: 0.9 }, ..preset.config() };
+        config.check().unwrap();
+        assert_eq!(serde_json::from_str::<RewardConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
     }
+    assert!(serde_json::from_str::<RewardConfig>(r#"{"outcom": 1}"#).is_err());
     let bad = [
         RewardConfig { error: -0.2, ..RewardConfig::default() },
         RewardConfig { outcome: f64::NAN, ..RewardConfig::default() },

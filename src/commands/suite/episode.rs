@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{
-    Agent, Environment, Episode, EpisodeStore, Event, Listener, MilestoneSource, MilestonesReached, NoListener, Policy, Reached, Secrets,
-    Tool, Verdict, Verdicts, Verifier,
+    Agent, Environment, Episode, EpisodeStore, Event, Limits, Listener, MilestoneSource, MilestonesReached, NoListener, Policy, Reached,
+    Secrets, Tool, Verdict, Verdicts, Verifier,
 };
 use milepost_suites::{GroundTruth, Instance, Reference};
 use milepost_tools::browser::BrowserEnvironment;
@@ -149,7 +149,7 @@ pub struct Played {
     pub verdicts: Verdicts,
 }
 
-/// Plays one instance and writes the checker's verdict into the store.
+/// Plays one instance, writes the checker's verdict into the store, and asks the ground truth.
 pub async fn play(
     instance: &Instance,
     seed: u64,
@@ -158,6 +158,23 @@ pub async fn play(
     config: &Config,
     listener: &mut dyn Listener,
 ) -> Result<Played> {
+    let mut watch = MilestoneWatch::new(instance, listener);
+    let episode = run(instance, seed, place, player, config, &mut watch).await?;
+    let (milestones, reached) = (watch.count(), watch.reached());
+    let mut verdicts = ground_truth(instance, &episode, player, config).await?;
+    verdicts.milestones = Some(reached);
+    Ok(Played { solved: episode.success == Some(true), episode, milestones, verdicts })
+}
+
+/// Plays one instance and writes the checker's verdict into the store.
+async fn run(
+    instance: &Instance,
+    seed: u64,
+    place: &mut Place,
+    player: &Player<'_>,
+    config: &Config,
+    listener: &mut dyn Listener,
+) -> Result<Episode> {
     let oracle = instance.oracle();
     let policy = player.policy.unwrap_or(&oracle);
     let (served, base) = match place {
@@ -190,49 +207,48 @@ pub async fn play(
             &mut plain
         }
     };
-    let mut watch = MilestoneWatch::new(instance, listener);
     let agent = Agent {
         policy,
         verifier: player.verifier,
         environment,
         tools: &tools,
         store: player.store,
-        listener: &mut watch,
+        listener,
         cancel: player.cancel.clone(),
         screenshots: player.screenshots,
         generation: player.generation.clone(),
         seed,
     };
     let mut episode = agent.run(task).await?;
-    let (milestones, reached) = (watch.count(), watch.reached());
     let solved = episode.stop == Some(milepost_runtime::Stop::Answered) && instance.success(episode.answer.as_deref());
     episode.success = Some(solved);
     player.store.set_success(&episode.id, Some(solved)).await?;
     drop(served);
-    let mut verdicts = ground_truth(instance, &episode, player, config).await?;
-    verdicts.milestones = Some(reached);
-    Ok(Played { episode, solved, milestones, verdicts })
+    Ok(episode)
 }
 
 /// What the suite says of an episode that was played on this instance.
 async fn ground_truth(instance: &Instance, episode: &Episode, player: &Player<'_>, config: &Config) -> Result<Verdicts> {
-    let reference = match (player.policy, instance.again()) {
-        (None, _) => Reference::of(episode),
-        (Some(_), Some(again)) => {
-            let oracle = Player {
-                policy: None,
-                verifier: None,
-                store: &Forgetful,
-                screenshots: Screenshots::Off,
-                generation: "oracle".into(),
-                cancel: player.cancel.clone(),
-            };
-            // The oracle's own episode is its reference, so this goes no deeper.
-            let played = Box::pin(play(&again, 0, &mut Place::Plain, &oracle, config, &mut NoListener)).await?;
-            if played.solved { Reference::of(&played.episode) } else { Reference::default() }
-        }
-        (Some(_), None) => Reference::default(),
+    let reference = match (player.policy, episode.success, instance.again()) {
+        (None, Some(true), _) => Reference::of(episode),
+        (_, _, Some(again)) => reference(&again, player, config).await?,
+        (_, _, None) => Reference::default(),
     };
     let judge = GroundTruth::new(instance, &reference, config.suite.clone());
     Ok(Verdicts::ask(&judge, episode, &Verdicts::questions(episode)).await)
+}
+
+/// The oracle's run in the plain reader, with room enough to finish.
+async fn reference(again: &Instance, player: &Player<'_>, config: &Config) -> Result<Reference> {
+    let oracle = Player {
+        policy: None,
+        verifier: None,
+        store: &Forgetful,
+        screenshots: Screenshots::Off,
+        generation: "oracle".into(),
+        cancel: player.cancel.clone(),
+    };
+    let config = Config { limits: Limits::default(), ..config.clone() };
+    let episode = run(again, 0, &mut Place::Plain, &oracle, &config, &mut NoListener).await?;
+    Ok(if episode.success == Some(true) { Reference::of(&episode) } else { Reference::default() })
 }
