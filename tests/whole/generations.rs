@@ -8,8 +8,8 @@ use milepost::wiring::{self, Mind};
 use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Model, Precision, Sequence, Trainer};
-use milepost_runtime::registry::{PROBES, Record};
-use milepost_runtime::{AdapterRegistry, Generation, Probes, ScoreRequest};
+use milepost_runtime::registry::{Over, PROBES, Record, follow};
+use milepost_runtime::{AdapterRegistry, Call, GenerateRequest, Generation, Message, Probes, Role, ScoreRequest};
 use serde_json::Value;
 
 use super::command_line::milepost;
@@ -42,11 +42,16 @@ fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> PathB
     directory
 }
 
-/// Two registered generations of the seed model, and the base.
-async fn registered(directory: &Path) -> (Generation, [Record; 2]) {
+fn settings(directory: &Path) -> Config {
     let mut config = Config::default();
     config.local.model = SEED.into();
     config.episodes.directory = directory.join("data");
+    config
+}
+
+/// Two registered generations of the seed model, and the base.
+async fn registered(directory: &Path) -> (Generation, [Record; 2]) {
+    let config = settings(directory);
     let base = Mind::load(&config).await.unwrap().engine.generation();
     let registry = wiring::registry(&config);
     let first = registry.register(&trained(directory, &base, 4, 1), &base).await.unwrap();
@@ -120,6 +125,49 @@ async fn what_is_promoted_serves_and_a_rollback_goes_back() {
         let output = milepost(directory, arguments, &MODEL);
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+/// A running engine follows the registry, and after a rollback answers with the same bits as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_engine_follows_promotions_and_rollbacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (base, [first, second]) = registered(directory).await;
+    let config = settings(directory);
+    let registry = wiring::registry(&config);
+    let engine = Mind::load(&config).await.unwrap().engine;
+    let answers = || async {
+        let mut answers = Vec::new();
+        for seed in 0..3 {
+            let messages = vec![Message::user("react\ngoal Put \"Red Chair\" into the cart.")];
+            let request = GenerateRequest { role: Role::Executor, messages, grammar: None, temperature: 1.0, seed, max_tokens: 24 };
+            let Call { completion_ids, logprobs, generation, .. } = engine.generate(request).await.unwrap().call;
+            answers.push((completion_ids, logprobs.into_iter().map(f32::to_bits).collect::<Vec<u32>>(), generation));
+        }
+        answers
+    };
+    let of_base = answers().await;
+    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap(), None);
+    registry.promote(&first.id, Over::Base, "better").await.unwrap();
+    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap().unwrap().id(), first.id);
+    let of_first = answers().await;
+    registry.promote(&second.id, Over::Generation(&first.id), "better").await.unwrap();
+    follow(&registry, engine.as_ref()).await.unwrap();
+    assert_ne!(answers().await, of_first);
+    registry.rollback(&base, "live success fell").await.unwrap();
+    follow(&registry, engine.as_ref()).await.unwrap();
+    assert_eq!(answers().await, of_first);
+
+    registry.promote(&second.id, Over::Anything, "again").await.unwrap();
+    std::fs::write(registry.directory(&second.id).join("adapter_config.json"), "{}").unwrap();
+    let error = follow(&registry, engine.as_ref()).await.unwrap_err().to_string();
+    assert!(error.contains("is not what was registered") && error.contains(&second.id), "{error}");
+    assert_eq!(answers().await, of_first, "what served goes on serving");
+
+    registry.rollback(&base, "broken").await.unwrap();
+    registry.rollback(&base, "to the base").await.unwrap();
+    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap().unwrap().id(), base.id());
+    assert_eq!(answers().await, of_base);
 }
 
 /// Never a silent fall back: what cannot prove itself stops the start, with the generation, its place, and the way out.

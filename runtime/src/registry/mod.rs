@@ -14,7 +14,8 @@ pub use directory::{DirectoryRegistry, UpdaterLock};
 
 use crate::call::Generation;
 use crate::error::{Error, Result};
-use crate::traits::Probes;
+use crate::hash::adapter_hash;
+use crate::traits::{Engine, Probes};
 
 /// What became of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +168,28 @@ pub const PROBES: &str = "probes.json";
 /// A file that is no probes.
 pub fn read_probes(adapter: &Path) -> Result<Option<Probes>> {
     files::read_json(&adapter.join(PROBES))
+}
+
+/// Brings a running engine to what should serve on its base, where that is something else: after a promotion or a rollback, by whomever.
+/// Gives the new generation, `None` where nothing had to change.
+///
+/// # Errors
+/// An adapter that is not what was registered, or fails its proof; the engine then goes on with what it served.
+pub async fn follow(registry: &dyn AdapterRegistry, engine: &dyn Engine) -> Result<Option<Generation>> {
+    let now = engine.generation();
+    match registry.current(&now).await? {
+        None if now.adapter.is_none() => Ok(None),
+        None => engine.serve_base().await.map(Some),
+        Some(record) if record.id == now.id() => Ok(None),
+        Some(record) => {
+            let adapter = registry.directory(&record.id);
+            if (Generation { adapter: Some(adapter_hash(&adapter)?), ..now }).id() != record.id {
+                let fix = "restart with the model and files it was registered with, or run `milepost adapters rollback`";
+                return Err(Error::file(&adapter, format!("is not what was registered as generation {}: {fix}", record.id)));
+            }
+            engine.swap(&adapter, &read_probes(&adapter)?.unwrap_or_default()).await.map(Some)
+        }
+    }
 }
 
 /// What an adapter says of itself, in `lineage.json`.
