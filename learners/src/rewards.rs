@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use milepost_runtime::{Episode, JudgeRef, PlanScores, RewardTerm, Verdicts};
 
 pub use config::{Match, Over, Preset, RewardConfig, Shaping};
-pub use milestones::progress_labels;
+pub use milestones::progress;
 pub use rules::expert_match;
 
 /// The names of the terms.

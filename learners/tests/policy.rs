@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use milepost_learners::adapter::LoraConfig;
+use milepost_learners::doctor::Bounds;
+use milepost_learners::doctor::policy::PolicyDoctorConfig;
 use milepost_learners::model::Storage;
 use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig, Rollout, Turn, run};
 use milepost_learners::{Error, Model, ModelConfig, Sequence, Trainer};
@@ -94,7 +96,9 @@ fn learned(config: &PolicyConfig, updates: usize) -> f32 {
 
 #[test]
 fn every_loss_and_credit_finds_what_pays() {
-    let base = PolicyConfig { lr: 0.003, tokens_per_batch: 200, ..Default::default() };
+    // A policy that is to become sure from nothing moves far.
+    let doctor = PolicyDoctorConfig { kl: Bounds::default(), ..Default::default() };
+    let base = PolicyConfig { lr: 0.003, tokens_per_batch: 200, doctor, ..Default::default() };
     let before = learned(&base, 0);
     assert!(before < 0.5, "the untrained policy must not know: {before}");
     for (credit, actor) in [
@@ -102,6 +106,7 @@ fn every_loss_and_credit_finds_what_pays() {
         (CreditKind::Step, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Squares),
+        (CreditKind::Success, ActorKind::Likelihood),
     ] {
         let after = learned(&PolicyConfig { credit, actor, ..base.clone() }, 30);
         assert!(after > 0.8, "{credit:?} with {actor:?}: from {before} to {after}");
@@ -125,4 +130,14 @@ fn nothing_is_trained_where_nothing_can_be_learned_or_another_model_sampled() {
     let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
     assert!(error.contains("4 of 4 groups earned the same"), "{error}");
     assert_eq!(trainer.steps(), 0);
+}
+
+#[test]
+fn a_policy_that_runs_away_is_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = PolicyConfig { lr: 0.5, epochs: 20, ..Default::default() };
+    let mut trainer = trainer(&config);
+    let rollouts = sample(&mut trainer, &mut StdRng::seed_from_u64(1));
+    let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
+    assert!(error.contains("ran away"), "{error}");
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use milepost_learners::advantages::MiraConfig;
+use milepost_learners::doctor::Bounds;
+use milepost_learners::doctor::policy::PolicyDoctorConfig;
 use milepost_learners::gate::GateConfig;
 use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig};
 use milepost_learners::rewards::{Preset, RewardConfig};
@@ -27,8 +28,10 @@ pub enum Recipe {
     RltrEndToEnd,
     /// Milestone potential, value critic, squared log-ratios (MiRA, 2603.19685).
     Mira,
-    /// One expert state at a time, exact match (2509.20616).
+    /// One expert state at a time: imitation in the first round, then exact match within groups (2509.20616).
     SingleTurn,
+    /// Successes alone, by likelihood: the filtered behaviour cloning that the papers compare with.
+    Successes,
 }
 
 /// One stage of a recipe: what is rewarded, whose tokens learn, and how.
@@ -53,7 +56,13 @@ impl Recipe {
             Self::RltrEndToEnd => "rltr_end_to_end",
             Self::Mira => "mira",
             Self::SingleTurn => "single_turn",
+            Self::Successes => "successes",
         }
+    }
+
+    /// Whether a round goes on from the last round's candidate, though it is not in service: a chain of stages is one training.
+    pub fn chains(self) -> bool {
+        matches!(self, Self::Pilotrl | Self::SingleTurn)
     }
 
     /// The stage of a round (from 1): PilotRL goes through its three and stays at the last, the others have one.
@@ -62,6 +71,9 @@ impl Recipe {
         let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
         let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
         let ratio = with(CreditKind::Episode, ActorKind::Ratio);
+        // Nothing is compared, so no group has to vary.
+        let doctor = PolicyDoctorConfig { groups_with_variance: Bounds::default(), ..base.doctor.clone() };
+        let imitation = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
         match self {
             Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },
             Self::Gigpo => Phase { rewards: Preset::Outcome.config(), roles: all, policy: with(CreditKind::Step, ActorKind::Ratio) },
@@ -72,12 +84,10 @@ impl Recipe {
             },
             Self::Rltr => Phase { rewards: Preset::Rltr.config(), roles: acting, policy: ratio },
             Self::RltrEndToEnd => Phase { rewards: Preset::RltrEndToEnd.config(), roles: all, policy: ratio },
-            Self::Mira => {
-                let mira = MiraConfig { ..base.mira.clone() };
-                let policy = PolicyConfig { mira, ..with(CreditKind::Mira, ActorKind::Squares) };
-                Phase { rewards: Preset::Outcome.config(), roles: acting, policy }
-            }
+            Self::Mira => Phase { rewards: Preset::Outcome.config(), roles: acting, policy: with(CreditKind::Mira, ActorKind::Squares) },
+            Self::SingleTurn if round == 1 => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: imitation },
             Self::SingleTurn => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: ratio },
+            Self::Successes => Phase { rewards: Preset::Outcome.config(), roles: all, policy: imitation },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The improvement loop's hands: it plays episodes, trains in a child process, and puts into service what has proved better.
 
 pub mod config;
+pub mod experts;
 pub mod field;
 pub mod tasks;
 pub mod update;

@@ -9,8 +9,8 @@ use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout,
 use milepost_learners::probes::{self, Probes};
 use milepost_learners::sft::Example;
 use milepost_learners::{Model, Trainer};
-use milepost_runtime::{Call, EpisodeStore, Role, SqliteStore};
-use milepost_text::{GrammarCompiler, TextModel, hash16};
+use milepost_runtime::{Call, EpisodeStore, Generation, Role, SqliteStore};
+use milepost_text::{GrammarCompiler, TextModel};
 use serde::{Deserialize, Serialize};
 
 use crate::rollouts::Reader;
@@ -25,10 +25,8 @@ pub struct UpdateRequest {
     pub base: PathBuf,
     /// Directory of the adapter to train on; `None` begins a fresh one.
     pub parent: Option<PathBuf>,
-    /// Id of the generation that made the episodes.
-    pub generation: String,
-    /// Hash of the prompts.
-    pub prompts: String,
+    /// The generation that made the episodes.
+    pub generation: Generation,
     /// Directory of the episode store.
     pub store: PathBuf,
     /// Whose tokens are trained.
@@ -131,13 +129,17 @@ fn train(request: &UpdateRequest, rollouts: &mut [Rollout]) -> Result<Report> {
             trainer.set_precision(policy.precision);
             Some(policy::estimate(&mut trainer, rollouts, policy, request.critics.as_deref(), &request.out.join("critics"))?)
         }
-        CreditKind::Episode | CreditKind::Step => None,
+        CreditKind::Episode | CreditKind::Step | CreditKind::Success => None,
     };
     let report = Report { critics, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
     check_moved(adapter, &before)?;
     adapter.save(&request.adapter(), &request.base.display().to_string(), &lineage(request, rollouts, &report)?)?;
     probes::write(&request.adapter(), &prove(request, adapter, rollouts)?)?;
+    for (file, name) in [("metrics.jsonl", "metrics.jsonl"), ("metrics.svg", "curve.svg")] {
+        let (from, to) = (request.out.join(file), request.adapter().join(name));
+        std::fs::copy(&from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
+    }
     write(&request.out.join(REPORT), &report)?;
     Ok(report)
 }
@@ -173,6 +175,7 @@ async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Ro
     let store = SqliteStore::open(&request.store).await?;
     // The store's own query decides what may enter training, whatever the request says.
     let allowed: std::collections::HashSet<String> = store.trainable(&Default::default()).await?.into_iter().collect();
+    let generation = request.generation.id();
     let mut rollouts = Vec::with_capacity(request.episodes.len());
     for rewarded in &request.episodes {
         if !allowed.contains(&rewarded.id) {
@@ -182,8 +185,8 @@ async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Ro
             );
         }
         let episode = store.load(&rewarded.id).await?.with_context(|| format!("episode {} is not in the store", rewarded.id))?;
-        if episode.generation != request.generation {
-            bail!("episode {} was made by generation {}, not by {}; collect it again", episode.id, episode.generation, request.generation);
+        if episode.generation != generation {
+            bail!("episode {} was made by generation {}, not by {generation}; collect it again", episode.id, episode.generation);
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;
         rollout.reward = rewarded.reward;
@@ -216,22 +219,19 @@ fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Roll
 }
 
 fn lineage(request: &UpdateRequest, rollouts: &[Rollout], report: &Report) -> Result<Lineage> {
-    let hash = |file: &str| -> Result<String> {
-        let path = request.base.join(file);
-        Ok(hash16(&std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?))
-    };
     let figures = [("reward", report.reward), ("success", report.success), ("kl", report.kl), ("loss", report.last_loss)];
+    let generation = &request.generation;
     Ok(Lineage {
-        base: hash("model.safetensors")?,
-        tokenizer: hash("tokenizer.json")?,
-        prompts: request.prompts.clone(),
-        parent: Some(request.generation.clone()),
+        base: generation.weights().to_owned(),
+        tokenizer: generation.tokenizer.clone(),
+        template: generation.chat_template.clone(),
+        prompts: generation.prompts.clone(),
+        parent: Some(generation.id()),
         recipe: request.recipe.clone(),
         episodes: rollouts.iter().map(|rollout| rollout.id.clone()).collect(),
         config: serde_json::to_value(&request.policy)?,
         seed: request.policy.seed,
         figures: figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        ..Lineage::default()
     })
 }
 

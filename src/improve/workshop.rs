@@ -9,20 +9,24 @@ use anyhow::{Context, Result, bail};
 use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{compose, per_step, progress_labels};
+use milepost_learners::rewards::{self, compose, per_step};
+use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, NoListener, Policy, RewardTerm, Split, SqliteStore};
 use milepost_suites::Template;
+use milepost_text::TextModel;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::config::{ImproveConfig, Phase, Recipe};
+use super::experts::{self, Shadow, Use};
 use super::field::{Assignment, Ended, Field};
 use super::tasks::{Counts, measuring, training};
 use super::update::{Rewarded, UpdateRequest};
 use crate::cli::PlaceArg;
-use crate::commands::suite::episode::Played;
+use crate::commands::suite::episode::{Place, Played, Player, play};
 use crate::config::{AdapterChoice, Config};
+use crate::forgetful::Forgetful;
 use crate::wiring::Mind;
 
 /// A training episode with its rewards; a line of `collected.jsonl`.
@@ -135,20 +139,74 @@ impl SuiteWorkshop<'_> {
         Mind::load(&Config { adapter, ..self.config.clone() }).await
     }
 
-    fn request(&self, round: &Round, phase: Phase, episodes: Vec<Rewarded>) -> Result<UpdateRequest> {
-        let generation = self.mind.engine.generation();
-        let parent = generation.adapter.as_ref().map(|_| self.registry.directory(&generation.id()));
+    /// The candidate of the round before, where the recipe goes on from it: unless it was found to be worse.
+    async fn chained(&self, round: usize) -> Result<Option<String>> {
+        let Ok(id) = std::fs::read_to_string(self.place(round - 1).join(CANDIDATE)) else { return Ok(None) };
+        let known = self.registry.get(&id).await?;
+        let sound = known.is_some_and(|record| !matches!(record.status, Status::Quarantined | Status::RolledBack));
+        Ok(Some(id).filter(|id| sound && self.settings().recipe.chains() && *id != self.serving()))
+    }
+
+    /// Lets the oracle play training tasks in the plain reader and asks the model at each of its states; how many it was asked at, and how
+    /// many of its answers were the expert's.
+    async fn expert_states(&self, actor: &Mind, round: usize, directory: &Path) -> Result<(usize, usize)> {
+        let settings = self.settings();
+        let purpose = if round == 1 { Use::Imitate } else { Use::Match(settings.group) };
+        let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
+        let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
+        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
+        // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
+        let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
+        let mut calls = Vec::new();
+        for assignment in tasks {
+            let instance = assignment.template.instantiate(assignment.seed);
+            let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
+            let shadow =
+                Shadow { expert: &expert, model: &model, text: &text, config: &config.policy, purpose, task, calls: Mutex::default() };
+            let player = Player {
+                policy: Some(&shadow as &dyn Policy),
+                verifier: None,
+                store: &Forgetful,
+                screenshots: Screenshots::Off,
+                generation: "oracle".into(),
+                cancel: self.cancel.clone(),
+            };
+            let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, &config, &mut NoListener).await?;
+            if *self.cancel.borrow() {
+                bail!(Cancelled);
+            }
+            // Only trajectories that solve their task are the expert's.
+            if played.solved {
+                calls.extend(shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+            }
+        }
+        experts::write(&directory.join(CALLS), &calls)?;
+        Ok((calls.len(), calls.iter().filter(|call| call.reward > 0.0).count()))
+    }
+
+    async fn request(&self, round: &Round, phase: Phase, chained: Option<String>, episodes: Vec<Rewarded>) -> Result<UpdateRequest> {
+        let (generation, parent) = match chained {
+            Some(id) => {
+                let record = self.registry.get(&id).await?.with_context(|| format!("generation {id} is gone from the registry"))?;
+                (record.generation, Some(self.registry.directory(&id)))
+            }
+            None => {
+                let generation = self.mind.engine.generation();
+                let parent = generation.adapter.as_ref().map(|_| self.registry.directory(&generation.id()));
+                (generation, parent)
+            }
+        };
+        let calls = Some(self.place(round.number).join(CALLS)).filter(|calls| calls.is_file());
         Ok(UpdateRequest {
             recipe: self.settings().recipe.word().into(),
             base: std::fs::canonicalize(&self.config.local.model)?,
             parent,
-            generation: generation.id(),
-            prompts: generation.prompts,
+            generation,
             store: self.store.directory().to_owned(),
             roles: phase.roles,
             policy: milepost_learners::policy::PolicyConfig { seed: self.settings().seed + round.number as u64, ..phase.policy },
             episodes,
-            calls: None,
+            calls,
             critics: (round.number > 1).then(|| self.place(round.number - 1).join("update").join("critics")),
             out: self.place(round.number).join("update"),
         })
@@ -200,7 +258,15 @@ impl Workshop for SuiteWorkshop<'_> {
     async fn collect(&mut self, round: &Round) -> Outcome<(usize, usize)> {
         let directory = self.place(round.number);
         std::fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+        let chained = self.chained(round.number).await?;
+        let actor = match &chained {
+            Some(id) => &self.other(AdapterChoice::Named(id.clone())).await?,
+            None => &self.mind,
+        };
         let settings = self.settings();
+        if settings.recipe == Recipe::SingleTurn {
+            return Ok(self.expert_states(actor, round.number, &directory).await?);
+        }
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round.number as u64);
         let all = training(&self.templates, &self.known(round.number)?, settings.tasks, settings.group, seed);
         let done: BTreeMap<usize, Collected> = read_lines(&directory)?.into_iter().map(|one| (one.index, one)).collect();
@@ -216,7 +282,7 @@ impl Workshop for SuiteWorkshop<'_> {
             let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
         };
-        self.play(&self.mind, &self.playing(settings.temperature), &assignments, &note).await?;
+        self.play(actor, &self.playing(settings.temperature), &assignments, &note).await?;
         let collected = read_lines(&directory)?;
         Ok((collected.len(), collected.iter().filter(|one| one.solved).count()))
     }
@@ -235,13 +301,12 @@ impl Workshop for SuiteWorkshop<'_> {
             }
         };
         let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
-        let request = self.request(round, self.phase(round.number), episodes)?;
+        let chained = self.chained(round.number).await?;
+        let request = self.request(round, self.phase(round.number), chained, episodes).await?;
         let report = self.train(&request, &directory).await?;
         let record = self.registry.register(&request.adapter(), &self.mind.engine.generation()).await.map_err(anyhow::Error::from)?;
-        for file in ["metrics.jsonl", "metrics.svg"] {
-            // The curve is for people; a generation is whole without it.
-            let _ = std::fs::copy(request.out.join(file), self.registry.directory(&record.id).join(file));
-        }
+        let note = directory.join(CANDIDATE);
+        std::fs::write(&note, &record.id).with_context(|| format!("{} cannot be written", note.display()))?;
         Ok((record.id, report))
     }
 
@@ -308,6 +373,8 @@ impl SuiteWorkshop<'_> {
 }
 
 const COLLECTED: &str = "collected.jsonl";
+const CALLS: &str = "calls.jsonl";
+const CANDIDATE: &str = "candidate";
 
 /// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
 fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
@@ -320,12 +387,10 @@ fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// How much of a played task was done in each state, by the suite's reference milestones (MiRA, 2603.19685, progress labels).
+/// How much of a played task was done in each state, by the suite's reference milestones; empty where that is not known.
 fn progress(played: &Played) -> Vec<f64> {
-    let Some(milestones) = &played.verdicts.milestones else { return Vec::new() };
-    let mut turns: Vec<u32> = milestones.reached.iter().map(|reached| reached.turn).collect();
-    turns.sort_unstable();
-    progress_labels(&turns, milestones.count, played.episode.steps.len(), played.solved)
+    let milestones = played.verdicts.milestones.as_ref();
+    milestones.and_then(|milestones| rewards::progress(milestones, played.episode.steps.len(), played.solved)).unwrap_or_default()
 }
 
 /// One line about where a round stands.

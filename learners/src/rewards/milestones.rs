@@ -3,6 +3,7 @@
 use milepost_runtime::{Episode, MilestoneSource, MilestonesReached, Verdicts};
 
 use super::config::Shaping;
+use crate::critic::progress_labels;
 
 /// The milestones that may be rewarded: reference ones, or those of a generation that does not act in this episode.
 pub(super) fn rewarded<'v>(verdicts: &'v Verdicts, episode: &Episode) -> Option<&'v MilestonesReached> {
@@ -25,27 +26,11 @@ fn turns(milestones: &MilestonesReached) -> Vec<u32> {
     turns
 }
 
-/// Progress in each of the `steps + 1` states of an episode, 0 to 1 (MiRA, 2603.19685, progress labels).
-///
-/// `reached` are the turns of the milestones in order, `count` how many there are. In a success the last one stands at the end of the
-/// episode ("gap anchoring") and progress is linear between neighbours; two at the same turn are a jump. In a failure, for which the paper
-/// gives no labels, progress stays where the last milestone left it.
-pub fn progress_labels(reached: &[u32], count: usize, steps: usize, success: bool) -> Vec<f64> {
-    let mut anchors = vec![(0.0, 0.0)];
-    let before_end = if success { count.saturating_sub(1) } else { count };
-    anchors.extend(reached.iter().take(before_end).enumerate().map(|(index, turn)| (f64::from(*turn), (index + 1) as f64 / count as f64)));
-    if success {
-        anchors.push((steps as f64, 1.0));
-    }
-    (0..=steps).map(|state| interpolate(&anchors, state as f64)).collect()
-}
-
-fn interpolate(anchors: &[(f64, f64)], at: f64) -> f64 {
-    let passed = anchors.iter().rev().find(|(turn, _)| *turn <= at).copied().unwrap_or_default();
-    match anchors.iter().find(|(turn, _)| *turn > at) {
-        Some(next) => passed.1 + (next.1 - passed.1) * (at - passed.0) / (next.0 - passed.0),
-        None => passed.1,
-    }
+/// Progress in each of the `steps + 1` states of an episode, 0 to 1 (MiRA, 2603.19685, progress labels); `None` for records that do not
+/// belong together.
+pub fn progress(milestones: &MilestonesReached, steps: usize, success: bool) -> Option<Vec<f64>> {
+    let reached: Vec<usize> = turns(milestones).into_iter().map(|turn| turn as usize).collect();
+    progress_labels(&reached, milestones.count, steps, success).ok()
 }
 
 /// The potential of each state: a critic's, where there is one, else the progress that the milestones show.
@@ -55,7 +40,7 @@ pub(super) fn potential(episode: &Episode, verdicts: &Verdicts) -> Option<Vec<f6
         Some(potential) => (potential.len() == steps + 1).then(|| potential.clone()),
         None => {
             let milestones = rewarded(verdicts, episode)?;
-            Some(progress_labels(&turns(milestones), milestones.count, steps, episode.success?))
+            progress(milestones, steps, episode.success?)
         }
     }
 }

@@ -146,21 +146,11 @@ fn a_missing_verdict_is_no_zero() {
 /// `methods.md` 6.3, MiRA labels and shaping.
 #[test]
 fn mira_shapes_by_progress_between_milestones() {
-    let labels = progress_labels(&[2, 4, 8], 3, 9, true);
-    check_close(&labels, &[0.0, 0.1667, 0.3333, 0.5, 0.6667, 0.7333, 0.8, 0.8667, 0.9333, 1.0]);
     let verdicts = milestones(MilestoneSource::Reference, 3, &[2, 4]);
     let reward = compose(&walk(9, true), &verdicts, &Preset::Mira.config());
     let shaping: Vec<RewardTerm> = reward.terms.iter().filter(|term| term.name == name::POTENTIAL).cloned().collect();
     check_close(&per_step(&shaping, 9), &[0.05, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02]);
     check_close(&[by_name(&reward.terms)[name::POTENTIAL], by_name(&reward.terms)[name::OUTCOME]], &[0.3, 1.0]);
-}
-
-#[test]
-fn progress_jumps_at_one_turn_and_is_flat_after_the_last_milestone_of_a_failure() {
-    check_close(&progress_labels(&[1, 1], 3, 3, true), &[0.0, 0.6667, 0.8333, 1.0]);
-    check_close(&progress_labels(&[2], 4, 5, false), &[0.0, 0.125, 0.25, 0.25, 0.25, 0.25]);
-    check_close(&progress_labels(&[], 4, 2, false), &[0.0, 0.0, 0.0]);
-    check_close(&progress_labels(&[], 1, 2, true), &[0.0, 0.5, 1.0]);
 }
 
 /// With the invariant form, the shaping of an episode is `-Φ(s_0)` whatever happens in it; a critic's potential takes the labels' place.

@@ -24,6 +24,8 @@ pub enum CreditKind {
     Step,
     /// MiRA's doubly robust advantage from value and potential critics (section `mira`).
     Mira,
+    /// 1 for every call of a success, and nothing of failures: filtered behaviour cloning, or imitation where an expert played.
+    Success,
 }
 
 /// What the actor minimises.
@@ -35,6 +37,8 @@ pub enum ActorKind {
     Ratio,
     /// MiRA's squared log-ratio to the policy at the start of the update (section `squares`).
     Squares,
+    /// The likelihood of what was said, times its advantage: supervised training.
+    Likelihood,
 }
 
 /// One update.

@@ -37,7 +37,7 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         let says_nothing = flat(&totals) && (config.credit == CreditKind::Episode || same_by_call(rollouts, &members));
         credited.flat_groups += usize::from(says_nothing);
         // MiRA compares an episode with its critics, and learns from a lone one too.
-        if !says_nothing || config.credit == CreditKind::Mira {
+        if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Success) {
             kept.push(members);
         }
     }
@@ -45,6 +45,11 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         CreditKind::Episode => by_episode(rollouts, &kept, config, &mut credited)?,
         CreditKind::Step => by_step(rollouts, &kept, config, &mut credited)?,
         CreditKind::Mira => by_critics(rollouts, &kept, config, &mut credited)?,
+        CreditKind::Success => {
+            for i in kept.into_iter().flatten().filter(|i| rollouts[*i].success) {
+                credited.advantages[i] = Some(vec![1.0; rollouts[i].turns.len()]);
+            }
+        }
     }
     Ok(credited)
 }

@@ -196,6 +196,12 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
     }
     report.last_loss = loss.value;
     report.kl = mean_kl(&samples, &reference)?;
+    if let Some(most) = config.doctor.kl.fail_above.filter(|most| !(report.kl <= *most)) {
+        return Err(Error::Unhealthy(format!(
+            "the policy ran away: at step {} it is {:.3} nats a token from where it began (at most {most} is allowed); lower `lr` or `epochs`",
+            report.steps, report.kl
+        )));
+    }
     let clipped = if config.actor == ActorKind::Ratio { clip_fraction(&config.loss, &samples)? } else { 0.0 };
     report.clip_fraction = report.clip_fraction.max(clipped);
     Ok(Status {
@@ -218,7 +224,10 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
 fn sample(item: &Item, logprobs: Vec<f32>, config: &PolicyConfig) -> Result<Sample> {
     let turn = item.turn;
     let mask = turn.padded(&turn.trained, false);
-    let old_logprobs = turn.padded(&turn.old_logprobs, 0.0);
+    let old_logprobs = match config.actor {
+        ActorKind::Likelihood => logprobs.clone(),
+        ActorKind::Ratio | ActorKind::Squares => turn.padded(&turn.old_logprobs, 0.0),
+    };
     let weights = correction(&config.correction, &mask, &item.reference, &old_logprobs)?;
     let advantages = vec![item.advantage as f32; mask.len()];
     Ok(Sample { mask, logprobs, old_logprobs, advantages, weights })
@@ -230,6 +239,13 @@ fn loss(batch: &[&Item], samples: &[Sample], reference: &[Vec<f32>], config: &Po
             policy_loss(&config.loss, samples)?.plus(&kl_loss(&config.loss, samples, reference)?)
         }
         ActorKind::Ratio => policy_loss(&config.loss, samples),
+        // At a ratio of 1 the ratio's gradient is the likelihood's, and nothing is clipped.
+        ActorKind::Likelihood => {
+            let nats = |s: &Sample| s.mask.iter().zip(&s.logprobs).filter(|(t, _)| **t).map(|(_, p)| -f64::from(*p)).collect::<Vec<_>>();
+            let nats: Vec<f64> = samples.iter().flat_map(nats).collect();
+            let loss = policy_loss(&config.loss, samples)?;
+            Ok(Loss { value: nats.iter().sum::<f64>() / nats.len().max(1) as f64, ..loss })
+        }
         ActorKind::Squares => {
             let action = |((item, sample), reference): ((&&Item, &Sample), &Vec<f32>)| Action {
                 mask: sample.mask.clone(),
