@@ -54,6 +54,8 @@ pub enum Command {
     Learn(LearnCommand),
     /// Improve the policy: collect episodes, train an adapter, put it into service once it has proved better
     Improve(ImproveArgs),
+    /// Run arms against each other over training seeds, with a table and a figure
+    Experiment(ExperimentArgs),
     /// Adapters
     #[command(subcommand)]
     Adapters(AdaptersCommand),
@@ -238,6 +240,26 @@ pub struct ImproveArgs {
     /// Go on with the latest run instead of beginning a new one
     #[arg(long)]
     pub resume: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `milepost experiment`.
+#[derive(Debug, Args)]
+pub struct ExperimentArgs {
+    /// Experiment files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where the work lies; what is done there is not done again
+    #[arg(long, default_value = "runs/experiments")]
+    pub work: PathBuf,
+    /// Where results go
+    #[arg(long, default_value = "docs/results")]
+    pub results: PathBuf,
+    /// Where episodes run
+    #[arg(long, default_value = "plain")]
+    pub environment: PlaceArg,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ pub mod config;
 pub mod dataset;
 pub mod demonstrations;
 pub mod exit;
+pub mod experiment;
 pub mod forgetful;
 pub mod improve;
 pub mod live;

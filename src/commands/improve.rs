@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{cancellation, print_json};
-use crate::cli::ImproveArgs;
+use crate::cli::{ExperimentArgs, ImproveArgs};
 use crate::config::{AdapterChoice, Config};
 use crate::exit::Exit;
+use crate::experiment::{self, Running, Spec};
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::update;
 use crate::improve::workshop::{Cancelled, SuiteWorkshop};
@@ -118,7 +119,7 @@ async fn remeasure(workshop: &SuiteWorkshop<'_>, state: &State, start: &str) -> 
         let known = workshop.registry.get(&generation).await?;
         let adapter = if known.is_some() { AdapterChoice::Named(generation.clone()) } else { AdapterChoice::None };
         let solved = workshop.measure(&workshop.other(adapter).await?, &assignments).await?;
-        measured.push(Remeasured { generation, test: [solved.iter().filter(|one| **one).count(), solved.len()] });
+        measured.push(Remeasured { generation, test: [solved.iter().filter(|one| one.solved).count(), solved.len()] });
         std::fs::write(&path, serde_json::to_string(&measured)?).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(measured)
@@ -153,6 +154,22 @@ fn report(state: &State, remeasured: &[Remeasured], directory: &Path, as_json: b
     }
     println!("{}", directory.display());
     Ok(())
+}
+
+/// Runs experiments.
+pub async fn experiment(args: ExperimentArgs) -> Result<Exit> {
+    let cancel = cancellation();
+    for file in &args.files {
+        let spec = Spec::load(file).map_err(|error| error.context(super::BadConfig))?;
+        let running =
+            Running { work: args.work.clone(), results: args.results.clone(), environment: args.environment, cancel: cancel.clone() };
+        match experiment::run(&spec, &running).await {
+            Err(error) if error.downcast_ref::<Cancelled>().is_some() => return Ok(Exit::Cancelled),
+            results if args.json => print_json(&results?)?,
+            results => print!("{}", results?.table()),
+        }
+    }
+    Ok(Exit::Done)
 }
 
 /// Runs one update, at low priority and within its memory.

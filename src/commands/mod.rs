@@ -59,6 +59,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Judge(command) => judge::main(command, config).await,
         Command::Improve(args) => improve::improve(args, config).await,
+        Command::Experiment(args) => improve::experiment(args).await,
         Command::Learn(LearnCommand::Policy { request, nice, memory_gib }) => improve::update(&request, nice, memory_gib).await,
         Command::Learn(command) => learn::main(command, config),
         Command::Adapters(command) => adapters::main(command, &config).await,

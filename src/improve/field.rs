@@ -36,6 +36,8 @@ pub struct Ended {
     pub id: String,
     /// Whether the checker is satisfied.
     pub solved: bool,
+    /// Whether all needed facts were read and all needed changes made; `None` where it cannot be told.
+    pub complete: Option<bool>,
     /// Actions taken.
     pub actions: usize,
 }
@@ -102,7 +104,8 @@ impl Field<'_> {
                 break;
             }
             each(index, &done)?;
-            let one = Ended { id: done.episode.id, solved: done.solved, actions: done.episode.steps.len() };
+            let complete = done.verdicts.completeness.as_ref().and_then(|judged| judged.verdict.first().copied());
+            let one = Ended { id: done.episode.id, solved: done.solved, complete, actions: done.episode.steps.len() };
             if let Ok(mut ended) = ended.lock() {
                 ended[index] = Some(one);
             }

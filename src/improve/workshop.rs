@@ -128,10 +128,9 @@ impl SuiteWorkshop<'_> {
         Collected { index, id: played.episode.id.clone(), template, group, solved: played.solved, progress, rewards, terms: reward.terms }
     }
 
-    /// Measures a model on these tasks, greedily; whether each was solved.
-    pub async fn measure(&self, mind: &Mind, assignments: &[Assignment]) -> Result<Vec<bool>> {
-        let ended = self.play(mind, &self.playing(0.0), assignments, &|_, _| Ok(())).await?;
-        Ok(ended.iter().map(|one| one.solved).collect())
+    /// Measures a model on these tasks, greedily.
+    pub async fn measure(&self, mind: &Mind, assignments: &[Assignment]) -> Result<Vec<Ended>> {
+        self.play(mind, &self.playing(0.0), assignments, &|_, _| Ok(())).await
     }
 
     /// A generation by itself, proved and not in service.
@@ -317,7 +316,7 @@ impl Workshop for SuiteWorkshop<'_> {
         let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| Failure::Candidate(format!("{error:#}")))?;
         let theirs = self.measure(&other, &assignments).await?;
         let ours = self.measure(&self.mind, &assignments).await?;
-        Ok(theirs.into_iter().zip(ours).map(|(candidate, incumbent)| Pair::solved(candidate, incumbent)).collect())
+        Ok(theirs.iter().zip(&ours).map(|(candidate, incumbent)| Pair::solved(candidate.solved, incumbent.solved)).collect())
     }
 
     async fn publish(&mut self, round: &Round) -> Outcome<()> {

@@ -1,0 +1,153 @@
+//! Runs what is not there yet, and writes results, table and figure.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_runtime::Split;
+use tokio::sync::watch;
+
+use super::figure;
+use super::spec::{Arm, Spec};
+use super::table::{Results, Tested};
+use crate::cli::PlaceArg;
+use crate::config::AdapterChoice;
+use crate::improve::tasks::{measuring, templates};
+use crate::improve::workshop::SuiteWorkshop;
+use crate::wiring::{self, Mind};
+
+/// How an experiment is run.
+pub struct Running {
+    /// Where its work lies, by name.
+    pub work: PathBuf,
+    /// Where results go.
+    pub results: PathBuf,
+    /// Browser, or the plain reader.
+    pub environment: PlaceArg,
+    /// Cancels.
+    pub cancel: watch::Receiver<bool>,
+}
+
+/// Runs every arm with every seed that is not done, then writes `NAME.json`, `NAME.md` and `NAME.svg`.
+///
+/// # Errors
+/// What ends an arm; what was measured stays, and the next call goes on from it.
+pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
+    let work = running.work.join(&spec.name);
+    std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
+    for arm in &spec.arms {
+        // Without training nothing depends on the seed: all is greedy.
+        let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
+        for seed in seeds {
+            let directory = work.join(format!("{}-{seed}", arm.name));
+            if !directory.join(TESTED).is_file() {
+                one(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
+            }
+            eprintln!("{}: arm {}, seed {seed}: done", spec.name, arm.name);
+            write(spec, &work, &running.results)?;
+        }
+    }
+    write(spec, &work, &running.results)
+}
+
+const TESTED: &str = "tested.jsonl";
+
+/// One arm with one seed: rounds of training without a gate, then the test tasks.
+async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    let mut serving = None;
+    for number in 1..=arm.rounds {
+        let config = spec.config(arm, seed, number, directory)?;
+        let (store, registry) = (wiring::store(&config).await?, wiring::registry(&config));
+        let adapter = serving.clone().map_or(AdapterChoice::None, AdapterChoice::Named);
+        let mut workshop = SuiteWorkshop {
+            mind: Mind::load(&crate::config::Config { adapter, ..config.clone() }).await?,
+            templates: templates(&config.improve.levels)?,
+            config: &config,
+            store: &store,
+            registry,
+            environment: running.environment,
+            directory: directory.to_owned(),
+            cancel: running.cancel.clone(),
+            verbose: true,
+        };
+        let mut round = Round { number, incumbent: workshop.serving(), ..Round::default() };
+        (round.episodes, round.solved) = go_on(workshop.collect(&round).await)?.unwrap_or_default();
+        workshop.tell(&round);
+        // A round that teaches nothing leaves the arm where it was: that is a result, not an error.
+        match workshop.update(&round).await {
+            Ok((candidate, report)) => {
+                (round.candidate, round.update) = (Some(candidate.clone()), Some(report));
+                serving = Some(candidate);
+            }
+            Err(Failure::Candidate(note)) => round.note = Some(note),
+            Err(Failure::Workshop(error)) => return Err(error),
+        }
+        workshop.tell(&round);
+    }
+    test(spec, arm, seed, serving, directory, running).await
+}
+
+fn go_on<T>(outcome: std::result::Result<T, Failure<anyhow::Error>>) -> Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(Failure::Candidate(_)) => Ok(None),
+        Err(Failure::Workshop(error)) => Err(error),
+    }
+}
+
+/// Plays the test tasks of each level, greedily.
+async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, directory: &Path, running: &Running) -> Result<()> {
+    let adapter = serving.map_or(AdapterChoice::None, AdapterChoice::Named);
+    let config = crate::config::Config { adapter, ..spec.config(arm, seed, 0, directory)? };
+    let (store, registry) = (wiring::store(&config).await?, wiring::registry(&config));
+    let workshop = SuiteWorkshop {
+        mind: Mind::load(&config).await?,
+        templates: templates(&config.improve.levels)?,
+        config: &config,
+        store: &store,
+        registry,
+        environment: running.environment,
+        directory: directory.to_owned(),
+        cancel: running.cancel.clone(),
+        verbose: true,
+    };
+    let mut lines = String::new();
+    for level in &spec.levels {
+        let assignments = measuring(&templates(std::slice::from_ref(level))?, Split::Test, 0, spec.test);
+        for (task, ended) in workshop.measure(&workshop.mind, &assignments).await?.into_iter().enumerate() {
+            let (solved, complete, actions) = (ended.solved, ended.complete, ended.actions);
+            let tested = Tested { arm: arm.name.clone(), seed, level: level.clone(), task, solved, complete, actions };
+            lines.push_str(&(serde_json::to_string(&tested)? + "\n"));
+        }
+    }
+    let path = directory.join(TESTED);
+    let partial = path.with_extension("partial");
+    let mut file = std::fs::File::create(&partial).with_context(|| format!("{} cannot be written", partial.display()))?;
+    file.write_all(lines.as_bytes())?;
+    file.sync_all()?;
+    Ok(std::fs::rename(partial, path)?)
+}
+
+fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {
+    let mut tested: Vec<Tested> = Vec::new();
+    for arm in &spec.arms {
+        for seed in &spec.seeds {
+            let Ok(text) = std::fs::read_to_string(work.join(format!("{}-{seed}", arm.name)).join(TESTED)) else { continue };
+            tested.extend(text.lines().map(serde_json::from_str).collect::<Result<Vec<Tested>, _>>()?);
+        }
+    }
+    let found = Results::of(spec, &tested);
+    std::fs::create_dir_all(results).with_context(|| format!("{} cannot be made", results.display()))?;
+    let path = |ending: &str| results.join(format!("{}.{ending}", spec.name));
+    let head = format!("# {}\n\n{}\n\n`milepost experiment experiments/{}.yaml`\n\n", spec.name, spec.claim, spec.name);
+    for (path, text) in [
+        (path("json"), serde_json::to_string_pretty(&found)?),
+        (path("md"), format!("{head}{}", found.table())),
+        (path("svg"), figure::draw(&found)),
+    ] {
+        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,188 @@
+//! What an experiment found, as numbers and as a table.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use milepost_learners::statistics::{mcnemar_exact, wilson};
+use serde::{Deserialize, Serialize};
+
+use super::Spec;
+
+/// One test episode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The arm.
+    pub arm: String,
+    /// The training seed.
+    pub seed: u64,
+    /// The level.
+    pub level: String,
+    /// Which of the level's tasks.
+    pub task: usize,
+    /// Whether it was solved.
+    pub solved: bool,
+    /// Whether all needed facts were read and all needed changes made, whatever was answered; `None` where it cannot be told.
+    pub complete: Option<bool>,
+    /// Actions taken.
+    pub actions: usize,
+}
+
+/// An arm on a level, over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmResult {
+    /// The arm.
+    pub arm: String,
+    /// The level; `all` for the sum.
+    pub level: String,
+    /// Training seeds.
+    pub seeds: usize,
+    /// Test episodes solved.
+    pub k: u64,
+    /// Test episodes.
+    pub n: u64,
+    /// Wilson's interval at 95 %, of the episodes.
+    pub interval: [f64; 2],
+    /// Success of each training seed, least and largest: the interval does not know that seeds differ.
+    pub range: [f64; 2],
+    /// Episodes with all needed facts read and changes made, of those where it can be told.
+    pub complete: [u64; 2],
+    /// Mean actions over all episodes (ASAT of 2509.20616).
+    pub asat: f64,
+    /// Mean actions over those that were solved (ASST); `None` without one.
+    pub asst: Option<f64>,
+    /// Two-sided exact McNemar test against the first arm, on the same seeds and tasks; `None` for the first.
+    pub p: Option<f64>,
+}
+
+/// All results.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// The experiment.
+    pub spec: Spec,
+    /// Arms on levels.
+    pub arms: Vec<ArmResult>,
+}
+
+impl Results {
+    /// Sums up test episodes.
+    pub fn of(spec: &Spec, tested: &[Tested]) -> Self {
+        let mut levels: Vec<Option<&str>> = spec.levels.iter().map(|level| Some(&level[..])).collect();
+        if levels.len() > 1 {
+            levels.push(None);
+        }
+        let mut arms = Vec::new();
+        for level in levels {
+            let first = select(tested, &spec.arms[0].name, level);
+            for (index, arm) in spec.arms.iter().enumerate() {
+                let own = select(tested, &arm.name, level);
+                let p = (index > 0).then(|| paired(&own, &first));
+                arms.extend((!own.is_empty()).then(|| sum(&arm.name, level, &own, p)));
+            }
+        }
+        Self { spec: spec.clone(), arms }
+    }
+
+    /// The table in Markdown.
+    pub fn table(&self) -> String {
+        let mut out = String::from("| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p |\n");
+        out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+        for arm in &self.arms {
+            let percent = |x: f64| 100.0 * x;
+            let [low, high] = arm.interval.map(percent);
+            let [least, most] = arm.range.map(percent);
+            let asst = arm.asst.map_or("".into(), |asst| format!("{asst:.1}"));
+            let p = arm.p.map_or("".into(), |p| format!("{p:.2e}"));
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} |",
+                arm.level, arm.arm, arm.k, arm.n, arm.seeds, arm.complete[0], arm.complete[1], arm.asat
+            );
+        }
+        out
+    }
+}
+
+/// Test episodes of an arm by seed, level and task.
+type Selected<'a> = BTreeMap<(u64, &'a str, usize), &'a Tested>;
+
+fn select<'a>(tested: &'a [Tested], arm: &str, level: Option<&str>) -> Selected<'a> {
+    let wanted = tested.iter().filter(|one| one.arm == arm && level.is_none_or(|level| one.level == level));
+    wanted.map(|one| ((one.seed, &one.level[..], one.task), one)).collect()
+}
+
+/// The test on the episodes that both arms have; an arm without training was measured with one seed, which stands for all.
+fn paired(own: &Selected<'_>, first: &Selected<'_>) -> f64 {
+    let one_seed = first.values().map(|one| one.seed).collect::<std::collections::BTreeSet<_>>().len() == 1;
+    let only = first.values().next().map_or(0, |one| one.seed);
+    let (mut wins, mut losses) = (0, 0);
+    for ((seed, level, task), one) in own {
+        let other = first.get(&(if one_seed { only } else { *seed }, *level, *task));
+        match other.map(|other| (one.solved, other.solved)) {
+            Some((true, false)) => wins += 1,
+            Some((false, true)) => losses += 1,
+            _ => {}
+        }
+    }
+    mcnemar_exact(wins, losses)
+}
+
+fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>, p: Option<f64>) -> ArmResult {
+    let (k, n) = (own.values().filter(|one| one.solved).count() as u64, own.len() as u64);
+    let mut by_seed: BTreeMap<u64, [f64; 2]> = BTreeMap::new();
+    for one in own.values() {
+        let counts = by_seed.entry(one.seed).or_default();
+        *counts = [counts[0] + f64::from(u8::from(one.solved)), counts[1] + 1.0];
+    }
+    let rates = || by_seed.values().map(|[solved, of]| solved / of);
+    let mean = |actions: &mut dyn Iterator<Item = usize>| {
+        let actions: Vec<usize> = actions.collect();
+        (!actions.is_empty()).then(|| actions.iter().sum::<usize>() as f64 / actions.len() as f64)
+    };
+    let told = || own.values().filter_map(|one| one.complete);
+    ArmResult {
+        arm: arm.into(),
+        level: level.unwrap_or("all").into(),
+        seeds: by_seed.len(),
+        k,
+        n,
+        interval: wilson(k, n),
+        range: [rates().fold(1.0, f64::min), rates().fold(0.0, f64::max)],
+        complete: [told().filter(|complete| *complete).count() as u64, told().count() as u64],
+        asat: mean(&mut own.values().map(|one| one.actions)).unwrap_or(0.0),
+        asst: mean(&mut own.values().filter(|one| one.solved).map(|one| one.actions)),
+        p,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_are_summed_and_compared_on_the_same_tasks() {
+        let text = "{name: x, claim: y, start: m, levels: [medium, long], test: 8, seeds: [1, 2], arms: [{name: a}, {name: b, rounds: 1}]}";
+        let spec: Spec = serde_norway::from_str(text).unwrap();
+        let one = |arm: &str, seed, level: &str, task, solved| Tested {
+            arm: arm.into(),
+            seed,
+            level: level.into(),
+            task,
+            solved,
+            complete: Some(true),
+            actions: task,
+        };
+        let mut tested = Vec::new();
+        for task in 0..8 {
+            // The first arm is not trained and was measured once.
+            tested.push(one("a", 1, "medium", task, task < 2));
+            tested.extend([1, 2].map(|seed| one("b", seed, "medium", task, seed == 1 || task < 4)));
+        }
+        let results = Results::of(&spec, &tested);
+        let b = results.arms.iter().find(|arm| arm.arm == "b" && arm.level == "medium").unwrap();
+        assert_eq!((b.k, b.n, b.seeds, b.range, b.complete), (12, 16, 2, [0.5, 1.0], [16, 16]));
+        // Better on six tasks with the one seed and on two with the other, worse on none.
+        assert!((b.p.unwrap() - 2.0 * 0.5f64.powi(8)).abs() < 1e-12, "{b:?}");
+        assert_eq!((b.asat, b.asst.unwrap()), (3.5, (28.0 + 6.0) / 12.0));
+        assert!(results.arms.iter().any(|arm| arm.level == "all") && results.table().contains("| medium | b | 12 of 16 |"));
+    }
+}
