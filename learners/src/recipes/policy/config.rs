@@ -59,6 +59,8 @@ pub struct PolicyConfig {
     pub shape_failures: bool,
     /// How MiRA's value and potential critics are fitted.
     pub critic: CriticConfig,
+    /// Parts of the tasks; a state is judged by critics fitted to the other parts. 1 lets critics judge what they have seen.
+    pub critic_folds: usize,
     /// Fit the potential critic to failed episodes too; digests of the paper disagree.
     pub potential_from_failures: bool,
     /// What the actor minimises.
@@ -107,6 +109,7 @@ impl Default for PolicyConfig {
             shaping: ShapingConfig::default(),
             shape_failures: false,
             critic: CriticConfig::default(),
+            critic_folds: 4,
             potential_from_failures: true,
             actor: ActorKind::default(),
             loss: LossConfig { normalisation: Normalisation::Dapo, ..LossConfig::default() },

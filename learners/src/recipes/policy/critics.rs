@@ -1,5 +1,6 @@
 //! MiRA's critics on the policy's own trunk: fitted to the episodes at hand, and asked about each of their states.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,17 @@ pub struct CriticReport {
     pub potential: Option<CriticFit>,
 }
 
+/// One critic's data: a state's features, what it should say there, and the part of the tasks that the state belongs to.
+struct Data {
+    features: Vec<Vec<f32>>,
+    targets: Vec<f64>,
+    parts: Vec<usize>,
+}
+
 /// Fits both critics and writes their estimates into the calls. They go on from those in `earlier`, and are kept in `directory`.
+///
+/// A state is judged by a critic that was fitted to the other tasks only: one that has seen a state's own outcome repeats it, and leaves no
+/// advantage (cross-fitting: Chernozhukov et al. 2018, section 3).
 ///
 /// # Errors
 /// A critic of another model, or one whose loss is not finite.
@@ -35,28 +46,109 @@ pub fn estimate(
         Some(earlier) if earlier.exists() => Critic::load(&earlier),
         _ => fresh(),
     };
-    let mut value = begin("value", &|| Critic::value(width, &config.critic))?;
-    let mut potential = begin("potential", &|| Critic::potential(width, &config.critic))?;
-    let mut report = CriticReport::default();
-    let states = || rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(move |turn| (rollout.success, turn.progress)));
-    let outcomes: Vec<f64> = states().map(|(success, _)| f64::from(u8::from(success))).collect();
-    if !features.is_empty() {
-        report.value = Some(value.fit(&features, &outcomes, &config.critic)?);
+    let value = begin("value", &|| Critic::value(width, &config.critic))?;
+    let potential = begin("potential", &|| Critic::potential(width, &config.critic))?;
+    let parts = parts(rollouts, config.critic_folds);
+    let states = || rollouts.iter().zip(&parts).flat_map(|(rollout, part)| rollout.turns.iter().map(move |turn| (rollout, turn, *part)));
+    let all_parts: Vec<usize> = states().map(|(.., part)| part).collect();
+    let outcomes = Data {
+        features: features.clone(),
+        targets: states().map(|(rollout, ..)| f64::from(u8::from(rollout.success))).collect(),
+        parts: all_parts.clone(),
+    };
+    let labelled = |(index, (rollout, turn, part)): (usize, (&Rollout, &super::Turn, usize))| {
+        let label = turn.progress.filter(|_| rollout.success || config.potential_from_failures)?;
+        Some((features[index].clone(), label, part))
+    };
+    let mut progress = Data { features: Vec::new(), targets: Vec::new(), parts: Vec::new() };
+    for (state, label, part) in states().enumerate().filter_map(labelled) {
+        progress.features.push(state);
+        progress.targets.push(label);
+        progress.parts.push(part);
     }
-    let known = states().zip(&features).filter_map(|((success, progress), state)| {
-        let label = progress.filter(|_| success || config.potential_from_failures)?;
-        Some((state.clone(), label))
-    });
-    let (known, labels): (Vec<Vec<f32>>, Vec<f64>) = known.unzip();
-    if !known.is_empty() {
-        report.potential = Some(potential.fit(&known, &labels, &config.critic)?);
+    let (value_fit, values) = cross_fit(value, &outcomes, &features, &all_parts, config, &directory.join("value"))?;
+    let (potential_fit, potentials) = cross_fit(potential, &progress, &features, &all_parts, config, &directory.join("potential"))?;
+    let estimates = values.into_iter().zip(potentials);
+    for (turn, (value, potential)) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(estimates) {
+        // Without labels there is no potential, rather than one half everywhere.
+        (turn.value, turn.potential) = (value, if potential_fit.is_some() { potential } else { 0.0 });
     }
-    let fitted = report.potential.is_some();
-    for (turn, state) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(&features) {
-        turn.value = value.predict(state)?;
-        turn.potential = if fitted { potential.predict(state)? } else { 0.0 };
+    Ok(CriticReport { value: value_fit, potential: potential_fit })
+}
+
+/// The part of each rollout: tasks in turn, so that a task lies in one part whole.
+fn parts(rollouts: &[Rollout], folds: usize) -> Vec<usize> {
+    let mut order: BTreeMap<&str, usize> = BTreeMap::new();
+    for rollout in rollouts {
+        let next = order.len();
+        order.entry(&rollout.group).or_insert(next);
     }
-    value.save(&directory.join("value"))?;
-    potential.save(&directory.join("potential"))?;
-    Ok(report)
+    rollouts.iter().map(|rollout| order[&rollout.group[..]] % folds.max(1)).collect()
+}
+
+/// What critics fitted to the other parts say of every state; the critic of all of them is saved.
+fn cross_fit(
+    critic: Critic,
+    data: &Data,
+    states: &[Vec<f32>],
+    parts: &[usize],
+    config: &PolicyConfig,
+    directory: &Path,
+) -> Result<(Option<CriticFit>, Vec<f64>)> {
+    let mut whole = critic.clone();
+    let fit = match data.features.is_empty() {
+        true => None,
+        false => Some(whole.fit(&data.features, &data.targets, &config.critic)?),
+    };
+    whole.save(directory)?;
+    let mut estimates = vec![0.0; states.len()];
+    for part in 0..config.critic_folds.max(1) {
+        let others = (0..data.parts.len()).filter(|i| data.parts[*i] != part);
+        let (features, targets): (Vec<_>, Vec<_>) = others.map(|i| (data.features[i].clone(), data.targets[i])).unzip();
+        let mut judge = critic.clone();
+        // With one fold there is nobody else to learn from: the critic of all judges.
+        if config.critic_folds <= 1 {
+            judge = whole.clone();
+        } else if !features.is_empty() {
+            judge.fit(&features, &targets, &config.critic)?;
+        }
+        for (i, estimate) in estimates.iter_mut().enumerate().filter(|(i, _)| parts[*i] == part) {
+            *estimate = judge.predict(&states[i])?;
+        }
+    }
+    Ok((fit, estimates))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::LoraConfig;
+    use crate::model::Storage;
+    use crate::recipes::policy::Turn;
+    use crate::{Model, ModelConfig};
+
+    /// Outcomes that nothing in a state foretells: a critic that judges what it was fitted to believes that it knows them.
+    #[test]
+    fn a_state_is_not_judged_by_a_critic_that_has_seen_its_outcome() {
+        let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, ..ModelConfig::seed(64, 0, 1) };
+        let config = PolicyConfig::default();
+        let lora = LoraConfig { rank: 2, ..Default::default() };
+        let mut trainer = Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, config.optimizer()).unwrap();
+        let rollout = |i: u32| Rollout {
+            group: i.to_string(),
+            success: i.is_multiple_of(2),
+            turns: vec![Turn { prompt: vec![2, (i * 37) % 60 + 2, (i * 11) % 59 + 3], progress: Some(0.5), ..Default::default() }],
+            ..Default::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let mut error = |folds: usize| {
+            let mut rollouts: Vec<Rollout> = (0..40).map(rollout).collect();
+            let config = PolicyConfig { critic_folds: folds, ..config.clone() };
+            estimate(&mut trainer, &mut rollouts, &config, None, directory.path()).unwrap();
+            rollouts.iter().map(|r| (r.turns[0].value - f64::from(u8::from(r.success))).abs()).sum::<f64>() / 40.0
+        };
+        let (own, cross) = (error(1), error(4));
+        assert!(own < 0.35 && cross > 0.4, "{own} {cross}");
+        assert!(Critic::load(&directory.path().join("potential")).is_ok());
+    }
 }
