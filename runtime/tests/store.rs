@@ -38,7 +38,7 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     }
     assert_eq!(store.trainable(&TrainingQuery::default()).await.unwrap(), [own.clone(), failure.clone(), trained.clone()]);
     let of = async |query: TrainingQuery| store.trainable(&query).await.unwrap();
-    assert_eq!(of(TrainingQuery { from_suite: Some(true), ..Default::default() }).await, [trained.clone()]);
+    assert_eq!(of(TrainingQuery { from_suite: Some(true), ..Default::default() }).await, std::slice::from_ref(&trained));
     assert_eq!(of(TrainingQuery { from_suite: Some(false), ..Default::default() }).await, [own, failure]);
     assert!(of(TrainingQuery { generation: Some("other".into()), ..Default::default() }).await.is_empty());
     assert!(of(TrainingQuery { since: Some(chrono::Utc::now()), ..Default::default() }).await.is_empty());

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use milepost_learners::doctor::Bounds;
 use milepost_learners::doctor::policy::PolicyDoctorConfig;
 use milepost_learners::gate::GateConfig;
 use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig};
 use milepost_learners::rewards::{Preset, RewardConfig};
-use milepost_runtime::Role;
+use milepost_runtime::{Error, Role};
 use serde::{Deserialize, Serialize};
 
 /// How a round learns.
@@ -65,31 +66,54 @@ impl Recipe {
         matches!(self, Self::Pilotrl | Self::SingleTurn)
     }
 
-    /// The stage of a round (from 1): PilotRL goes through its three and stays at the last, the others have one.
-    pub fn phase(self, round: usize, base: &PolicyConfig) -> Phase {
+    /// What a round (from 1) rewards and trains: PilotRL goes through its `stages` and stays at the last.
+    ///
+    /// # Errors
+    /// A stage that PilotRL does not have.
+    pub fn phase(self, round: usize, stages: &[Vec<u8>], base: &PolicyConfig) -> Result<Phase> {
         let acting = vec![Role::Planner, Role::Executor];
         let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
         let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
         let ratio = with(CreditKind::Episode, ActorKind::Ratio);
-        // Nothing is compared, so no group has to vary.
-        let doctor = PolicyDoctorConfig { groups_with_variance: Bounds::default(), ..base.doctor.clone() };
+        // Nothing is compared and nothing explored: no group has to vary, and a policy that is sure may learn to be surer.
+        let free = Bounds::default();
+        let doctor = PolicyDoctorConfig { groups_with_variance: free, groups_without_variance: free, entropy: free, ..base.doctor.clone() };
         let imitation = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
-        match self {
+        Ok(match self {
             Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },
             Self::Gigpo => Phase { rewards: Preset::Outcome.config(), roles: all, policy: with(CreditKind::Step, ActorKind::Ratio) },
-            Self::Pilotrl => match round {
-                1 => Phase { rewards: Preset::Pilotrl1.config(), roles: vec![Role::Executor], policy: ratio },
-                2 => Phase { rewards: Preset::Pilotrl2.config(), roles: vec![Role::Planner], policy: ratio },
-                _ => Phase { rewards: Preset::Pilotrl3.config(), roles: acting, policy: ratio },
-            },
+            Self::Pilotrl => {
+                let (rewards, roles) = pilotrl(stages.get(round - 1).or(stages.last()).map_or(&[], |stage| &stage[..]))?;
+                Phase { rewards, roles, policy: ratio }
+            }
             Self::Rltr => Phase { rewards: Preset::Rltr.config(), roles: acting, policy: ratio },
             Self::RltrEndToEnd => Phase { rewards: Preset::RltrEndToEnd.config(), roles: all, policy: ratio },
             Self::Mira => Phase { rewards: Preset::Outcome.config(), roles: acting, policy: with(CreditKind::Mira, ActorKind::Squares) },
             Self::SingleTurn if round == 1 => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: imitation },
             Self::SingleTurn => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: ratio },
             Self::Successes => Phase { rewards: Preset::Outcome.config(), roles: all, policy: imitation },
-        }
+        })
     }
+}
+
+/// Rewards and trained roles of one of PilotRL's stages, or of several at once: each reward that one of them has, once.
+fn pilotrl(stages: &[u8]) -> Result<(RewardConfig, Vec<Role>)> {
+    let presets = stages.iter().map(|stage| match stage {
+        1 => Ok((Preset::Pilotrl1, &[Role::Executor][..])),
+        2 => Ok((Preset::Pilotrl2, &[Role::Planner][..])),
+        3 => Ok((Preset::Pilotrl3, &[Role::Planner, Role::Executor][..])),
+        other => Err(Error::BadInput(format!("improve.stages: PilotRL has the stages 1, 2 and 3, and no {other}"))),
+    });
+    let presets = presets.collect::<Result<Vec<_>, _>>()?;
+    let Some(mut rewards) = presets.first().map(|(preset, _)| preset.config()) else {
+        bail!(Error::BadInput("improve.stages is empty; use [[1], [2], [3]]".into()));
+    };
+    for more in presets.iter().map(|(preset, _)| preset.config()) {
+        rewards.adherence = rewards.adherence.max(more.adherence);
+        rewards.plan_quality = rewards.plan_quality.max(more.plan_quality);
+    }
+    let trained = |role: &Role| presets.iter().any(|(_, roles)| roles.contains(role));
+    Ok((rewards, [Role::Planner, Role::Executor].into_iter().filter(trained).collect()))
 }
 
 /// Section `improve`.
@@ -100,6 +124,8 @@ pub struct ImproveConfig {
     pub directory: Option<PathBuf>,
     /// How a round learns.
     pub recipe: Recipe,
+    /// PilotRL's stages by round, the last for all later rounds; a list of several mixes their rewards.
+    pub stages: Vec<Vec<u8>>,
     /// Levels of the suite that are played, for training and in the gate.
     pub levels: Vec<String>,
     /// Tasks a round.
@@ -129,6 +155,7 @@ impl Default for ImproveConfig {
         Self {
             directory: None,
             recipe: Recipe::default(),
+            stages: vec![vec![1], vec![2], vec![3]],
             levels: vec!["medium".into(), "long".into()],
             tasks: 16,
             group: 8,
@@ -141,5 +168,29 @@ impl Default for ImproveConfig {
             update: PolicyConfig::default(),
             gate: GateConfig::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pilotrl_goes_through_its_stages_and_stays_at_the_last() {
+        let (config, base) = (ImproveConfig::default(), PolicyConfig::default());
+        let phase = |round| Recipe::Pilotrl.phase(round, &config.stages, &base).unwrap();
+        assert_eq!((phase(1).roles, phase(2).roles), (vec![Role::Executor], vec![Role::Planner]));
+        let (first, second, last) = (phase(1).rewards, phase(2).rewards, phase(7).rewards);
+        assert!(first.adherence > 0.0 && first.plan_quality == 0.0 && second.plan_quality > 0.0 && second.adherence == 0.0);
+        assert_eq!((last.adherence, last.plan_quality), (0.0, 0.0));
+        let all = Recipe::Pilotrl.phase(1, &[vec![1, 2, 3]], &base).unwrap();
+        assert!(all.rewards.adherence > 0.0 && all.rewards.plan_quality > 0.0 && all.roles.len() == 2);
+        assert!(Recipe::Pilotrl.phase(1, &[vec![4]], &base).is_err() && Recipe::Pilotrl.phase(1, &[], &base).is_err());
+    }
+
+    #[test]
+    fn rltr_masks_the_summarizer_and_its_baseline_does_not() {
+        let roles = |recipe: Recipe| recipe.phase(1, &[], &PolicyConfig::default()).unwrap().roles;
+        assert!(!roles(Recipe::Rltr).contains(&Role::Summarizer) && roles(Recipe::RltrEndToEnd).contains(&Role::Summarizer));
     }
 }

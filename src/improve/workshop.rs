@@ -83,8 +83,8 @@ impl SuiteWorkshop<'_> {
         self.directory.join(format!("round-{round}"))
     }
 
-    fn phase(&self, round: usize) -> Phase {
-        self.settings().recipe.phase(round, &self.settings().update)
+    fn phase(&self, round: usize) -> Result<Phase> {
+        self.settings().recipe.phase(round, &self.settings().stages, &self.settings().update)
     }
 
     /// Settings with which training episodes are played, or greedy ones with which a generation is measured.
@@ -274,7 +274,7 @@ impl Workshop for SuiteWorkshop<'_> {
         let path = directory.join(COLLECTED);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let file = Mutex::new(file.with_context(|| format!("{} cannot be written", path.display()))?);
-        let phase = self.phase(round.number);
+        let phase = self.phase(round.number)?;
         let note = |at: usize, played: &Played| {
             let one = self.reward(left[at], &assignments[at], played, &phase);
             let line = serde_json::to_string(&one)?;
@@ -301,7 +301,7 @@ impl Workshop for SuiteWorkshop<'_> {
         };
         let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
         let chained = self.chained(round.number).await?;
-        let request = self.request(round, self.phase(round.number), chained, episodes).await?;
+        let request = self.request(round, self.phase(round.number)?, chained, episodes).await?;
         let report = self.train(&request, &directory).await?;
         let record = self.registry.register(&request.adapter(), &self.mind.engine.generation()).await.map_err(anyhow::Error::from)?;
         let note = directory.join(CANDIDATE);

@@ -5,5 +5,6 @@ mod adapters;
 mod command_line;
 mod generations;
 mod house;
+mod improve;
 mod recording;
 mod suite;

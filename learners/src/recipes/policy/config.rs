@@ -73,8 +73,10 @@ pub struct PolicyConfig {
     pub correction: CorrectionConfig,
     /// Weight of the entropy of each trained token's distribution, as a bonus; 0 for none.
     pub entropy: f64,
-    /// Learning rate, constant.
+    /// Learning rate, constant after the warm-up.
     pub lr: f64,
+    /// Steps over which it rises from 0: the optimiser knows no scale at first, and a policy is easily broken.
+    pub warmup_steps: u64,
     /// Times that every call is trained on.
     pub epochs: usize,
     /// Tokens of prompts and completions in one step of the optimiser.
@@ -116,7 +118,8 @@ impl Default for PolicyConfig {
             squares: MiraLossConfig::default(),
             correction: CorrectionConfig { rule: Rule::None, ..CorrectionConfig::default() },
             entropy: 0.0,
-            lr: 5e-4,
+            lr: 1e-4,
+            warmup_steps: 10,
             epochs: 1,
             tokens_per_batch: 16_384,
             clip: 1.0,

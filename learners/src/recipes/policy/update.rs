@@ -132,10 +132,9 @@ fn score_start(trainer: &mut Trainer, items: &mut [Item], groups: &[Vec<f32>], c
         return Ok(());
     }
     let failures: Vec<String> = diagnosis.of(Level::Failure).map(ToString::to_string).collect();
-    Err(Error::Unhealthy(format!(
-        "{}; a large sampler_difference means that another generation made the episodes, or that the engine computes in other numbers",
-        failures.join("; ")
-    )))
+    let foreign = diagnosis.of(Level::Failure).any(|finding| finding.name == "sampler_difference");
+    let hint = if foreign { "; another generation made the episodes, or the engine computes in other numbers" } else { "" };
+    Err(Error::Unhealthy(format!("{}{hint}", failures.join("; "))))
 }
 
 /// The rewards of every group, as the doctor looks at them; MiRA compares all episodes with its critics, and with each other through them.
@@ -184,7 +183,9 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
         sequence.weights = weights;
     }
     let metrics = trainer.forward_backward(&Batch { sequences })?;
-    let moved = trainer.optim_step_of_sum(config.lr as f32);
+    let warm = (report.steps + 1) as f64 / (config.warmup_steps + 1) as f64;
+    let lr = (config.lr * warm.min(1.0)) as f32;
+    let moved = trainer.optim_step_of_sum(lr);
     report.steps += 1;
     report.tokens += metrics.tokens as u64;
     report.skipped += u64::from(moved == Step::Skipped);
@@ -196,7 +197,7 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
     }
     report.last_loss = loss.value;
     report.kl = mean_kl(&samples, &reference)?;
-    if let Some(most) = config.doctor.kl.fail_above.filter(|most| !(report.kl <= *most)) {
+    if let Some(most) = config.doctor.kl.fail_above.filter(|most| report.kl.is_nan() || report.kl > *most) {
         return Err(Error::Unhealthy(format!(
             "the policy ran away: at step {} it is {:.3} nats a token from where it began (at most {most} is allowed); lower `lr` or `epochs`",
             report.steps, report.kl
@@ -216,7 +217,7 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
             Step::Applied { grad_norm } => Some(grad_norm),
             Step::Skipped => None,
         },
-        lr: config.lr as f32,
+        lr,
         tokens_per_second: metrics.tokens as f64 / clock.elapsed().as_secs_f64(),
     })
 }

@@ -1,0 +1,86 @@
+//! `milepost improve` with the seed model: a round from its episodes to its gate, killed on the way.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use milepost_runtime::store::TrainingQuery;
+use milepost_runtime::{EpisodeStore, SqliteStore};
+use serde_json::Value;
+
+use super::command_line::milepost;
+
+const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
+const ARGUMENTS: [&str; 9] = ["improve", "--recipe", "successes", "--environment", "plain", "--rounds", "1", "--remeasure", "2"];
+
+/// A small round: 4 tasks twice, one look with 3 validation tasks.
+fn configure(directory: &Path) {
+    let text = format!(
+        "local: {{model: {SEED}}}\nepisodes: {{directory: data}}\nimprove:\n  levels: [easy]\n  tasks: 4\n  group: 2\n  temperature: 1.0\n  \
+         update: {{precision: bf16, lr: 0.0001}}\n  gate: {{looks: 1, tasks_per_look: 3}}\n"
+    );
+    std::fs::write(directory.join("config.yaml"), text).unwrap();
+}
+
+fn collected(directory: &Path) -> usize {
+    let lines = std::fs::read_to_string(directory.join("data/improve/run-1/round-1/collected.jsonl")).unwrap_or_default();
+    lines.lines().count()
+}
+
+#[test]
+fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    command.current_dir(directory.path()).args(ARGUMENTS).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while collected(directory.path()) < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing was collected");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Two updaters on one store are refused, with the first one's process.
+    let second = milepost(directory.path(), &ARGUMENTS, &[]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains(&child.id().to_string()), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = collected(directory.path());
+    let output = milepost(directory.path(), &[&ARGUMENTS[..], &["--resume", "--json"]].concat(), &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let round = &report["rounds"][0];
+    assert!((3..8).contains(&before) && round["training"][1] == 8, "{before} before the kill: {report}");
+    assert_eq!(collected(directory.path()), 8, "what was collected is not collected again");
+    assert_eq!(round["validation"]["candidate"][1], 3, "{report}");
+    assert!(round["candidate"].is_string() && ["promote", "quarantine", "inconclusive"].iter().any(|word| round["decision"] == *word));
+    assert_eq!(report["remeasured"][0]["test"][1], 2, "{report}");
+    let listed = milepost(directory.path(), &["adapters", "list", "--json"], &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((listed[0]["id"].clone(), listed[0]["recipe"].clone()), (round["candidate"].clone(), "successes".into()), "{listed}");
+}
+
+/// Validation and test episodes lie in the same store, and none of them can be asked for.
+#[tokio::test]
+async fn an_update_refuses_episodes_that_may_not_be_trained_on() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let arguments = ["suite", "run", "--level", "easy", "--environment", "plain", "--episodes", "1", "--first-seed", "9000", "--json"];
+    let output = milepost(directory.path(), &arguments, &[]);
+    let generation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+    let [episode] = &store.list(5).await.unwrap()[..] else { panic!("one episode was played") };
+    assert!(store.trainable(&TrainingQuery::default()).await.unwrap().is_empty());
+    assert_eq!(generation["generation"], episode.generation);
+    let none = Value::Null;
+    let request = serde_json::json!({
+        "recipe": "outcome", "base": SEED, "parent": none, "store": "data", "roles": ["planner"], "policy": {}, "calls": none, "critics": none,
+        "generation": {"base": "x", "tokenizer": "", "chat_template": "", "prompts": "", "adapter": none, "parent": none},
+        "episodes": [{"id": episode.id, "group": "g", "reward": 1.0}], "out": "out",
+    });
+    std::fs::write(directory.path().join("update.json"), request.to_string()).unwrap();
+    let output = milepost(directory.path(), &["learn", "policy", "update.json"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("may not be trained on"), "{said}");
+    assert!(!directory.path().join("out/adapter").exists());
+}
