@@ -33,8 +33,11 @@ impl Reader<'_> {
                 turns.push(Turn { turn: Some(step.turn), ..call });
             }
         }
-        for call in episode.calls.iter().filter(|call| call.role == Role::Summarizer) {
-            turns.push(self.turn(call, "answer".into()).with_context(place)?);
+        // An executor's call outside the steps is one that could not be read and ended the episode.
+        for (role, anchor) in [(Role::Executor, "malformed"), (Role::Summarizer, "answer")] {
+            for call in episode.calls.iter().filter(|call| call.role == role) {
+                turns.push(self.turn(call, anchor.into()).with_context(place)?);
+            }
         }
         turns.retain(|turn| turn.trained_tokens() > 0);
         Ok(Rollout { id: episode.id.clone(), group: group.to_owned(), success: episode.success == Some(true), reward: 0.0, turns })

@@ -108,6 +108,8 @@ pub struct PlannersConfig {
     pub revise: ReviseMode,
     /// How much the prompts explain.
     pub prompt_profile: PromptProfile,
+    /// Hold the model to what can be read and exists now; without it what cannot be read ends the episode as malformed.
+    pub grammar: bool,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
     /// Most page lines in a prompt.
@@ -130,6 +132,7 @@ impl Default for PlannersConfig {
             planner: PlannerKind::Adaplan,
             revise: ReviseMode::Joint,
             prompt_profile: PromptProfile::Seed,
+            grammar: true,
             temperature: 0.0,
             page_lines: 60,
             plan_window: 4,

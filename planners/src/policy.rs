@@ -43,7 +43,7 @@ impl ModelPolicy {
             let request = GenerateRequest {
                 role: ask.role,
                 messages: (ask.messages)(lines)?,
-                grammar: Some(ask.grammar.clone()),
+                grammar: self.config.grammar.then(|| ask.grammar.clone()),
                 temperature: self.config.temperature,
                 seed: ask.seed,
                 max_tokens: ask.max_tokens,
@@ -81,8 +81,8 @@ impl ModelPolicy {
             })
             .await?;
         let (revision, action) = match planned {
-            false => (Revision::Keep, Action::parse(&generated.text)?),
-            true => read_turn(&generated.text)?,
+            false => (Revision::Keep, read(Action::parse(&generated.text), &generated)?),
+            true => read(read_turn(&generated.text), &generated)?,
         };
         let calls = vec![if planned { spanned(generated) } else { generated.call }];
         Ok(Decision { revision, action, calls })
@@ -100,7 +100,7 @@ impl ModelPolicy {
                 messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
-        let revision = Revision::parse(&revised.text)?;
+        let revision = read(Revision::parse(&revised.text), &revised)?;
         let mut plan = context.plan.clone();
         plan.revise(revision.clone())?;
         let context = Context { plan: &plan, ..context };
@@ -113,7 +113,7 @@ impl ModelPolicy {
                 messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
-        let (_, action) = read_turn(&acted.text)?;
+        let (_, action) = read(read_turn(&acted.text), &acted)?;
         Ok(Decision { revision, action, calls: vec![revised.call, acted.call] })
     }
 }
@@ -128,6 +128,14 @@ fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>
         (true, true) => {
             format!("start: revision \"\\n\" action\n{}\n{}\n{actions}\n{shared}", Revision::rules(context.plan), step_rules())
         }
+    })
+}
+
+/// What was read, or the call that cannot be.
+fn read<T>(read: Result<T>, generated: &Generated) -> Result<T> {
+    read.map_err(|error| match error {
+        Error::Parse { .. } => Error::Malformed { reason: error.to_string(), call: Box::new(generated.call.clone()) },
+        other => other,
     })
 }
 
@@ -170,7 +178,7 @@ impl Policy for ModelPolicy {
                 messages: &|lines| self.prompts.plan(context, lines),
             })
             .await?;
-        Ok((Plan::parse_steps(&generated.text)?, vec![generated.call]))
+        Ok((read(Plan::parse_steps(&generated.text), &generated)?, vec![generated.call]))
     }
 
     async fn turn(&self, context: Context<'_>) -> Result<Decision> {

@@ -68,6 +68,11 @@ impl Agent<'_> {
             stop = self.drive(&mut episode, &mut state) => match stop {
                 Ok(stop) => stop,
                 Err(error @ Error::Store { .. }) => return Err(error),
+                Err(Error::Malformed { reason, call }) => {
+                    self.store.call(&episode.id, None, &call).await?;
+                    episode.calls.push(*call);
+                    Stop::Malformed(reason)
+                }
                 Err(error @ Error::Parse { .. }) => Stop::Malformed(error.to_string()),
                 Err(error) => Stop::Failed(error.to_string()),
             },

@@ -1,5 +1,7 @@
 //! The one error type of the contracts; every variant says what to do.
 
+use crate::call::Call;
+
 /// Result of a runtime operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -15,6 +17,14 @@ pub enum Error {
         reason: String,
         /// The offending text.
         text: String,
+    },
+    /// What a model wrote without a grammar cannot be read; the call that wrote it is kept, since a learner needs it.
+    #[error("the model's answer cannot be read: {reason}")]
+    Malformed {
+        /// Why it could not be read.
+        reason: String,
+        /// The call.
+        call: Box<Call>,
     },
     /// A plan revision that breaks a rule of the plan.
     #[error("the plan refuses this revision: {0}")]

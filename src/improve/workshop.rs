@@ -1,5 +1,7 @@
 //! The loop's stages on the bundled suite: plays, trains in a child process, measures, proves, publishes.
 
+mod training;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,23 +12,19 @@ use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
 use milepost_learners::rewards::{self, compose, per_step};
-use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, NoListener, Policy, RewardTerm, Split, SqliteStore};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
 use milepost_suites::Template;
-use milepost_text::TextModel;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::config::{ImproveConfig, Phase, Recipe};
-use super::experts::{self, Shadow, Use};
 use super::field::{Assignment, Ended, Field};
 use super::tasks::{Counts, measuring, training};
-use super::update::{Rewarded, UpdateRequest};
+use super::update::Rewarded;
 use crate::cli::PlaceArg;
-use crate::commands::suite::episode::{Place, Played, Player, play};
+use crate::commands::suite::episode::Played;
 use crate::config::{AdapterChoice, Config};
-use crate::forgetful::Forgetful;
 use crate::wiring::Mind;
 
 /// A training episode with its rewards; a line of `collected.jsonl`.
@@ -136,109 +134,6 @@ impl SuiteWorkshop<'_> {
     /// A generation by itself, proved and not in service.
     pub async fn other(&self, adapter: AdapterChoice) -> Result<Mind> {
         Mind::load(&Config { adapter, ..self.config.clone() }).await
-    }
-
-    /// The candidate of the round before, where the recipe goes on from it: unless it was found to be worse.
-    async fn chained(&self, round: usize) -> Result<Option<String>> {
-        let Ok(id) = std::fs::read_to_string(self.place(round - 1).join(CANDIDATE)) else { return Ok(None) };
-        let known = self.registry.get(&id).await?;
-        let sound = known.is_some_and(|record| !matches!(record.status, Status::Quarantined | Status::RolledBack));
-        Ok(Some(id).filter(|id| sound && self.settings().recipe.chains() && *id != self.serving()))
-    }
-
-    /// Lets the oracle play training tasks in the plain reader and asks the model at each of its states; how many it was asked at, and how
-    /// many of its answers were the expert's.
-    async fn expert_states(&self, actor: &Mind, round: usize, directory: &Path) -> Result<(usize, usize)> {
-        let settings = self.settings();
-        let purpose = if round == 1 { Use::Imitate } else { Use::Match(settings.group) };
-        let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
-        let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
-        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
-        // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
-        let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
-        let mut calls = Vec::new();
-        for assignment in tasks {
-            let instance = assignment.template.instantiate(assignment.seed);
-            let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
-            let shadow =
-                Shadow { expert: &expert, model: &model, text: &text, config: &config.policy, purpose, task, calls: Mutex::default() };
-            let player = Player {
-                policy: Some(&shadow as &dyn Policy),
-                verifier: None,
-                store: &Forgetful,
-                screenshots: Screenshots::Off,
-                generation: "oracle".into(),
-                cancel: self.cancel.clone(),
-            };
-            let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, &config, &mut NoListener).await?;
-            if *self.cancel.borrow() {
-                bail!(Cancelled);
-            }
-            // Only trajectories that solve their task are the expert's.
-            if played.solved {
-                calls.extend(shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-            }
-        }
-        experts::write(&directory.join(CALLS), &calls)?;
-        Ok((calls.len(), calls.iter().filter(|call| call.reward > 0.0).count()))
-    }
-
-    async fn request(&self, round: &Round, phase: Phase, chained: Option<String>, episodes: Vec<Rewarded>) -> Result<UpdateRequest> {
-        let (generation, parent) = match chained {
-            Some(id) => {
-                let record = self.registry.get(&id).await?.with_context(|| format!("generation {id} is gone from the registry"))?;
-                (record.generation, Some(self.registry.directory(&id)))
-            }
-            None => {
-                let generation = self.mind.engine.generation();
-                let parent = generation.adapter.as_ref().map(|_| self.registry.directory(&generation.id()));
-                (generation, parent)
-            }
-        };
-        let calls = Some(self.place(round.number).join(CALLS)).filter(|calls| calls.is_file());
-        Ok(UpdateRequest {
-            recipe: self.settings().recipe.word().into(),
-            base: std::fs::canonicalize(&self.config.local.model)?,
-            parent,
-            generation,
-            store: self.store.directory().to_owned(),
-            roles: phase.roles,
-            policy: milepost_learners::policy::PolicyConfig { seed: self.settings().seed + round.number as u64, ..phase.policy },
-            episodes,
-            calls,
-            critics: (round.number > 1).then(|| self.place(round.number - 1).join("update").join("critics")),
-            out: self.place(round.number).join("update"),
-        })
-    }
-
-    /// Trains in a child process, at low priority; its log lies beside what it makes.
-    async fn train(&self, request: &UpdateRequest, directory: &Path) -> Outcome<Report> {
-        if let Ok(report) = request.report() {
-            return Ok(report);
-        }
-        let run = async {
-            let file = directory.join("update.json");
-            std::fs::write(&file, serde_json::to_string_pretty(request)?)
-                .with_context(|| format!("{} cannot be written", file.display()))?;
-            let log = directory.join("update.log");
-            let out = std::fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
-            let mut command = tokio::process::Command::new(std::env::current_exe()?);
-            command.args(["learn", "policy"]).arg(&file).args(["--nice", &self.settings().nice.to_string()]);
-            if let Some(gib) = self.settings().memory_gib {
-                command.args(["--memory-gib", &gib.to_string()]);
-            }
-            command.stdin(std::process::Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
-            let status = command.status().await.context("the training process did not start")?;
-            anyhow::Ok((status, std::fs::read_to_string(&log).unwrap_or_default()))
-        };
-        let (status, log) = run.await?;
-        match status.success() {
-            true => Ok(request.report()?),
-            false => {
-                let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-                Err(Failure::Candidate(format!("the update ended with {status}: {last}")))
-            }
-        }
     }
 }
 

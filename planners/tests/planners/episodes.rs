@@ -205,6 +205,8 @@ async fn what_cannot_be_read_ends_as_malformed_and_what_breaks_down_as_failed() 
     let played = play(Setup::default(), &[PLAN, "keep\nclick the cart"]).await;
     assert!(matches!(played.episode.stop, Some(Stop::Malformed(_))), "{:?}", played.episode.stop);
     assert_eq!(played.recorded.stop, played.episode.stop);
+    // What could not be read is what a learner has to see.
+    assert_eq!(played.recorded.calls.last().map(|call| call.role), Some(milepost_runtime::Role::Executor));
     let played = play(Setup::default(), &[PLAN]).await;
     assert!(matches!(played.episode.stop, Some(Stop::Failed(_))), "{:?}", played.episode.stop);
 }
