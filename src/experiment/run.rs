@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::Split;
+use milepost_runtime::{Split, SqliteStore};
 use tokio::sync::watch;
 
 use super::figure;
 use super::spec::{Arm, Spec};
 use super::table::{Results, Tested};
 use crate::cli::PlaceArg;
-use crate::config::AdapterChoice;
+use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::workshop::SuiteWorkshop;
 use crate::wiring::{self, Mind};
@@ -59,19 +59,8 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
     let mut serving = None;
     for number in 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
-        let (store, registry) = (wiring::store(&config).await?, wiring::registry(&config));
-        let adapter = serving.clone().map_or(AdapterChoice::None, AdapterChoice::Named);
-        let mut workshop = SuiteWorkshop {
-            mind: Mind::load(&crate::config::Config { adapter, ..config.clone() }).await?,
-            templates: templates(&config.improve.levels)?,
-            config: &config,
-            store: &store,
-            registry,
-            environment: running.environment,
-            directory: directory.to_owned(),
-            cancel: running.cancel.clone(),
-            verbose: true,
-        };
+        let store = wiring::store(&config).await?;
+        let mut workshop = workshop(&config, &store, serving.clone(), directory, running).await?;
         let mut round = Round { number, incumbent: workshop.serving(), ..Round::default() };
         (round.episodes, round.solved) = go_on(workshop.collect(&round).await)?.unwrap_or_default();
         workshop.tell(&round);
@@ -89,6 +78,28 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
     test(spec, arm, seed, serving, directory, running).await
 }
 
+/// The hands of an arm, with this generation in service.
+async fn workshop<'a>(
+    config: &'a Config,
+    store: &'a SqliteStore,
+    serving: Option<String>,
+    directory: &Path,
+    running: &Running,
+) -> Result<SuiteWorkshop<'a>> {
+    let adapter = serving.map_or(AdapterChoice::None, AdapterChoice::Named);
+    Ok(SuiteWorkshop {
+        mind: Mind::load(&Config { adapter, ..config.clone() }).await?,
+        templates: templates(&config.improve.levels)?,
+        config,
+        store,
+        registry: wiring::registry(config),
+        environment: running.environment,
+        directory: directory.to_owned(),
+        cancel: running.cancel.clone(),
+        verbose: true,
+    })
+}
+
 fn go_on<T>(outcome: std::result::Result<T, Failure<anyhow::Error>>) -> Result<Option<T>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
@@ -99,20 +110,9 @@ fn go_on<T>(outcome: std::result::Result<T, Failure<anyhow::Error>>) -> Result<O
 
 /// Plays the test tasks of each level, greedily.
 async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, directory: &Path, running: &Running) -> Result<()> {
-    let adapter = serving.map_or(AdapterChoice::None, AdapterChoice::Named);
-    let config = crate::config::Config { adapter, ..spec.config(arm, seed, 0, directory)? };
-    let (store, registry) = (wiring::store(&config).await?, wiring::registry(&config));
-    let workshop = SuiteWorkshop {
-        mind: Mind::load(&config).await?,
-        templates: templates(&config.improve.levels)?,
-        config: &config,
-        store: &store,
-        registry,
-        environment: running.environment,
-        directory: directory.to_owned(),
-        cancel: running.cancel.clone(),
-        verbose: true,
-    };
+    let config = spec.config(arm, seed, 0, directory)?;
+    let store = wiring::store(&config).await?;
+    let workshop = workshop(&config, &store, serving, directory, running).await?;
     let mut lines = String::new();
     for level in &spec.levels {
         let assignments = measuring(&templates(std::slice::from_ref(level))?, Split::Test, 0, spec.test);
