@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{JsonArgs, PlaceArg};
 use crate::improve::config::Recipe;
+use crate::improve::schedule::{Trigger, episodes, times};
 
 /// `milepost improve`.
 #[derive(Debug, Args)]
@@ -13,8 +14,8 @@ pub struct ImproveArgs {
     /// How a round learns [default: `improve.recipe`]
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
-    /// What is played
-    #[arg(long, default_value = "bundled", value_parser = ["bundled"])]
+    /// What is learned from: training tasks of the bundled suite, or your own recorded tasks with a verified outcome
+    #[arg(long, default_value = "bundled", value_parser = ["bundled", "own"])]
     pub suite: String,
     /// Rounds
     #[arg(long, default_value_t = 1)]
@@ -28,6 +29,12 @@ pub struct ImproveArgs {
     /// Test tasks for measuring each generation again at the end [default: `improve.remeasure`]
     #[arg(long)]
     pub remeasure: Option<usize>,
+    /// Run at these times, as a cron pattern in local time ("0 3 * * *"), until stopped
+    #[arg(long, value_parser = times, conflicts_with = "every")]
+    pub schedule: Option<Trigger>,
+    /// Run after so many new verified episodes of your own tasks (64-episodes), until stopped
+    #[arg(long, value_parser = episodes)]
+    pub every: Option<Trigger>,
     /// Go on with the latest run instead of beginning a new one
     #[arg(long)]
     pub resume: bool,

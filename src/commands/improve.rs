@@ -8,6 +8,7 @@ use milepost_learners::statistics::wilson;
 use milepost_runtime::{AdapterRegistry, Error, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{cancellation, print_json};
 use crate::cli::{ExperimentArgs, ImproveArgs};
@@ -28,7 +29,7 @@ struct Remeasured {
     test: [usize; 2],
 }
 
-/// Runs the loop.
+/// Runs the loop: once, or whenever its trigger says so.
 pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
     config.improve.recipe = args.recipe.unwrap_or(config.improve.recipe);
     config.improve.remeasure = args.remeasure.unwrap_or(config.improve.remeasure);
@@ -36,20 +37,35 @@ pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
         bail!(Error::BadInput("`improve` trains adapters of a local model; set `engine: local`".into()));
     }
     wiring::check_model(&config).map_err(|error| error.context(super::BadConfig))?;
-    let registry = wiring::registry(&config);
-    let _alone = registry.lock_updater()?;
+    let _alone = wiring::registry(&config).lock_updater()?;
+    let cancel = cancellation();
+    let Some(trigger) = args.schedule.as_ref().or(args.every.as_ref()) else { return once(&args, &config, cancel).await };
+    let store = wiring::store(&config).await?;
+    let (mut since, mut stop) = (chrono::Utc::now(), cancel.clone());
+    while trigger.wait(&store, since, &mut stop).await? {
+        since = chrono::Utc::now();
+        if once(&args, &config, cancel.clone()).await? == Exit::Cancelled {
+            break;
+        }
+    }
+    Ok(Exit::Cancelled)
+}
+
+/// One run.
+async fn once(args: &ImproveArgs, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
     let runs = config.improve.directory.clone().unwrap_or_else(|| config.episodes.directory.join("improve"));
     let directory = directory(&runs, args.resume)?;
-    let store = wiring::store(&config).await?;
+    let store = wiring::store(config).await?;
     let mut workshop = SuiteWorkshop {
-        mind: Mind::load(&config).await?,
+        mind: Mind::load(config).await?,
         templates: templates(&config.improve.levels)?,
-        config: &config,
+        config,
         store: &store,
-        registry,
+        registry: wiring::registry(config),
         environment: args.environment,
+        own: args.suite == "own",
         directory: directory.clone(),
-        cancel: cancellation(),
+        cancel,
         verbose: true,
     };
     let start = start(&directory, &workshop)?;

@@ -50,8 +50,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         clap_complete::generate(*shell, &mut Cli::command(), "milepost", &mut std::io::stdout());
         return Ok(Exit::Done);
     }
+    // What an update or an experiment does stands in its own file, whatever configuration lies here.
+    let command = match cli.command {
+        Command::Learn(LearnCommand::Policy { request, nice, memory_gib }) => return improve::update(&request, nice, memory_gib).await,
+        Command::Experiment(args) => return improve::experiment(args).await,
+        command => command,
+    };
     let config = crate::config::load(cli.config.as_deref()).map_err(|error| error.context(BadConfig))?;
-    match cli.command {
+    match command {
         Command::Run(args) => run::run(args, config).await,
         Command::Suite(command) => suite::main(command, config).await,
         Command::Observe(args) => observe::observe(args, config).await,
@@ -59,13 +65,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Judge(command) => judge::main(command, config).await,
         Command::Improve(args) => improve::improve(args, config).await,
-        Command::Experiment(args) => improve::experiment(args).await,
-        Command::Learn(LearnCommand::Policy { request, nice, memory_gib }) => improve::update(&request, nice, memory_gib).await,
         Command::Learn(command) => learn::main(command, config),
         Command::Adapters(command) => adapters::main(command, &config).await,
         Command::Config(command) => settings::main(command, &config),
         Command::Doctor(args) => doctor::doctor(&args, &config),
-        Command::Completions { .. } => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Experiment(_) => Ok(Exit::Done),
     }
 }
 

@@ -94,6 +94,7 @@ async fn workshop<'a>(
         store,
         registry: wiring::registry(config),
         environment: running.environment,
+        own: false,
         directory: directory.to_owned(),
         cancel: running.cancel.clone(),
         verbose: true,

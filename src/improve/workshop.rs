@@ -62,6 +62,8 @@ pub struct SuiteWorkshop<'a> {
     pub templates: Vec<&'static Template>,
     /// Browser, or the plain reader.
     pub environment: PlaceArg,
+    /// Whether it learns from a user's own episodes, as they are, and plays none.
+    pub own: bool,
     /// The run's directory.
     pub directory: PathBuf,
     /// Cancels.
@@ -158,6 +160,9 @@ impl Workshop for SuiteWorkshop<'_> {
             None => &self.mind,
         };
         let settings = self.settings();
+        if self.own {
+            return Ok(self.own_episodes(&directory).await?);
+        }
         if settings.recipe == Recipe::SingleTurn {
             return Ok(self.expert_states(actor, round.number, &directory).await?);
         }

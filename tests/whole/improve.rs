@@ -84,3 +84,39 @@ async fn an_update_refuses_episodes_that_may_not_be_trained_on() {
     assert!(!output.status.success() && said.contains("may not be trained on"), "{said}");
     assert!(!directory.path().join("out/adapter").exists());
 }
+
+/// What a person's own tasks leave in the store, as far as a learner can tell: the same calls, and no suite behind them.
+async fn as_own(store: &SqliteStore, id: &str) {
+    let mut episode = store.load(id).await.unwrap().unwrap();
+    episode.id = format!("own-{id}");
+    episode.task.source = None;
+    store.begin(&episode).await.unwrap();
+    for plan in &episode.plans {
+        store.plan(&episode.id, plan).await.unwrap();
+    }
+    for call in &episode.calls {
+        store.call(&episode.id, None, call).await.unwrap();
+    }
+    for step in &episode.steps {
+        store.step(&episode.id, step).await.unwrap();
+    }
+    store.end(&episode).await.unwrap();
+}
+
+#[tokio::test]
+async fn ones_own_verified_episodes_train_without_being_played_again() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let arguments = ["suite", "run", "--level", "easy", "--environment", "plain", "--episodes", "3", "--first-seed", "1", "--json"];
+    assert!(milepost(directory.path(), &arguments, &[]).status.success());
+    let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+    for summary in store.list(9).await.unwrap() {
+        as_own(&store, &summary.id).await;
+    }
+    let arguments = ["improve", "--suite", "own", "--recipe", "successes", "--environment", "plain", "--remeasure", "0", "--json"];
+    let output = milepost(directory.path(), &arguments, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["rounds"][0]["training"][1], 3, "{report}");
+    assert!(report["rounds"][0]["candidate"].is_string(), "{report}");
+}

@@ -6,12 +6,14 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
+use milepost_learners::rewards::{Preset, compose, per_step};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::Status;
-use milepost_runtime::{AdapterRegistry, NoListener, Policy};
+use milepost_runtime::store::TrainingQuery;
+use milepost_runtime::{AdapterRegistry, EpisodeStore, NoListener, Policy, Verdicts};
 use milepost_text::TextModel;
 
-use super::{CALLS, CANDIDATE, Cancelled, Outcome, SuiteWorkshop};
+use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop};
 use crate::commands::suite::episode::{Place, Player, play};
 use crate::forgetful::Forgetful;
 use crate::improve::config::Phase;
@@ -27,6 +29,33 @@ impl SuiteWorkshop<'_> {
         let known = self.registry.get(&id).await?;
         let sound = known.is_some_and(|record| !matches!(record.status, Status::Quarantined | Status::RolledBack));
         Ok(Some(id).filter(|id| sound && self.settings().recipe.chains() && *id != self.serving()))
+    }
+
+    /// Takes in the user's own verified episodes of the generation in service; tasks with the same goal and start are one group. What they
+    /// earned is their outcome: nobody knows the truth about anything else.
+    pub(super) async fn own_episodes(&self, directory: &Path) -> Result<(usize, usize)> {
+        let query = TrainingQuery { generation: Some(self.serving()), from_suite: Some(false), ..TrainingQuery::default() };
+        let (mut lines, mut counts) = (String::new(), (0, 0));
+        for (index, id) in self.store.trainable(&query).await?.into_iter().enumerate() {
+            let Some(episode) = self.store.load(&id).await? else { continue };
+            let reward = compose(&episode, &Verdicts::default(), &Preset::Outcome.config());
+            let solved = episode.success == Some(true);
+            let one = Collected {
+                index,
+                id,
+                template: "own".into(),
+                group: format!("{} {}", episode.task.start_url, episode.task.goal),
+                solved,
+                progress: Vec::new(),
+                rewards: if reward.total().is_some() { per_step(&reward.terms, episode.steps.len().max(1)) } else { Vec::new() },
+                terms: reward.terms,
+            };
+            lines.push_str(&(serde_json::to_string(&one)? + "\n"));
+            counts = (counts.0 + 1, counts.1 + usize::from(solved));
+        }
+        let path = directory.join(COLLECTED);
+        std::fs::write(&path, lines).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(counts)
     }
 
     /// Lets the oracle play training tasks in the plain reader and asks the model at each of its states; how many it was asked at, and how
