@@ -35,6 +35,9 @@ pub struct UpdateRequest {
     pub policy: PolicyConfig,
     /// Episodes with what they earned.
     pub episodes: Vec<Rewarded>,
+    /// Episodes of earlier rounds, oldest first, of which successes may be replayed.
+    #[serde(default)]
+    pub memory: Vec<Rewarded>,
     /// Single calls with what they earned, beside the store: a line of JSON each ([`RewardedCall`]).
     pub calls: Option<PathBuf>,
     /// Directory of the critics that an earlier update left.
@@ -103,17 +106,19 @@ pub async fn run(request: UpdateRequest) -> Result<Report> {
     let text = TextModel::load(&request.base)?;
     let compiler = GrammarCompiler::new(&text)?;
     let reader = Reader { compiler: &compiler, roles: &request.roles };
-    let mut rollouts = rollouts(&request, &reader).await?;
+    let mut rollouts = rollouts_of(&request, &request.episodes, Some(request.generation.id()), &reader).await?;
+    // What may be replayed was made by earlier generations of the same training.
+    let memory = rollouts_of(&request, &request.memory, None, &reader).await?;
     rollouts.extend(single_calls(&request, &reader)?);
     if rollouts.is_empty() {
         bail!("there is nothing to train on: no episode was given");
     }
     // Training is blocking work on all cores; it must not sit on the async runtime's workers.
-    let work = std::thread::spawn(move || train(&request, &mut rollouts));
+    let work = std::thread::spawn(move || train(&request, rollouts, memory));
     work.join().map_err(|_| anyhow::anyhow!("the training thread ended early; see the message above"))?
 }
 
-fn train(request: &UpdateRequest, rollouts: &mut [Rollout]) -> Result<Report> {
+fn train(request: &UpdateRequest, mut rollouts: Vec<Rollout>, memory: Vec<Rollout>) -> Result<Report> {
     let policy = &request.policy;
     let model = Model::load(&request.base)?;
     let mut trainer = match &request.parent {
@@ -124,14 +129,19 @@ fn train(request: &UpdateRequest, rollouts: &mut [Rollout]) -> Result<Report> {
         }
     };
     let before = trainer.model().adapter.as_ref().map(|adapter| adapter.data.clone()).unwrap_or_default();
+    trainer.set_precision(policy.precision);
+    let calls = rollouts.iter().map(|rollout| rollout.turns.len()).sum();
+    let again = policy::replay(&mut trainer, memory, calls, policy)?;
+    let replayed = again.iter().flat_map(|rollout| &rollout.turns).filter(|turn| turn.trained_tokens() > 0).count();
+    rollouts.extend(again);
+    let rollouts = &mut rollouts[..];
     let critics = match policy.credit {
         CreditKind::Mira => {
-            trainer.set_precision(policy.precision);
             Some(policy::estimate(&mut trainer, rollouts, policy, request.critics.as_deref(), &request.out.join("critics"))?)
         }
         CreditKind::Episode | CreditKind::Step | CreditKind::Success => None,
     };
-    let report = Report { critics, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };
+    let report = Report { critics, replayed, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
     check_moved(adapter, &before)?;
     adapter.save(&request.adapter(), &request.base.display().to_string(), &lineage(request, rollouts, &report)?)?;
@@ -168,16 +178,20 @@ fn check_moved(adapter: &Adapter, before: &[f32]) -> Result<()> {
     Ok(())
 }
 
-async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
-    if request.episodes.is_empty() {
+async fn rollouts_of(
+    request: &UpdateRequest,
+    episodes: &[Rewarded],
+    generation: Option<String>,
+    reader: &Reader<'_>,
+) -> Result<Vec<Rollout>> {
+    if episodes.is_empty() {
         return Ok(Vec::new());
     }
     let store = SqliteStore::open(&request.store).await?;
     // The store's own query decides what may enter training, whatever the request says.
     let allowed: std::collections::HashSet<String> = store.trainable(&Default::default()).await?.into_iter().collect();
-    let generation = request.generation.id();
-    let mut rollouts = Vec::with_capacity(request.episodes.len());
-    for rewarded in &request.episodes {
+    let mut rollouts = Vec::with_capacity(episodes.len());
+    for rewarded in episodes {
         if !allowed.contains(&rewarded.id) {
             bail!(
                 "episode {} may not be trained on: it is unverified, unfinished, held out, of a validation or test seed, or of a quarantined host",
@@ -185,7 +199,7 @@ async fn rollouts(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Ro
             );
         }
         let episode = store.load(&rewarded.id).await?.with_context(|| format!("episode {} is not in the store", rewarded.id))?;
-        if episode.generation != generation {
+        if let Some(generation) = generation.as_ref().filter(|generation| **generation != episode.generation) {
             bail!("episode {} was made by generation {}, not by {generation}; collect it again", episode.id, episode.generation);
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;

@@ -201,7 +201,12 @@ impl Workshop for SuiteWorkshop<'_> {
         };
         let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
         let chained = self.chained(round.number).await?;
-        let request = self.request(round, self.phase(round.number)?, chained, episodes).await?;
+        let mut request = self.request(round, self.phase(round.number)?, chained, episodes).await?;
+        if self.settings().recipe == Recipe::Mira {
+            for earlier in 1..round.number {
+                request.memory.extend(read_lines(&self.place(earlier))?.iter().filter(|one| one.solved).map(rewarded));
+            }
+        }
         let report = self.train(&request, &directory).await?;
         let record = self.registry.register(&request.adapter(), &self.mind.engine.generation()).await.map_err(anyhow::Error::from)?;
         let note = directory.join(CANDIDATE);

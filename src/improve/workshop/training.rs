@@ -123,6 +123,7 @@ impl SuiteWorkshop<'_> {
             roles: phase.roles,
             policy: milepost_learners::policy::PolicyConfig { seed: self.settings().seed + round.number as u64, ..phase.policy },
             episodes,
+            memory: Vec::new(),
             calls,
             critics: (round.number > 1).then(|| self.place(round.number - 1).join("update").join("critics")),
             out: self.place(round.number).join("update"),

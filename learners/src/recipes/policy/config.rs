@@ -11,6 +11,7 @@ use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation,
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::AdamWConfig;
+use crate::replay::ReplayConfig;
 use crate::{Error, Result};
 
 /// How credit for an episode reaches its calls.
@@ -59,6 +60,8 @@ pub struct PolicyConfig {
     pub shape_failures: bool,
     /// How MiRA's value and potential critics are fitted.
     pub critic: CriticConfig,
+    /// What MiRA replays of earlier rounds.
+    pub replay: ReplayConfig,
     /// Parts of the tasks; a state is judged by critics fitted to the other parts. 1 lets critics judge what they have seen.
     pub critic_folds: usize,
     /// Fit the potential critic to failed episodes too; digests of the paper disagree.
@@ -111,6 +114,7 @@ impl Default for PolicyConfig {
             shaping: ShapingConfig::default(),
             shape_failures: false,
             critic: CriticConfig::default(),
+            replay: ReplayConfig::default(),
             critic_folds: 4,
             potential_from_failures: true,
             actor: ActorKind::default(),

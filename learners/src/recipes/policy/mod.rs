@@ -6,6 +6,7 @@
 mod config;
 mod credit;
 mod critics;
+mod replayed;
 mod report;
 mod rollout;
 mod update;
@@ -13,6 +14,7 @@ mod update;
 pub use config::{ActorKind, CreditKind, PolicyConfig};
 pub use credit::{Credited, assign};
 pub use critics::{CriticReport, estimate};
+pub use replayed::replay;
 pub use report::{Report, Status};
 pub use rollout::{Rollout, Turn};
 pub use update::run;

@@ -71,6 +71,8 @@ pub struct Report {
     pub doctor: Vec<String>,
     /// Mean entropy of the trained tokens' distributions before the update, nats.
     pub entropy: f64,
+    /// Calls of earlier rounds among those trained on.
+    pub replayed: usize,
     /// How MiRA's critics were fitted.
     pub critics: Option<CriticReport>,
     /// Divergence of the finished policy from that at the start, at the last step; k3, nats a token.
