@@ -46,7 +46,7 @@ impl Default for FailureConfig {
 }
 
 /// How many episodes failed, and of what; shares mean nothing without these bases.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
     /// Episodes looked at.
     pub episodes: usize,
@@ -58,18 +58,27 @@ pub struct Failures {
     pub classes: BTreeMap<FailureClass, usize>,
 }
 
+impl Default for Failures {
+    fn default() -> Self {
+        Self { episodes: 0, unverified: 0, failures: 0, classes: FailureClass::ALL.map(|class| (class, 0)).into() }
+    }
+}
+
 impl Failures {
+    /// Takes in one episode.
+    pub fn add(&mut self, config: &FailureConfig, episode: &Episode) {
+        self.episodes += 1;
+        self.unverified += usize::from(episode.success.is_none());
+        if let Some(class) = classify(config, episode) {
+            self.failures += 1;
+            *self.classes.entry(class).or_default() += 1;
+        }
+    }
+
     /// Counts the failures among episodes.
     pub fn count<'a>(config: &FailureConfig, episodes: impl IntoIterator<Item = &'a Episode>) -> Self {
-        let mut counted = Self { classes: FailureClass::ALL.map(|class| (class, 0)).into(), ..Self::default() };
-        for episode in episodes {
-            counted.episodes += 1;
-            counted.unverified += usize::from(episode.success.is_none());
-            if let Some(class) = classify(config, episode) {
-                counted.failures += 1;
-                *counted.classes.entry(class).or_default() += 1;
-            }
-        }
+        let mut counted = Self::default();
+        episodes.into_iter().for_each(|episode| counted.add(config, episode));
         counted
     }
 }

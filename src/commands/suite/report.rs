@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use milepost_learners::failures::{FailureConfig, Failures};
 use milepost_learners::statistics::{median, wilson};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{Episode, EpisodeStore, NoListener, Policy, Verifier};
@@ -31,11 +32,13 @@ struct Tally {
     actions: u64,
     model_ms: Vec<f64>,
     overhead_ms: Vec<f64>,
+    failures: Failures,
 }
 
 impl Tally {
     fn add(&mut self, episode: &Episode, milestones: MilestoneCount) {
         self.milestones += milestones;
+        self.failures.add(&FailureConfig::default(), episode);
         for step in &episode.steps {
             self.actions += 1;
             self.invalid_actions += u64::from(step.outcome.error.as_deref().is_some_and(|error| error.starts_with("invalid:")));
@@ -151,7 +154,7 @@ fn report(
         .collect();
     json!({ "suite": suite, "planner": planner, "generation": generation, "levels": levels, "milestones": tally.milestones,
         "invalid_actions": tally.invalid_actions, "actions": tally.actions, "model_ms_per_action_median": median(&mut tally.model_ms),
-        "overhead_ms_per_step_median": median(&mut tally.overhead_ms), "templates": templates, "seconds": seconds })
+        "overhead_ms_per_step_median": median(&mut tally.overhead_ms), "failures": tally.failures, "templates": templates, "seconds": seconds })
 }
 
 fn print_table(report: &Value, scores: &[(Level, Score)]) {
@@ -167,6 +170,7 @@ fn print_table(report: &Value, scores: &[(Level, Score)]) {
             high * 100.0
         );
     }
+    println!("failures {}", report["failures"]);
     println!("milestones {}  invalid actions {} of {}", report["milestones"], report["invalid_actions"], report["actions"]);
     println!(
         "model {} ms an action, rest {} ms a step (medians), {} s",
