@@ -77,7 +77,14 @@ impl Recipe {
         let ratio = with(CreditKind::Episode, ActorKind::Ratio);
         // Nothing is compared and nothing explored: no group has to vary, and a policy that is sure may learn to be surer.
         let free = Bounds::default();
-        let doctor = PolicyDoctorConfig { groups_with_variance: free, groups_without_variance: free, entropy: free, ..base.doctor.clone() };
+        let doctor = PolicyDoctorConfig {
+            groups_with_variance: free,
+            groups_without_variance: free,
+            entropy: free,
+            // What an expert says may be far from what the policy would have said: to go there is the point.
+            kl: Bounds::warn(None, Some(0.5)),
+            ..base.doctor.clone()
+        };
         let imitation = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
         Ok(match self {
             Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },

@@ -32,7 +32,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// A warning outside `min` to `max`.
-    pub(super) const fn warn(min: Option<f64>, max: Option<f64>) -> Self {
+    pub const fn warn(min: Option<f64>, max: Option<f64>) -> Self {
         Self { min, max, fail_below: None, fail_above: None }
     }
 
