@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
-.PHONY: demo test lint build setup test-browser bench bench-learner golden seed deny
+.PHONY: demo test lint build setup test-browser test-swap bench bench-learner golden seed deny
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -26,10 +26,16 @@ build: setup
 ## Chromium and ChromeDriver, where they are missing.
 setup:
 	@scripts/setup.sh
+	@scripts/clone.sh
 
 ## Every row of the suite's tables at its full size, in real Chromium (hours on two cores).
 test-browser: build
 	@scripts/tables.sh $(MILEPOST)
+
+## Swaps under load and sabotaged adapters at their full number: 50 swaps, four adapters of each kind and four worse policies.
+test-swap: setup
+	SWAPS=50 TRIES=4 cargo test --workspace --locked --test engine swaps -- --nocapture
+	TRIES=4 cargo test --workspace --locked --test whole a_worse_policy -- --nocapture
 
 ## Side-by-side benchmarks.
 bench: build

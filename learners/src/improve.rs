@@ -116,7 +116,14 @@ impl State {
         }
     }
 
-    fn save(&self, directory: &Path) -> Result<()> {
+    /// A run whose first round has its candidate already, and takes it to the gate.
+    pub fn with_candidate(incumbent: String, candidate: String) -> Self {
+        let round = Round { number: 1, stage: Stage::Gate, incumbent, candidate: Some(candidate), ..Round::default() };
+        Self { rounds: vec![round] }
+    }
+
+    /// Writes the state down; [`run`] does so after every stage.
+    pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("state.json");
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         files::replace(&path, serde_json::to_string_pretty(self).map_err(Error::json(&path))?.as_bytes())

@@ -20,6 +20,9 @@ pub struct ImproveArgs {
     /// Rounds
     #[arg(long, default_value_t = 1)]
     pub rounds: usize,
+    /// Take this adapter (a generation's id, or a directory) to the gate, instead of training one in the first round
+    #[arg(long, conflicts_with_all = ["schedule", "every", "resume"])]
+    pub candidate: Option<String>,
     /// Most time, such as 40m or 2h; checked between stages
     #[arg(long, value_parser = duration)]
     pub budget: Option<std::time::Duration>,

@@ -166,7 +166,8 @@ pub async fn rollback(config: &Config, reason: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn find(registry: &DirectoryRegistry, id: &str) -> Result<Record> {
+/// The generation of this id, or of the only one that begins so.
+pub async fn find(registry: &DirectoryRegistry, id: &str) -> Result<Record> {
     match registry.get(id).await? {
         Some(record) => Ok(record),
         None => {

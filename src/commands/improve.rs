@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::{cancellation, print_json};
+use super::{cancellation, generations, print_json};
 use crate::cli::{ExperimentArgs, ImproveArgs};
 use crate::config::{AdapterChoice, Config};
 use crate::exit::Exit;
@@ -69,6 +69,10 @@ async fn once(args: &ImproveArgs, config: &Config, cancel: watch::Receiver<bool>
         verbose: true,
     };
     let start = start(&directory, &workshop)?;
+    if let Some(name) = &args.candidate {
+        let candidate = candidate(&workshop, name).await?;
+        State::with_candidate(start.clone(), candidate).save(&directory)?;
+    }
     let plan = Plan { rounds: args.rounds, budget: args.budget, gate: &config.improve.gate, directory: &directory };
     let state = match run(&mut workshop, &plan).await {
         Err(error) if error.downcast_ref::<Cancelled>().is_some() => {
@@ -97,6 +101,20 @@ fn directory(runs: &Path, resume: bool) -> Result<PathBuf> {
             Ok(new)
         }
     }
+}
+
+/// The generation of an adapter that goes to the gate by itself; a directory is registered first.
+async fn candidate(workshop: &SuiteWorkshop<'_>, name: &str) -> Result<String> {
+    let serving = workshop.mind.engine.generation();
+    let record = if Path::new(name).is_dir() {
+        workshop.registry.register(Path::new(name), &serving).await?
+    } else {
+        generations::find(&workshop.registry, name).await?
+    };
+    if record.id == serving.id() {
+        bail!(Error::BadInput(format!("generation {} serves already; there is nothing to compare it with", record.id)));
+    }
+    Ok(record.id)
 }
 
 /// The generation that the run began with, written down at its first start.

@@ -27,10 +27,15 @@ fn logprobs(model: Model, request: &ScoreRequest) -> Vec<f32> {
 }
 
 /// A random adapter of the seed model with its lineage and the trainer's proof.
-fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> PathBuf {
+pub fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> PathBuf {
+    scaled(directory, base, LoraConfig { rank, alpha: 8.0, ..Default::default() }, seed)
+}
+
+/// The same of this shape; the larger `alpha`, the further it is from the seed model.
+pub fn scaled(directory: &Path, base: &Generation, lora: LoraConfig, seed: u64) -> PathBuf {
     let directory = directory.join(format!("trained-{seed}"));
     let mut model = Model::load(Path::new(SEED)).unwrap();
-    let adapter = Adapter::fresh(LoraConfig { rank, alpha: 8.0, ..Default::default() }, &model.config, seed, Fresh::Random).unwrap();
+    let adapter = Adapter::fresh(lora, &model.config, seed, Fresh::Random).unwrap();
     let lineage = Lineage { base: base.base.clone(), parent: Some(base.id()), recipe: "random".into(), seed, ..Lineage::default() };
     adapter.save(&directory, SEED, &lineage).unwrap();
     let request = ScoreRequest { prompt_ids: (5..60).collect(), completion_ids: (60..80).collect(), grammar: None, temperature: 1.0 };
@@ -42,7 +47,8 @@ fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> PathB
     directory
 }
 
-fn settings(directory: &Path) -> Config {
+/// The seed model, and data in this directory.
+pub fn settings(directory: &Path) -> Config {
     let mut config = Config::default();
     config.local.model = SEED.into();
     config.episodes.directory = directory.join("data");

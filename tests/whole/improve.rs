@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use milepost::wiring::Mind;
+use milepost_learners::adapter::LoraConfig;
 use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{EpisodeStore, SqliteStore};
 use serde_json::Value;
 
 use super::command_line::milepost;
+use super::generations;
 
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
 const ARGUMENTS: [&str; 9] = ["improve", "--recipe", "successes", "--environment", "plain", "--rounds", "1", "--remeasure", "2"];
@@ -58,6 +61,35 @@ fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     let listed = milepost(directory.path(), &["adapters", "list", "--json"], &[]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((listed[0]["id"].clone(), listed[0]["recipe"].clone()), (round["candidate"].clone(), "successes".into()), "{listed}");
+}
+
+/// `TRIES` adapters that prove to be what was trained, and play worse: the gate keeps each out of service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worse_policy_is_refused_at_the_gate() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let settings = [
+        ("MILEPOST_IMPROVE__GATE__TASKS_PER_LOOK", "8"),
+        // A policy that has lost its way writes until it is stopped.
+        ("MILEPOST_LIMITS__MAX_STEPS", "12"),
+        ("MILEPOST_POLICY__PLAN_TOKENS", "120"),
+    ];
+    let base = Mind::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
+    let tries: u64 = std::env::var("TRIES").map_or(1, |text| text.parse().unwrap());
+    for number in 0..tries {
+        let adapter =
+            generations::scaled(directory.path(), &base, LoraConfig { rank: 8, alpha: 200.0, ..Default::default() }, 100 + number);
+        let arguments = ["improve", "--candidate", adapter.to_str().unwrap(), "--environment", "plain", "--remeasure", "0", "--json"];
+        let output = milepost(directory.path(), &arguments, &settings);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let round = &report["rounds"][0];
+        assert_eq!(round["decision"], "quarantine", "{report}");
+        let again = milepost(directory.path(), &["adapters", "list", "--json"], &[]);
+        let listed: Value = serde_json::from_slice(&again.stdout).unwrap();
+        assert_eq!((&listed[0]["status"], &listed[0]["serving"]), (&"quarantined".into(), &false.into()), "{listed}");
+        println!("refused: {}", round["reason"]);
+    }
 }
 
 /// Validation and test episodes lie in the same store, and none of them can be asked for.

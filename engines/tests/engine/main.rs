@@ -10,3 +10,4 @@ mod grammars;
 mod model;
 mod refusals;
 mod remote;
+mod swaps;
