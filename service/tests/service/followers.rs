@@ -28,7 +28,7 @@ async fn a_thousand_followers_get_every_event_once_and_in_order() {
     let stage = Stage::open(directory.path(), ServiceConfig { tail: 16, ..config() }, Manners::Deaf).await;
     let record = stage.submit(task("x")).await;
     let run = stage.run().await;
-    let patience = |n: usize| [usize::MAX, 3, 17, 50][n % 4];
+    let patience = |n: usize| [usize::MAX, 17, 50, 120][n % 4];
     let early: Vec<_> = (0..700).map(|n| tokio::spawn(follow(stage.service.clone(), record.id.clone(), patience(n)))).collect();
     for turn in 0..100 {
         run.desk.emit(step(turn));

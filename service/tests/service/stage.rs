@@ -37,7 +37,7 @@ pub fn report(stop: Stop, answer: Option<&str>) -> Report {
 }
 
 /// What a runner does when it is told to end.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Manners {
     /// It ends.
     Obedient,
@@ -56,10 +56,21 @@ impl Runner for Puppet {
         let (end, ended) = oneshot::channel();
         let mut cancel = job.desk.cancel();
         self.runs.send(Run { record: job.record, desk: job.desk, end }).map_err(|_| RunFailure::Permanent("the test is over".into()))?;
+        let told = async {
+            match self.manners {
+                Manners::Obedient => drop(cancel.wait_for(|cancelled| *cancelled).await),
+                Manners::Deaf => std::future::pending().await,
+            }
+        };
+        let ended = async {
+            match ended.await {
+                Ok(result) => result,
+                Err(_) => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            Ok(result) = ended => result,
-            _ = cancel.wait_for(|cancelled| *cancelled), if self.manners == Manners::Obedient => Ok(report(Stop::Cancelled, None)),
-            else => std::future::pending().await,
+            result = ended => result,
+            () = told => Ok(report(Stop::Cancelled, None)),
         }
     }
 }
