@@ -34,10 +34,12 @@ fi
 root=$home/toolkit
 export CUDA_HOME=$root CUDA_PATH=$root CUDA_ROOT=$root CUDA_TOOLKIT_ROOT_DIR=$root
 export PATH=$root/bin:$PATH LIBRARY_PATH=$root/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
+# With a target named, the flags are for what is built and not for build scripts, which run here, without a driver.
+export CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
 # The stand-in is empty: without --no-as-needed the linker would drop the driver from what the program loads.
-flags=(-L "native=$root/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-in-object-files -C link-arg=-Wl,--no-as-needed -C link-arg=-lcuda)
+flags=(-L "native=$root/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-in-object-files -C link-arg=-Wl,--no-as-needed,-lcuda,--as-needed)
 export RUSTFLAGS="${RUSTFLAGS:-} ${flags[*]}"
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR_CUDA:-$home/target}
+export CARGO_TARGET_DIR=$home/target
 
 if [ $# -gt 0 ]; then
   exec cargo "$@"
@@ -45,7 +47,7 @@ fi
 cargo build --locked --features cuda --bin milepost
 out=target/cuda
 mkdir -p "$out"
-strip -o "$out/milepost" "$CARGO_TARGET_DIR/debug/milepost"
+strip -o "$out/milepost" "$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/debug/milepost"
 xz -T0 -3 -f "$out/milepost"
 ls -lh "$out/milepost.xz"
 cat <<'END'

@@ -2,6 +2,7 @@
 
 mod batch;
 mod groups;
+mod worker;
 
 use std::path::Path;
 
@@ -10,47 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, Fresh, Lineage, LoraConfig};
 use crate::composed::{Composed, DeviceKind, Sums};
-use crate::model::{Model, ModelConfig, Packed, Storage, Workspace, read_tensors, write_tensors};
-use crate::ops::head::Exact;
+use crate::model::{Model, ModelConfig, Storage, read_tensors, write_tensors};
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamW, AdamWConfig, Step};
 use crate::{Error, Result, files};
 use groups::{Group, groups, share, singles};
 
 pub use batch::{Batch, Metrics, Scored, Sequence};
+pub(crate) use worker::{Ask, Worker};
 
 /// Tokens that one worker takes through the model at once, unless one sequence is longer.
 const MICRO_BATCH: usize = 1024;
-
-/// One core's share: its memory and its gradient.
-pub(crate) struct Worker {
-    pub(crate) workspace: Workspace,
-    pub(crate) packed: Packed,
-    grads: Vec<f32>,
-    /// What a device has of the gradient.
-    sums: Sums,
-}
-
-/// What a micro-batch is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// `workspace.normed`.
-    Hidden,
-    /// `workspace.scores`.
-    Scores,
-    /// Scores and gradient.
-    Gradient,
-}
-
-/// What one worker found out about one sequence.
-struct Findings {
-    index: usize,
-    /// `-Σ weight * logprob`.
-    loss: f64,
-    exact: Option<bool>,
-    /// Each needed token by its position.
-    tokens: Vec<(usize, Scored)>,
-}
 
 /// A model in training: parameters, optimiser, and one worker per thread of the rayon pool.
 ///
@@ -78,8 +49,7 @@ impl Trainer {
     /// Trains a model from rest.
     pub fn new(model: Model, config: AdamWConfig) -> Self {
         let optimizer = AdamW::new(config, model.trained_tensors());
-        let worker = || Worker { workspace: Workspace::default(), packed: Packed::default(), grads: Vec::new(), sums: Sums::default() };
-        let workers = (0..rayon::current_num_threads()).map(|_| worker()).collect();
+        let workers = (0..rayon::current_num_threads()).map(|_| Worker::default()).collect();
         Self { model, optimizer, workers, weight_seen: 0.0, share_prefixes: true, composed: None }
     }
 
@@ -209,7 +179,11 @@ impl Trainer {
     /// Adds the gradient of `Σ (weight * -logprob + entropy_weight * -entropy)` and says how well the batch was predicted.
     pub fn forward_backward(&mut self, batch: &Batch) -> Result<Metrics> {
         let len = self.model.trained().len();
-        self.used_workers().for_each(|worker| worker.grads.resize(len, 0.0));
+        for worker in self.used_workers() {
+            worker.grads.resize(len, 0.0);
+            // What a call that failed has left there is of no whole batch.
+            worker.sums = Sums::default();
+        }
         let scored = self.run(&batch.sequences, Ask::Gradient, Worker::findings)?;
         self.used_workers().try_for_each(|worker| worker.sums.move_to(&mut worker.grads))?;
         let weights = batch.sequences.iter().flat_map(|s| s.weights.iter().skip(1));
@@ -320,41 +294,5 @@ impl Trainer {
             }
         }
         Ok(())
-    }
-}
-
-impl Worker {
-    /// Takes the micro-batch through the model, here or on a device.
-    fn compute(&mut self, model: &Model, composed: Option<&Composed>, ask: Ask) -> Result<()> {
-        let Self { workspace, packed, grads, sums } = self;
-        match (composed, ask) {
-            (None, Ask::Hidden) => model.hidden(packed, workspace),
-            (None, Ask::Scores) => model.score(packed, workspace),
-            (None, Ask::Gradient) => model.forward_backward(packed, workspace, grads),
-            (Some(device), Ask::Hidden) => device.hidden(model, packed, workspace)?,
-            (Some(device), Ask::Scores) => device.score(model, packed, workspace)?,
-            (Some(device), Ask::Gradient) => device.forward_backward(model, packed, workspace, sums)?,
-        }
-        Ok(())
-    }
-
-    /// What the latest micro-batch said about its sequences.
-    fn findings(&self) -> Vec<Findings> {
-        let packed = &self.packed;
-        let spans = packed.row_spans.iter().zip(&packed.sequences);
-        let findings = spans.map(|(span, &index)| {
-            let mut s = Findings { index, loss: 0.0, exact: None, tokens: Vec::with_capacity(span.queries.len()) };
-            for row in span.queries.clone() {
-                let (score, weight) = (self.workspace.scores[row], packed.weights[row]);
-                s.loss -= f64::from(weight) * f64::from(score.logprob);
-                if weight >= 1.0 {
-                    s.exact = Some(s.exact.unwrap_or(true) && score.exact == Exact::Yes);
-                }
-                let token = Scored { logprob: score.logprob, entropy: score.entropy };
-                s.tokens.push((packed.row_positions[row] as usize + 1, token));
-            }
-            s
-        });
-        findings.collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The composed operations, which `device: cuda` and `device: metal` run, against the crate's own kernels, on candle's CPU.
+//! The composed operations against the crate's own kernels: on candle's CPU, or on the GPU that the build is for.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ops::Range;
@@ -12,6 +12,15 @@ use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
 use milepost_learners::{Batch, DeviceKind, Metrics, Model, ModelConfig, Precision, Sequence, Trainer};
 
 const VOCABULARY: usize = 48;
+
+/// What is held to the own kernels.
+const DEVICE: DeviceKind = if cfg!(feature = "cuda") {
+    DeviceKind::Cuda
+} else if cfg!(feature = "metal") {
+    DeviceKind::Metal
+} else {
+    DeviceKind::CandleCpu
+};
 
 fn shape(model_type: &str) -> ModelConfig {
     let llama = model_type == "llama";
@@ -91,10 +100,10 @@ fn check_metrics(name: &str, got: &Metrics, want: &Metrics) {
     assert_eq!((got.trained_tokens, &got.exact_sequences), (want.trained_tokens, &want.exact_sequences), "{name}");
 }
 
-/// Log-probabilities, entropies, loss and every gradient of the batch on candle's CPU are those of the own kernels.
+/// Log-probabilities, entropies, loss and every gradient of the batch on the device are those of the own kernels.
 fn check_agreement(name: &str, model: &Model, prepare: impl Fn(&mut Trainer)) {
     let batch = batch();
-    let (mut own, mut composed) = (trainer(model, DeviceKind::Cpu), trainer(model, DeviceKind::CandleCpu));
+    let (mut own, mut composed) = (trainer(model, DeviceKind::Cpu), trainer(model, DEVICE));
     prepare(&mut composed);
     let (want, got) = (own.score(&batch.sequences).unwrap(), composed.score(&batch.sequences).unwrap());
     for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
@@ -142,7 +151,7 @@ fn a_sequence_of_several_blocks_and_micro_batches_agrees() {
         let metrics = trainer.forward_backward(&batch).unwrap();
         (metrics, trainer.gradient())
     };
-    let ((metrics, got), (want_metrics, want)) = (run(DeviceKind::CandleCpu), run(DeviceKind::Cpu));
+    let ((metrics, got), (want_metrics, want)) = (run(DEVICE), run(DeviceKind::Cpu));
     check_metrics("blocks", &metrics, &want_metrics);
     let (cosine, norm) = compare(&got, &want);
     assert!(cosine >= 0.9999 && norm <= 1e-4, "{cosine} {norm}");
@@ -152,7 +161,7 @@ fn a_sequence_of_several_blocks_and_micro_batches_agrees() {
 fn hidden_states_and_checkpoints_go_with_the_device() {
     let model = model(shape("qwen3"), Some(LoraConfig { rank: 2, ..Default::default() }));
     let prompts: [&[u32]; 2] = [&[3, 1, 4, 1, 5], &[2, 7, 1]];
-    let (mut own, mut composed) = (trainer(&model, DeviceKind::Cpu), trainer(&model, DeviceKind::CandleCpu));
+    let (mut own, mut composed) = (trainer(&model, DeviceKind::Cpu), trainer(&model, DEVICE));
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
     for (got, want) in composed.hidden(&prompts).unwrap().iter().zip(own.hidden(&prompts).unwrap()) {
         assert!(got.len() == want.len() && close(got, &want), "{got:?} {want:?}");
@@ -166,7 +175,7 @@ fn hidden_states_and_checkpoints_go_with_the_device() {
     let moved = composed.logprobs(&batch.sequences).unwrap().concat();
     own.restore(directory.path()).unwrap();
     assert!(close(&own.logprobs(&batch.sequences).unwrap().concat(), &moved));
-    let mut later = trainer(&model, DeviceKind::CandleCpu);
+    let mut later = trainer(&model, DEVICE);
     assert!(!close(&later.logprobs(&batch.sequences).unwrap().concat(), &moved));
     later.restore(directory.path()).unwrap();
     assert!(close(&later.logprobs(&batch.sequences).unwrap().concat(), &moved));
@@ -226,7 +235,7 @@ fn supervised_training_ends_at_the_same_weights() {
             sft::run(&mut trainer, Box::new(Copying(0)), &config, directory.path()).unwrap();
             trainer
         };
-        check_same_end(name, model.trained(), &run(DeviceKind::CandleCpu), &run(DeviceKind::Cpu));
+        check_same_end(name, model.trained(), &run(DEVICE), &run(DeviceKind::Cpu));
     }
 }
 
@@ -273,7 +282,7 @@ fn an_update_of_the_policy_ends_at_the_same_weights() {
             policy::run(&mut trainer, &rollouts, &config, directory.path()).unwrap();
             trainer
         };
-        check_same_end(&format!("{actor:?}"), model.trained(), &run(DeviceKind::CandleCpu), &run(DeviceKind::Cpu));
+        check_same_end(&format!("{actor:?}"), model.trained(), &run(DEVICE), &run(DeviceKind::Cpu));
     }
 }
 

@@ -48,15 +48,14 @@ fn attend((q, k, v): (&Tensor, &Tensor, &Tensor), block: &Block, heads: Heads, n
     let Heads { heads, kv_heads, head_dim } = heads;
     let (rows, group) = (block.queries.len(), heads / kv_heads);
     let q = q.narrow(0, block.queries.start, rows)?.reshape((rows, kv_heads, group, head_dim))?;
-    let q = q.permute((1, 2, 0, 3))?.contiguous()?.reshape((kv_heads, group * rows, head_dim))?;
+    let q = (q.permute((1, 2, 0, 3))?.contiguous()?.reshape((kv_heads, group * rows, head_dim))? / (head_dim as f64).sqrt())?;
     let of_heads = |x: &Tensor| {
         let x = block.keys(x)?;
         x.reshape((x.dim(0)?, kv_heads, head_dim))?.transpose(0, 1)?.contiguous()
     };
     let (k, v) = (of_heads(k)?, of_heads(v)?);
     let keys = k.dim(1)?;
-    let scores = (times(&q, &k.t()?, numbers)? * (1.0 / (head_dim as f64).sqrt()))?;
-    let scores = scores.reshape((kv_heads, group, rows, keys))?.broadcast_add(&block.mask)?;
+    let scores = times(&q, &k.t()?, numbers)?.reshape((kv_heads, group, rows, keys))?.broadcast_add(&block.mask)?;
     let weights = softmax(&scores)?.reshape((kv_heads, group * rows, keys))?;
     let attended = times(&weights, &v, numbers)?.reshape((kv_heads, group, rows, head_dim))?;
     attended.permute((2, 0, 1, 3))?.contiguous()?.reshape((rows, heads * head_dim))
