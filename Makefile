@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
-.PHONY: demo test lint build setup test-browser test-swap bench bench-learner golden seed deny
+.PHONY: demo test lint build setup test-browser test-swap bench bench-learner golden seed deny cuda
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -56,3 +56,7 @@ seed: build
 ## Licences, bans and sources of all dependencies (needs cargo-deny).
 deny:
 	cargo deny --all-features check licenses bans sources
+
+## A binary for NVIDIA GPUs, in target/cuda; needs no GPU and no CUDA, but PyPI.
+cuda:
+	@scripts/cuda.sh

@@ -1,4 +1,5 @@
-//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8 | --q4k] [--steps N]`.
+//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8 | --q4k]
+//! [--cuda | --metal | --candle-cpu] [--steps N]`.
 //!
 //! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
 //! inputs only), `wide` (`flat` at width 512, which Q4_K can keep), `agent_group` (`flat`'s shape, a group of 8 completions of 48 behind one
@@ -9,7 +10,7 @@ use std::time::Instant;
 use milepost_learners::adapter::LoraConfig;
 use milepost_learners::model::Storage;
 use milepost_learners::optim::{AdamWConfig, Step};
-use milepost_learners::{Batch, Model, ModelConfig, Precision, Result, Sequence, Trainer};
+use milepost_learners::{Batch, DeviceKind, Model, ModelConfig, Precision, Result, Sequence, Trainer};
 
 /// Steps before the clock counts.
 const WARM_UP: usize = 2;
@@ -63,6 +64,9 @@ fn main() -> Result<()> {
         _ => (lora()?, sequences(4, 1, 255, 49_152)),
     };
     trainer.set_recompute(row == "flat_recompute");
+    let devices = [("--cuda", DeviceKind::Cuda), ("--metal", DeviceKind::Metal), ("--candle-cpu", DeviceKind::CandleCpu)];
+    let device = devices.into_iter().find(|(flag, _)| arguments.iter().any(|a| a == flag)).map_or(DeviceKind::Cpu, |(_, device)| device);
+    trainer.set_device(device)?;
     trainer.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
     let (mut seconds, mut loss, mut grad_norm) = (Vec::new(), 0.0, f32::NAN);
     for step in 0..WARM_UP + steps {
@@ -77,7 +81,7 @@ fn main() -> Result<()> {
     }
     let tokens: usize = batch.sequences.iter().map(|s| s.tokens.len()).sum();
     let report = serde_json::json!({
-        "row": row, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
+        "row": row, "device": device, "precision": if bf16 { "bf16" } else { "f32" }, "seconds": seconds, "tokens": tokens, "loss": loss,
         "first_grad_norm": grad_norm, "linear_bytes": trainer.model().params.linear_bytes(), "threads": rayon::current_num_threads(),
         "peak_rss_bytes": peak_memory(),
     });

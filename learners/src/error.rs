@@ -63,6 +63,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A device failed at its work.
+    #[error("the device failed: {0}; where its memory is short, set `recompute: true`, `base: bf16` or a smaller `max_tokens`")]
+    Device(candle_core::Error),
     /// A run that was asked to stop on a health rule.
     #[error("training stopped: {0}")]
     Unhealthy(String),

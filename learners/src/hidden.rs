@@ -1,6 +1,6 @@
 //! What the model knows after a prompt: the trunk's last hidden state, for the critics.
 
-use crate::trainer::Worker;
+use crate::trainer::{Ask, Worker};
 use crate::{Error, Result, Sequence, Trainer};
 
 impl Trainer {
@@ -16,10 +16,7 @@ impl Trainer {
         }
         let sequences: Vec<Sequence> = prompts.iter().map(|prompt| asking(prompt)).collect();
         let width = self.model().config.hidden_size;
-        let found = self.run(&sequences, |model, worker| {
-            model.hidden(&worker.packed, &mut worker.workspace);
-            states(worker, width)
-        })?;
+        let found = self.run(&sequences, Ask::Hidden, |worker| states(worker, width))?;
         let mut hidden = vec![Vec::new(); prompts.len()];
         for (index, state) in found {
             hidden[index] = state;

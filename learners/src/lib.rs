@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod advantages;
+mod composed;
 pub mod critic;
 pub mod doctor;
 mod error;
@@ -28,6 +29,7 @@ pub mod statistics;
 mod testing;
 mod trainer;
 
+pub use composed::DeviceKind;
 pub use error::{Error, Result};
 pub use model::{Model, ModelConfig};
 pub use ops::matmul::Precision;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod groups;
+mod worker;
 
 use std::path::Path;
 
@@ -9,34 +10,18 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{Adapter, Fresh, Lineage, LoraConfig};
-use crate::model::{Model, ModelConfig, Packed, Storage, Workspace, read_tensors, write_tensors};
-use crate::ops::head::Exact;
+use crate::composed::{Composed, DeviceKind, Sums};
+use crate::model::{Model, ModelConfig, Storage, read_tensors, write_tensors};
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamW, AdamWConfig, Step};
 use crate::{Error, Result, files};
 use groups::{Group, groups, share, singles};
 
 pub use batch::{Batch, Metrics, Scored, Sequence};
+pub(crate) use worker::{Ask, Worker};
 
 /// Tokens that one worker takes through the model at once, unless one sequence is longer.
 const MICRO_BATCH: usize = 1024;
-
-/// One core's share: its memory and its gradient.
-pub(crate) struct Worker {
-    pub(crate) workspace: Workspace,
-    pub(crate) packed: Packed,
-    grads: Vec<f32>,
-}
-
-/// What one worker found out about one sequence.
-struct Findings {
-    index: usize,
-    /// `-Σ weight * logprob`.
-    loss: f64,
-    exact: Option<bool>,
-    /// Each needed token by its position.
-    tokens: Vec<(usize, Scored)>,
-}
 
 /// A model in training: parameters, optimiser, and one worker per thread of the rayon pool.
 ///
@@ -48,6 +33,8 @@ pub struct Trainer {
     workers: Vec<Worker>,
     weight_seen: f64,
     share_prefixes: bool,
+    /// The device that computes in the workers' place.
+    composed: Option<Composed>,
 }
 
 /// The part of the state that is not a tensor.
@@ -62,9 +49,8 @@ impl Trainer {
     /// Trains a model from rest.
     pub fn new(model: Model, config: AdamWConfig) -> Self {
         let optimizer = AdamW::new(config, model.trained_tensors());
-        let worker = || Worker { workspace: Workspace::default(), packed: Packed::default(), grads: Vec::new() };
-        let workers = (0..rayon::current_num_threads()).map(|_| worker()).collect();
-        Self { model, optimizer, workers, weight_seen: 0.0, share_prefixes: true }
+        let workers = (0..rayon::current_num_threads()).map(|_| Worker::default()).collect();
+        Self { model, optimizer, workers, weight_seen: 0.0, share_prefixes: true, composed: None }
     }
 
     /// Trains a fresh random model.
@@ -94,6 +80,7 @@ impl Trainer {
 
     /// Puts what [`Trainer::save`] wrote in the place of what is trained: the adapter where there is one, else the model.
     pub fn restore(&mut self, directory: &Path) -> Result<()> {
+        self.composed.iter_mut().for_each(Composed::moved);
         match &mut self.model.adapter {
             Some(adapter) => *adapter = Adapter::load(directory, &self.model.config)?,
             None => self.model.params = Model::load(directory)?.params,
@@ -146,6 +133,17 @@ impl Trainer {
         self.model.precision = precision;
     }
 
+    /// Computes on this device from now on; what is trained and the optimiser stay where they are, so that all else is the same.
+    ///
+    /// # Errors
+    /// A device that this build or this machine does not have.
+    pub fn set_device(&mut self, device: DeviceKind) -> Result<()> {
+        if self.composed.as_ref().map_or(DeviceKind::Cpu, Composed::kind) != device {
+            self.composed = Composed::open(device)?;
+        }
+        Ok(())
+    }
+
     /// Computes a beginning that neighbours in a batch share once for all of them (the default), or once for each.
     pub fn set_share_prefixes(&mut self, share: bool) {
         self.share_prefixes = share;
@@ -181,11 +179,13 @@ impl Trainer {
     /// Adds the gradient of `Σ (weight * -logprob + entropy_weight * -entropy)` and says how well the batch was predicted.
     pub fn forward_backward(&mut self, batch: &Batch) -> Result<Metrics> {
         let len = self.model.trained().len();
-        let scored = self.run(&batch.sequences, |model, worker| {
+        for worker in self.used_workers() {
             worker.grads.resize(len, 0.0);
-            model.forward_backward(&worker.packed, &mut worker.workspace, &mut worker.grads);
-            worker.findings()
-        })?;
+            // What a call that failed has left there is of no whole batch.
+            worker.sums = Sums::default();
+        }
+        let scored = self.run(&batch.sequences, Ask::Gradient, Worker::findings)?;
+        self.used_workers().try_for_each(|worker| worker.sums.move_to(&mut worker.grads))?;
         let weights = batch.sequences.iter().flat_map(|s| s.weights.iter().skip(1));
         let weight: f64 = weights.map(|w| f64::from(w.abs())).sum();
         self.weight_seen += weight;
@@ -220,6 +220,7 @@ impl Trainer {
 
     fn step_by(&mut self, factor: f32, lr: f32) -> Step {
         self.weight_seen = 0.0;
+        self.composed.iter_mut().for_each(Composed::moved);
         let len = self.model.trained().len();
         let used = self.workers.iter_mut().filter(|w| w.grads.len() == len);
         let mut grads: Vec<&mut [f32]> = used.map(|w| &mut w.grads[..]).collect();
@@ -228,10 +229,7 @@ impl Trainer {
 
     /// What the model says about every token with a weight, and 0 elsewhere; one list per sequence, as long as it.
     pub fn score(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<Scored>>> {
-        let findings = self.run(sequences, |model, worker| {
-            model.score(&worker.packed, &mut worker.workspace);
-            worker.findings()
-        })?;
+        let findings = self.run(sequences, Ask::Scores, Worker::findings)?;
         let mut scored: Vec<Vec<Scored>> = sequences.iter().map(|s| vec![Scored::default(); s.tokens.len()]).collect();
         for s in findings {
             for (position, token) in s.tokens {
@@ -247,16 +245,21 @@ impl Trainer {
         Ok(scored.into_iter().map(|tokens| tokens.into_iter().map(|token| token.logprob).collect()).collect())
     }
 
-    /// Lets every worker take its share through `compute`, one micro-batch after the other; what it found, in no order.
-    pub(crate) fn run<T: Send>(
-        &mut self,
-        sequences: &[Sequence],
-        compute: impl Fn(&Model, &mut Worker) -> Vec<T> + Sync,
-    ) -> Result<Vec<T>> {
+    /// The workers that compute: all of them, or one beside a device.
+    fn used_workers(&mut self) -> impl Iterator<Item = &mut Worker> {
+        let used = if self.composed.is_some() { 1 } else { self.workers.len() };
+        self.workers.iter_mut().take(used)
+    }
+
+    /// Lets every worker take its share through the model, one micro-batch after the other; what is read of each, in no order.
+    pub(crate) fn run<T: Send>(&mut self, sequences: &[Sequence], ask: Ask, read: impl Fn(&Worker) -> Vec<T> + Sync) -> Result<Vec<T>> {
         self.check(sequences)?;
+        if let Some(composed) = &mut self.composed {
+            composed.sync(&self.model)?;
+        }
         let groups = self.group(sequences);
-        let shares = share(&groups, self.workers.len());
-        let model = &self.model;
+        let shares = share(&groups, self.used_workers().count());
+        let (model, composed) = (&self.model, self.composed.as_ref());
         let found: Vec<Vec<T>> = self
             .workers
             .par_iter_mut()
@@ -268,13 +271,14 @@ impl Trainer {
                     group.pack(&mut worker.packed, sequences);
                     let next = share.get(i + 1).map_or(usize::MAX, |group| group.tokens);
                     if worker.packed.tokens.len().saturating_add(next) > MICRO_BATCH && !worker.packed.rows.is_empty() {
-                        found.extend(compute(model, worker));
+                        worker.compute(model, composed, ask)?;
+                        found.extend(read(worker));
                         worker.packed.clear();
                     }
                 }
-                found
+                Ok(found)
             })
-            .collect();
+            .collect::<Result<_>>()?;
         Ok(found.into_iter().flatten().collect())
     }
 
@@ -290,27 +294,5 @@ impl Trainer {
             }
         }
         Ok(())
-    }
-}
-
-impl Worker {
-    /// What the latest micro-batch said about its sequences.
-    fn findings(&self) -> Vec<Findings> {
-        let packed = &self.packed;
-        let spans = packed.row_spans.iter().zip(&packed.sequences);
-        let findings = spans.map(|(span, &index)| {
-            let mut s = Findings { index, loss: 0.0, exact: None, tokens: Vec::with_capacity(span.queries.len()) };
-            for row in span.queries.clone() {
-                let (score, weight) = (self.workspace.scores[row], packed.weights[row]);
-                s.loss -= f64::from(weight) * f64::from(score.logprob);
-                if weight >= 1.0 {
-                    s.exact = Some(s.exact.unwrap_or(true) && score.exact == Exact::Yes);
-                }
-                let token = Scored { logprob: score.logprob, entropy: score.entropy };
-                s.tokens.push((packed.row_positions[row] as usize + 1, token));
-            }
-            s
-        });
-        findings.collect()
     }
 }

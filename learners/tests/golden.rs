@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use milepost_learners::adapter::Adapter;
 use milepost_learners::model::{Model, Packed, Tensor, Workspace};
 use milepost_learners::optim::AdamWConfig;
-use milepost_learners::{Batch, Precision, Sequence, Trainer};
+use milepost_learners::{Batch, DeviceKind, Precision, Sequence, Trainer};
 use safetensors::{Dtype, SafeTensors};
 
 /// What transformers and PEFT say about one model.
@@ -100,10 +100,25 @@ fn check_parity(name: &str) {
     assert!(((loss - want) / want).abs() <= 1e-4, "{name}: loss {loss}, transformers say {want}");
     check_gradients(&golden, "grad.", model.trained_tensors(), &gradient);
 
+    [DeviceKind::Cpu, DeviceKind::CandleCpu].into_iter().for_each(|device| check_training(name, &golden, device));
+
+    let mut base = golden.model(false);
+    let (_, gradient) = loss_and_gradient(&mut base, &batch);
+    check_gradients(&golden, "full_grad.", base.trained_tensors(), &gradient);
+}
+
+/// Log-probabilities with and without the adapter, and the adapter after five steps.
+fn check_training(name: &str, golden: &Golden, device: DeviceKind) {
     let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: 1.0, muon: false };
-    let mut trainer = Trainer::new(golden.model(true), config);
+    let batch = golden.batch();
+    let on_device = |adapted| {
+        let mut trainer = Trainer::new(golden.model(adapted), config);
+        trainer.set_device(device).unwrap();
+        trainer
+    };
+    let mut trainer = on_device(true);
     for adapted in [true, false] {
-        let mut scorer = Trainer::new(golden.model(adapted), config);
+        let mut scorer = on_device(adapted);
         for (index, scores) in scorer.logprobs(&batch.sequences).unwrap().iter().enumerate() {
             let want = golden.get(&format!("{}logprobs.{index}", if adapted { "" } else { "base_" }));
             for (position, score) in scores.iter().enumerate().filter(|(at, _)| batch.sequences[index].weights[*at] != 0.0) {
@@ -121,10 +136,6 @@ fn check_parity(name: &str) {
         let size: f64 = want.iter().map(|w| w * w).sum::<f64>().sqrt();
         assert!(off <= 1e-3 * size, "{name}: {} is off by {} after five steps", tensor.name, off / size);
     }
-
-    let mut base = golden.model(false);
-    let (_, gradient) = loss_and_gradient(&mut base, &batch);
-    check_gradients(&golden, "full_grad.", base.trained_tensors(), &gradient);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use milepost_learners::adapter::{Adapter, Fresh, LoraConfig};
 use milepost_learners::model::{Packed, Storage, Workspace};
 use milepost_learners::optim::{AdamWConfig, Step};
 use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
-use milepost_learners::{Batch, Model, ModelConfig, Precision, Sequence, Trainer};
+use milepost_learners::{Batch, DeviceKind, Model, ModelConfig, Precision, Sequence, Trainer};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 fn tiny() -> ModelConfig {
@@ -236,23 +236,26 @@ fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
         }
     }
     let batch = Batch { sequences };
-    let step = |share: bool| {
-        let config = ModelConfig { num_hidden_layers: 2, ..ModelConfig::seed(40, 0, 1) };
-        let mut trainer = Trainer::random(config, 3, AdamWConfig::default()).unwrap();
-        trainer.set_precision(Precision::F32);
-        trainer.set_share_prefixes(share);
-        let logprobs = trainer.logprobs(&batch.sequences).unwrap();
-        let metrics = trainer.forward_backward(&batch).unwrap();
-        (logprobs, metrics, trainer.gradient())
-    };
-    let ((shared, cheap, got), (alone, dear, want)) = (step(true), step(false));
-    for (a, b) in shared.iter().flatten().zip(alone.iter().flatten()) {
-        assert!((a - b).abs() < 1e-5, "{a} {b}");
-    }
-    assert!((cheap.loss - dear.loss).abs() < 1e-6 && cheap.tokens < dear.tokens, "{cheap:?} {dear:?}");
-    let norm = want.iter().map(|g| g * g).sum::<f32>().sqrt();
-    for (a, b) in got.iter().zip(&want) {
-        assert!((a - b).abs() <= 1e-5 * norm, "{a} {b}");
+    for device in [DeviceKind::Cpu, DeviceKind::CandleCpu] {
+        let step = |share: bool| {
+            let config = ModelConfig { num_hidden_layers: 2, ..ModelConfig::seed(40, 0, 1) };
+            let mut trainer = Trainer::random(config, 3, AdamWConfig::default()).unwrap();
+            trainer.set_precision(Precision::F32);
+            trainer.set_device(device).unwrap();
+            trainer.set_share_prefixes(share);
+            let logprobs = trainer.logprobs(&batch.sequences).unwrap();
+            let metrics = trainer.forward_backward(&batch).unwrap();
+            (logprobs, metrics, trainer.gradient())
+        };
+        let ((shared, cheap, got), (alone, dear, want)) = (step(true), step(false));
+        for (a, b) in shared.iter().flatten().zip(alone.iter().flatten()) {
+            assert!((a - b).abs() < 1e-5, "{device:?}: {a} {b}");
+        }
+        assert!((cheap.loss - dear.loss).abs() < 1e-6 && cheap.tokens < dear.tokens, "{device:?}: {cheap:?} {dear:?}");
+        let norm = want.iter().map(|g| g * g).sum::<f32>().sqrt();
+        for (a, b) in got.iter().zip(&want) {
+            assert!((a - b).abs() <= 1e-5 * norm, "{device:?}: {a} {b}");
+        }
     }
 }
 

@@ -129,6 +129,7 @@ fn train(request: &UpdateRequest, mut rollouts: Vec<Rollout>, memory: Vec<Rollou
         }
     };
     let before = trainer.model().adapter.as_ref().map(|adapter| adapter.data.clone()).unwrap_or_default();
+    trainer.set_device(policy.device)?;
     trainer.set_precision(policy.precision);
     let calls = rollouts.iter().map(|rollout| rollout.turns.len()).sum();
     let again = policy::replay(&mut trainer, memory, calls, policy)?;

@@ -36,7 +36,7 @@ pub struct Model {
     pub precision: Precision,
     /// Keep only each layer's input and compute the rest again on the way back (Chen et al. 2016).
     pub recompute: bool,
-    rope: RopeTable,
+    pub(crate) rope: RopeTable,
 }
 
 /// One worker's memory: it grows to the largest micro-batch and stays.

@@ -26,6 +26,11 @@ impl RopeTable {
         }
     }
 
+    /// Cosines and sines `[positions, half]`, and `half`.
+    pub(crate) fn tables(&self) -> (&[f32], &[f32], usize) {
+        (&self.cos, &self.sin, self.half)
+    }
+
     fn at(&self, position: u32) -> (&[f32], &[f32]) {
         let at = position as usize * self.half;
         (&self.cos[at..at + self.half], &self.sin[at..at + self.half])

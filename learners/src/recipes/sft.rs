@@ -81,6 +81,7 @@ pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftCo
         None => (Status { difficulty: config.curriculum_start, ..Status::default() }, None),
     };
     trainer.set_optimizer_config(config.optimizer());
+    trainer.set_device(config.device)?;
     trainer.set_precision(config.precision);
     trainer.set_recompute(config.recompute);
     let mut feed = Feed::start(source, config, &status, position);

@@ -12,7 +12,7 @@ use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::AdamWConfig;
 use crate::replay::ReplayConfig;
-use crate::{Error, Result};
+use crate::{DeviceKind, Error, Result};
 
 /// How credit for an episode reaches its calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,8 @@ pub struct PolicyConfig {
     pub lora: LoraConfig,
     /// What the frozen linear weights are kept in.
     pub base: Storage,
+    /// What the model is trained on.
+    pub device: DeviceKind,
     /// The numbers that products are computed in.
     pub precision: Precision,
     /// Keep only layer inputs and compute the rest again on the way back.
@@ -131,6 +133,7 @@ impl Default for PolicyConfig {
             max_tokens: 1536,
             lora: LoraConfig::default(),
             base: Storage::F32,
+            device: DeviceKind::default(),
             precision: Precision::F32,
             recompute: false,
             // The grammar leaves many tokens without a choice: their entropy is 0 whatever the policy.

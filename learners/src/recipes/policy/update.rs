@@ -33,6 +33,7 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
     config.check()?;
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
     trainer.set_optimizer_config(config.optimizer());
+    trainer.set_device(config.device)?;
     trainer.set_precision(config.precision);
     trainer.set_recompute(config.recompute);
     let start = Instant::now();

@@ -7,7 +7,7 @@ use crate::adapter::LoraConfig;
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamWConfig, Schedule};
-use crate::{Error, Result};
+use crate::{DeviceKind, Error, Result};
 
 /// A supervised run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub struct SftConfig {
     pub clip: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
+    /// What the model is trained on.
+    pub device: DeviceKind,
     /// The numbers that products are computed in.
     pub precision: Precision,
     /// Decay of Adam's first moment.
@@ -96,6 +98,7 @@ impl Default for SftConfig {
             optimizer: OptimizerKind::default(),
             clip: 1.0,
             weight_decay: 0.01,
+            device: DeviceKind::default(),
             precision: Precision::default(),
             beta1: 0.9,
             beta2: 0.98,
