@@ -58,8 +58,6 @@ pub struct Past {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhaseConfig {
-    /// Tasks of a phase; WebRL has 500.
-    pub tasks: usize,
     /// Failures of a lower value are out of reach yet (WebRL: 0.05).
     pub least_value: f64,
     /// Failures of a higher value were bad luck (WebRL: 0.75).
@@ -68,13 +66,22 @@ pub struct PhaseConfig {
     pub solved_rate: f64,
     /// Episodes before a template can count as solved; not published.
     pub solved_episodes: usize,
+}
+
+/// How much is drawn, and from what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Tasks of the phase; WebRL has 500.
+    pub tasks: usize,
     /// Seeds from here on are no training tasks: validation and test are never practised.
     pub train_seeds: u64,
+    /// Seed of the choice.
+    pub seed: u64,
 }
 
 impl Default for PhaseConfig {
     fn default() -> Self {
-        Self { tasks: 500, least_value: 0.05, most_value: 0.75, solved_rate: 0.9, solved_episodes: 4, train_seeds: 9_000 }
+        Self { least_value: 0.05, most_value: 0.75, solved_rate: 0.9, solved_episodes: 4 }
     }
 }
 
@@ -105,9 +112,7 @@ impl PhaseConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let (key, problem) = if self.tasks == 0 {
-            ("tasks", "a phase has at least one task".into())
-        } else if self.least_value.is_nan() || self.most_value.is_nan() || self.least_value > self.most_value {
+        let (key, problem) = if self.least_value.is_nan() || self.most_value.is_nan() || self.least_value > self.most_value {
             ("most_value", format!("the band {} to {} is empty", self.least_value, self.most_value))
         } else if !(self.solved_rate > 0.0 && self.solved_rate <= 1.0) {
             ("solved_rate", format!("{} does not lie in (0, 1]", self.solved_rate))
@@ -127,14 +132,14 @@ impl PhaseConfig {
 /// A failed task or a variant that is no training task, a value that is no probability.
 pub fn next_phase(
     config: &PhaseConfig,
+    draw: Draw,
     past: &Past,
     ladder: &[Rung],
     variants: impl Fn(&str, usize) -> Vec<u64>,
-    seed: u64,
 ) -> Result<Phase> {
     config.check()?;
-    check_failed(config, &past.failed)?;
-    let mut rng = StdRng::seed_from_u64(seed);
+    check_failed(draw, &past.failed)?;
+    let mut rng = StdRng::seed_from_u64(draw.seed);
     let admitted = config.admit(&past.failed);
     let mut phase = Phase { out_of_band: past.failed.len() - admitted.len(), ..Phase::default() };
     let solved: BTreeSet<&str> = past.tallies.iter().filter(|(_, tally)| config.solved(tally)).map(|(name, _)| name.as_str()).collect();
@@ -150,13 +155,13 @@ pub fn next_phase(
         }
     }
     let known: BTreeSet<&TaskKey> = past.failed.iter().map(|valued| &valued.task).collect();
-    for (template, count) in shares(&weights, config.tasks) {
+    for (template, count) in shares(&weights, draw.tasks) {
         // As many more as could be known already.
         let spare = known.iter().filter(|task| task.template == template).count();
         let drawn: BTreeSet<u64> = variants(template, count + spare).into_iter().collect();
         let mut fresh: Vec<TaskKey> = drawn.into_iter().map(|seed| TaskKey { template: template.into(), seed }).collect();
-        if let Some(task) = fresh.iter().find(|task| task.seed >= config.train_seeds) {
-            return Err(outside(config, task));
+        if let Some(task) = fresh.iter().find(|task| task.seed >= draw.train_seeds) {
+            return Err(outside(draw, task));
         }
         fresh.retain(|task| !known.contains(task));
         fresh.shuffle(&mut rng);
@@ -187,10 +192,10 @@ fn shares<'a>(weights: &BTreeMap<&'a str, usize>, tasks: usize) -> Vec<(&'a str,
     shares.into_iter().map(|(name, share, _)| (name, share)).filter(|(_, share)| *share > 0).collect()
 }
 
-fn check_failed(config: &PhaseConfig, failed: &[Valued]) -> Result<()> {
+fn check_failed(draw: Draw, failed: &[Valued]) -> Result<()> {
     for (index, Valued { task, value }) in failed.iter().enumerate() {
-        if task.seed >= config.train_seeds {
-            return Err(outside(config, task));
+        if task.seed >= draw.train_seeds {
+            return Err(outside(draw, task));
         }
         if !(0.0..=1.0).contains(value) {
             return Err(Error::Batch {
@@ -202,9 +207,9 @@ fn check_failed(config: &PhaseConfig, failed: &[Valued]) -> Result<()> {
     Ok(())
 }
 
-fn outside(config: &PhaseConfig, task: &TaskKey) -> Error {
+fn outside(draw: Draw, task: &TaskKey) -> Error {
     let TaskKey { template, seed } = task;
-    let last = config.train_seeds.saturating_sub(1);
+    let last = draw.train_seeds.saturating_sub(1);
     Error::Config { key: "train_seeds", problem: format!("{template} {seed} is no training task; seeds 0 to {last} are") }
 }
 
@@ -236,8 +241,8 @@ mod tests {
         counts
     }
 
-    fn config(tasks: usize) -> PhaseConfig {
-        PhaseConfig { tasks, ..Default::default() }
+    fn chosen(tasks: usize, past: &Past, ladder: &[Rung], variants: impl Fn(&str, usize) -> Vec<u64>, seed: u64) -> Result<Phase> {
+        next_phase(&PhaseConfig::default(), Draw { tasks, train_seeds: 9_000, seed }, past, ladder, variants)
     }
 
     #[test]
@@ -252,14 +257,14 @@ mod tests {
             ],
             ..Past::default()
         };
-        let phase = next_phase(&config(10), &past, &ladder(), first_seeds, 7).unwrap();
+        let phase = chosen(10, &past, &ladder(), first_seeds, 7).unwrap();
         assert_eq!((phase.out_of_band, counts(&phase)), (2, [("desk_edit", 3), ("shop_add", 7)].into()));
         assert!(phase.tasks.iter().all(|task| past.failed.iter().all(|valued| valued.task != *task)), "failed tasks are not played again");
         assert_eq!(phase.tasks.iter().collect::<BTreeSet<_>>().len(), 10);
-        assert_eq!(phase, next_phase(&config(10), &past, &ladder(), first_seeds, 7).unwrap());
-        assert_ne!(phase.tasks, next_phase(&config(10), &past, &ladder(), first_seeds, 8).unwrap().tasks);
+        assert_eq!(phase, chosen(10, &past, &ladder(), first_seeds, 7).unwrap());
+        assert_ne!(phase.tasks, chosen(10, &past, &ladder(), first_seeds, 8).unwrap().tasks);
         let few = |_: &str, n: usize| first_seeds("", n.min(4));
-        assert_eq!(counts(&next_phase(&config(10), &past, &ladder(), few, 7).unwrap()), [("desk_edit", 3), ("shop_add", 2)].into());
+        assert_eq!(counts(&chosen(10, &past, &ladder(), few, 7).unwrap()), [("desk_edit", 3), ("shop_add", 2)].into());
     }
 
     #[test]
@@ -270,7 +275,7 @@ mod tests {
             failed: vec![failed("shop_add", 1, 0.5), failed("shop_many", 1, 0.5), failed("shop_many", 2, 0.5)],
             tallies: tallies.map(|(name, tally)| (name.to_owned(), tally)).into(),
         };
-        let phase = next_phase(&config(9), &past, &ladder(), first_seeds, 1).unwrap();
+        let phase = chosen(9, &past, &ladder(), first_seeds, 1).unwrap();
         let promoted: Vec<_> = phase.promoted.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
         assert_eq!(promoted, [("shop_add", "shop_order"), ("shop_swap", "shop_many")]);
         assert_eq!(counts(&phase), [("shop_many", 6), ("shop_order", 3)].into());
@@ -280,23 +285,24 @@ mod tests {
     fn validation_and_test_are_never_practised() {
         let past = Past { failed: vec![failed("shop_add", 1, 0.5)], ..Past::default() };
         let beyond = |_: &str, n: usize| (8_999..8_999 + n as u64).collect();
-        let problem = next_phase(&config(2), &past, &[], beyond, 0).unwrap_err().to_string();
+        let problem = chosen(2, &past, &[], beyond, 0).unwrap_err().to_string();
         assert!(problem.contains("shop_add 9000 is no training task"), "{problem}");
         let past = Past { failed: vec![failed("shop_add", 10_000, 0.5)], ..Past::default() };
-        assert!(next_phase(&config(2), &past, &[], first_seeds, 0).is_err());
+        assert!(chosen(2, &past, &[], first_seeds, 0).is_err());
         let past = Past { failed: vec![failed("shop_add", 1, f64::NAN)], ..Past::default() };
-        assert!(next_phase(&config(2), &past, &[], first_seeds, 0).unwrap_err().to_string().contains("not a probability"));
-        assert!(next_phase(&config(2), &Past::default(), &[], first_seeds, 0).unwrap().tasks.is_empty());
+        assert!(chosen(2, &past, &[], first_seeds, 0).unwrap_err().to_string().contains("not a probability"));
+        assert!(chosen(2, &Past::default(), &[], first_seeds, 0).unwrap().tasks.is_empty());
     }
 
     #[test]
     fn figures_that_mean_nothing_are_refused() {
         for (wrong, key) in [
-            (config(0), "`tasks`"),
-            (PhaseConfig { least_value: 0.8, ..config(1) }, "`most_value`"),
-            (PhaseConfig { solved_rate: 0.0, ..config(1) }, "`solved_rate`"),
+            (PhaseConfig { least_value: 0.8, ..Default::default() }, "`most_value`"),
+            (PhaseConfig { solved_rate: 0.0, ..Default::default() }, "`solved_rate`"),
         ] {
-            let problem = next_phase(&wrong, &Past::default(), &[], first_seeds, 0).unwrap_err().to_string();
+            let problem = next_phase(&wrong, Draw { tasks: 1, train_seeds: 9_000, seed: 0 }, &Past::default(), &[], first_seeds)
+                .unwrap_err()
+                .to_string();
             assert!(problem.contains(key), "{problem}");
         }
     }

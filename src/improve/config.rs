@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use milepost_learners::doctor::Bounds;
 use milepost_learners::doctor::policy::PolicyDoctorConfig;
 use milepost_learners::gate::GateConfig;
+use milepost_learners::phases::PhaseConfig;
 use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig};
 use milepost_learners::rewards::{Preset, RewardConfig};
 use milepost_runtime::{Error, Role};
@@ -133,6 +134,8 @@ pub struct ImproveConfig {
     pub recipe: Recipe,
     /// PilotRL's stages by round, the last for all later rounds; a list of several mixes their rewards.
     pub stages: Vec<Vec<u8>>,
+    /// MiRA's phases: of what the tasks of its next round are made.
+    pub phases: PhaseConfig,
     /// Levels of the suite that are played, for training and in the gate.
     pub levels: Vec<String>,
     /// Tasks a round.
@@ -163,6 +166,7 @@ impl Default for ImproveConfig {
             directory: None,
             recipe: Recipe::default(),
             stages: vec![vec![1], vec![2], vec![3]],
+            phases: PhaseConfig::default(),
             levels: vec!["medium".into(), "long".into()],
             tasks: 16,
             group: 8,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use milepost_learners::phases::{Draw, Past, PhaseConfig, Rung, TaskKey, next_phase};
 use milepost_runtime::{Error, Split};
 use milepost_suites::{Level, Template, bundled, seeds};
 use rand::rngs::StdRng;
@@ -53,6 +54,43 @@ pub fn training(templates: &[&'static Template], known: &Counts, tasks: usize, g
     assignments
 }
 
+/// Training tasks of a MiRA round: other seeds of the templates whose failures are within reach of the value critic, harder templates in the
+/// place of solved ones (WebRL, 2411.02337, section 2.2), and where that is too few, tasks as [`training`] draws them.
+///
+/// # Errors
+/// What [`next_phase`] refuses.
+pub fn phased(
+    templates: &[&'static Template],
+    config: &PhaseConfig,
+    past: &Past,
+    tasks: usize,
+    group: usize,
+    seed: u64,
+) -> Result<Vec<Assignment>> {
+    let rung = |template: &&'static Template| Rung {
+        template: template.id.to_owned(),
+        family: format!("{:?}", template.site),
+        level: template.level as usize,
+    };
+    let ladder: Vec<Rung> = templates.iter().map(rung).collect();
+    let train = seeds(Split::Train);
+    let variants = |template: &str, count: usize| {
+        let mut rng = StdRng::seed_from_u64(seed ^ template.bytes().fold(0, |hash, byte| hash * 31 + u64::from(byte)));
+        (0..count).map(|_| rng.random_range(train.clone())).collect()
+    };
+    let phase = next_phase(config, Draw { tasks, train_seeds: train.end, seed }, past, &ladder, variants)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut assignments = Vec::with_capacity(tasks * group);
+    for TaskKey { template, seed } in &phase.tasks {
+        if let Some(template) = templates.iter().find(|known| known.id == template) {
+            assignments.extend((0..group).map(|_| Assignment { template, seed: *seed, sampling: rng.random() }));
+        }
+    }
+    let known: Counts = past.tallies.iter().map(|(id, tally)| (id.clone(), [tally.solved, tally.episodes])).collect();
+    assignments.extend(training(templates, &known, tasks.saturating_sub(phase.tasks.len()), group, rng.random()));
+    Ok(assignments)
+}
+
 /// So many tasks of a split from the `first` on, over all templates in turn; the sampling's seed is the task's.
 pub fn measuring(templates: &[&'static Template], split: Split, first: usize, count: usize) -> Vec<Assignment> {
     let range = seeds(split);
@@ -66,6 +104,7 @@ pub fn measuring(templates: &[&'static Template], split: Split, first: usize, co
 
 #[cfg(test)]
 mod tests {
+    use milepost_learners::phases::Valued;
     use milepost_suites::split_of;
 
     use super::*;
@@ -82,6 +121,20 @@ mod tests {
         let share = drawn.iter().filter(|a| a.template.id == templates[3].id).count() as f64 / drawn.len() as f64;
         assert!(share > 1.5 / templates.len() as f64, "{share}");
         assert_eq!(drawn.len(), training(&templates, &uncertain, 200, 2, 1).len());
+    }
+
+    #[test]
+    fn a_phase_is_made_of_failures_within_reach_and_filled_up() {
+        let templates = templates(&["medium".into(), "long".into()]).unwrap();
+        let (near, far) = (templates[0].id, templates[1].id);
+        let failed = |template: &str, value| Valued { task: TaskKey { template: template.into(), seed: 3 }, value };
+        let past = Past { failed: vec![failed(near, 0.4), failed(far, 0.01)], ..Past::default() };
+        let config = PhaseConfig::default();
+        let drawn = phased(&templates, &config, &past, 6, 2, 1).unwrap();
+        assert!(drawn.len() == 12 && drawn.iter().all(|a| a.template.id == near && a.seed != 3 && split_of(a.seed) == Split::Train));
+        assert!(drawn.chunks(2).all(|group| group[0].seed == group[1].seed && group[0].sampling != group[1].sampling));
+        let nothing = phased(&templates, &config, &Past::default(), 6, 2, 1).unwrap();
+        assert_eq!(nothing.len(), 12, "without failures the tasks are drawn as in a first round");
     }
 
     #[test]

@@ -91,10 +91,18 @@ impl UpdateRequest {
     /// # Errors
     /// The update has not finished.
     pub fn report(&self) -> Result<Report> {
-        let path = self.out.join(REPORT);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{} is missing: the update did not finish", path.display()))?;
-        Ok(serde_json::from_str(&text)?)
+        report(&self.out)
     }
+}
+
+/// The report of the finished update in this directory.
+///
+/// # Errors
+/// The update has not finished.
+pub fn report(out: &Path) -> Result<Report> {
+    let path = out.join(REPORT);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} is missing: the update did not finish", path.display()))?;
+    Ok(serde_json::from_str(&text)?)
 }
 
 /// Runs the update; the report is written last, so that a directory with one is whole.

@@ -2,7 +2,7 @@
 
 mod training;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail};
 use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_learners::phases::{Past, Tally, TaskKey, Valued};
 use milepost_learners::policy::Report;
 use milepost_learners::rewards::{self, compose, per_step};
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
@@ -20,8 +21,8 @@ use tokio::sync::watch;
 
 use super::config::{ImproveConfig, Phase, Recipe};
 use super::field::{Assignment, Ended, Field};
-use super::tasks::{Counts, measuring, training};
-use super::update::Rewarded;
+use super::tasks::{Counts, measuring, phased, training};
+use super::update::{self, Rewarded};
 use crate::cli::PlaceArg;
 use crate::commands::suite::episode::Played;
 use crate::config::{AdapterChoice, Config};
@@ -119,6 +120,21 @@ impl SuiteWorkshop<'_> {
         Ok(counts)
     }
 
+    /// What the last round failed at, with what its value critic thinks of it; nothing where it was not trained on.
+    fn past(&self, round: usize, known: &Counts) -> Result<Past> {
+        let last = self.place(round - 1);
+        let values =
+            update::report(&last.join(UPDATE)).ok().and_then(|report| report.critics).map(|critics| critics.tasks).unwrap_or_default();
+        let failed: BTreeSet<String> = read_lines(&last)?.into_iter().filter(|one| !one.solved).map(|one| one.group).collect();
+        let valued = |group: String| {
+            let (template, seed) = group.rsplit_once(' ')?;
+            let task = TaskKey { template: template.to_owned(), seed: seed.parse().ok()? };
+            Some(Valued { task, value: values.get(&group).copied()? })
+        };
+        let tallies = known.iter().map(|(id, [solved, episodes])| (id.clone(), Tally { episodes: *episodes, solved: *solved })).collect();
+        Ok(Past { failed: failed.into_iter().filter_map(valued).collect(), tallies })
+    }
+
     fn reward(&self, index: usize, assignment: &Assignment, played: &Played, phase: &Phase) -> Collected {
         let reward = compose(&played.episode, &played.verdicts, &phase.rewards);
         let steps = played.episode.steps.len().max(1);
@@ -167,7 +183,13 @@ impl Workshop for SuiteWorkshop<'_> {
             return Ok(self.expert_states(actor, round.number, &directory).await?);
         }
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round.number as u64);
-        let all = training(&self.templates, &self.known(round.number)?, settings.tasks, settings.group, seed);
+        let known = self.known(round.number)?;
+        let all = match settings.recipe {
+            Recipe::Mira if round.number > 1 => {
+                phased(&self.templates, &settings.phases, &self.past(round.number, &known)?, settings.tasks, settings.group, seed)?
+            }
+            _ => training(&self.templates, &known, settings.tasks, settings.group, seed),
+        };
         let done: BTreeMap<usize, Collected> = read_lines(&directory)?.into_iter().map(|one| (one.index, one)).collect();
         let left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
         let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
@@ -279,6 +301,7 @@ impl SuiteWorkshop<'_> {
 const COLLECTED: &str = "collected.jsonl";
 const CALLS: &str = "calls.jsonl";
 const CANDIDATE: &str = "candidate";
+const UPDATE: &str = "update";
 
 /// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
 fn read_lines(directory: &Path) -> Result<Vec<Collected>> {

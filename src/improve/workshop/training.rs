@@ -13,7 +13,7 @@ use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{AdapterRegistry, EpisodeStore, NoListener, Policy, Verdicts};
 use milepost_text::TextModel;
 
-use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop};
+use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop, UPDATE};
 use crate::commands::suite::episode::{Place, Player, play};
 use crate::forgetful::Forgetful;
 use crate::improve::config::Phase;
@@ -125,8 +125,8 @@ impl SuiteWorkshop<'_> {
             episodes,
             memory: Vec::new(),
             calls,
-            critics: (round.number > 1).then(|| self.place(round.number - 1).join("update").join("critics")),
-            out: self.place(round.number).join("update"),
+            critics: (round.number > 1).then(|| self.place(round.number - 1).join(UPDATE).join("critics")),
+            out: self.place(round.number).join(UPDATE),
         })
     }
 

@@ -16,6 +16,9 @@ pub struct CriticReport {
     pub value: Option<CriticFit>,
     /// The potential critic: squared error of the progress; `None` where no progress is known.
     pub potential: Option<CriticFit>,
+    /// What the value critic gives each task at its first state: the mean over its episodes.
+    #[serde(default)]
+    pub tasks: BTreeMap<String, f64>,
 }
 
 /// One critic's data: a state's features, what it should say there, and the part of the tasks that the state belongs to.
@@ -73,7 +76,16 @@ pub fn estimate(
         // Without labels there is no potential, rather than one half everywhere.
         (turn.value, turn.potential) = (value, if potential_fit.is_some() { potential } else { 0.0 });
     }
-    Ok(CriticReport { value: value_fit, potential: potential_fit })
+    Ok(CriticReport { value: value_fit, potential: potential_fit, tasks: first_values(rollouts) })
+}
+
+/// The value of each task's first state, its episodes' mean.
+fn first_values(rollouts: &[Rollout]) -> BTreeMap<String, f64> {
+    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (group, first) in rollouts.iter().filter_map(|rollout| Some((&rollout.group[..], rollout.turns.first()?))) {
+        values.entry(group).or_default().push(first.value);
+    }
+    values.into_iter().map(|(group, values)| (group.to_owned(), values.iter().sum::<f64>() / values.len() as f64)).collect()
 }
 
 /// The part of each rollout: tasks in turn, so that a task lies in one part whole.
@@ -144,7 +156,8 @@ mod tests {
         let mut error = |folds: usize| {
             let mut rollouts: Vec<Rollout> = (0..40).map(rollout).collect();
             let config = PolicyConfig { critic_folds: folds, ..config.clone() };
-            estimate(&mut trainer, &mut rollouts, &config, None, directory.path()).unwrap();
+            let report = estimate(&mut trainer, &mut rollouts, &config, None, directory.path()).unwrap();
+            assert_eq!((report.tasks.len(), report.tasks["7"]), (40, rollouts[7].turns[0].value));
             rollouts.iter().map(|r| (r.turns[0].value - f64::from(u8::from(r.success))).abs()).sum::<f64>() / 40.0
         };
         let (own, cross) = (error(1), error(4));
