@@ -59,6 +59,7 @@ impl Agent<'_> {
     pub async fn run(mut self, task: Task) -> Result<Episode> {
         let mut episode = Episode::begin(task, self.policy.name(), &self.generation);
         self.store.begin(&episode).await?;
+        self.listener.event(Event::Began(&episode));
         let mut cancel = self.cancel.clone();
         let mut state = State::default();
         let stop = tokio::select! {
