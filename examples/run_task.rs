@@ -31,6 +31,7 @@ async fn main() -> Result<()> {
         tools: &wiring::tools(&config)?,
         store: &store,
         listener: &mut LiveView::new(std::io::stdout(), false),
+        overseer: None,
         cancel,
         screenshots: config.episodes.screenshots,
         generation: mind.engine.generation().id(),

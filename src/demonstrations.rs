@@ -116,6 +116,7 @@ async fn demonstrate(instance: &Instance) -> Result<Option<Demonstration>> {
         tools: &tools,
         store: &Forgetful,
         listener: &mut NoListener,
+        overseer: None,
         cancel,
         screenshots: Screenshots::Off,
         generation: "oracle".into(),
@@ -192,6 +193,7 @@ impl Demonstrations {
             observation: &nothing.1,
             tools: &demonstration.tools,
             stalled: false,
+            messages: &[],
             seed: 0,
         };
         let lines = self.prompts.page_lines();

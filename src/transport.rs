@@ -54,6 +54,10 @@ impl Tool for InProcessFetch {
         fetch::form()
     }
 
+    fn changes(&self) -> bool {
+        false
+    }
+
     async fn call(&self, arguments: &serde_json::Value, task: &Task) -> Result<String> {
         let target = arguments.get("url").and_then(|url| url.as_str()).unwrap_or_default();
         let url = task.start_url.join(target).map_err(|error| Error::BadInput(format!("{target:?} is no address: {error}")))?;

@@ -95,6 +95,7 @@ impl Prompts {
                 checklist => (kind == PlannerKind::Subgoal && context.stalled).then(|| Checklist::of(plan)),
                 actions,
                 page => context.observation.render(page_lines),
+                messages => context.messages,
             },
         )
     }

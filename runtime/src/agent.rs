@@ -1,7 +1,7 @@
 //! The agent loop: look, check, decide, act, write down.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use url::Url;
@@ -13,6 +13,7 @@ use crate::episode::{Episode, Outcome, Step, Stop, Timing};
 use crate::error::{Error, Result};
 use crate::listener::{Event, Listener};
 use crate::observation::Observation;
+use crate::overseer::{Clock, Overseer};
 use crate::plan::Plan;
 use crate::progress::{Pace, Progress};
 use crate::store::EpisodeStore;
@@ -33,6 +34,8 @@ pub struct Agent<'a> {
     pub store: &'a dyn EpisodeStore,
     /// Who watches.
     pub listener: &'a mut dyn Listener,
+    /// Who is asked, told and heard.
+    pub overseer: Option<&'a dyn Overseer>,
     /// Becomes true when somebody cancels.
     pub cancel: watch::Receiver<bool>,
     /// Which steps leave a screenshot.
@@ -51,6 +54,8 @@ pub(crate) struct State {
     pub(crate) stalled: bool,
     pub(crate) tool_result: Option<String>,
     pub(crate) restarted: bool,
+    pub(crate) messages: Vec<String>,
+    pub(crate) clock: Arc<Clock>,
     record_ms: f64,
 }
 
@@ -62,10 +67,11 @@ impl Agent<'_> {
         self.listener.event(Event::Began(&episode));
         let mut cancel = self.cancel.clone();
         let mut state = State::default();
+        let (clock, limit) = (state.clock.clone(), Duration::from_secs(episode.task.limits.max_seconds));
         let stop = tokio::select! {
             biased;
             _ = cancel.wait_for(|cancelled| *cancelled) => Stop::Cancelled,
-            () = tokio::time::sleep(std::time::Duration::from_secs(episode.task.limits.max_seconds)) => Stop::TimeLimit,
+            () = clock.spent(limit) => Stop::TimeLimit,
             stop = self.drive(&mut episode, &mut state) => match stop {
                 Ok(stop) => stop,
                 Err(error @ Error::Store { .. }) => return Err(error),
@@ -144,7 +150,7 @@ impl Agent<'_> {
         let here = Url::parse(&observation.url).unwrap_or_else(|_| episode.task.start_url.clone());
         let (outcome, mut stop) = match (refused, episode.task.capability.refuses(&decision.action, &here)) {
             (Some(error), _) => (Outcome::failed(error.to_string()), None),
-            (None, Some(reason)) => (Outcome::failed(reason.clone()), Some(Stop::NeedsApproval(reason))),
+            (None, Some(reason)) => self.refused(turn, reason, &decision.action, &observation, episode, &state.clock).await?,
             (None, None) => self.act(&decision.action, &observation, &episode.task).await?,
         };
         timing.act_ms = lap(&mut clock);

@@ -1,5 +1,7 @@
 //! What a turn of the loop is made of: looking, checking milestones, acting, answering.
 
+use url::Url;
+
 use crate::action::{Action, ToolForm};
 use crate::agent::{Agent, State};
 use crate::check::Verdict;
@@ -8,6 +10,7 @@ use crate::episode::{Episode, Outcome, Stop};
 use crate::error::{Error, Result};
 use crate::listener::Event;
 use crate::observation::Observation;
+use crate::overseer::{Clock, Overseer, Refusal, Ruling};
 use crate::plan::{Plan, Revision, VerdictBy};
 use crate::task::Task;
 use crate::traits::Context;
@@ -28,6 +31,7 @@ impl Agent<'_> {
             observed => observed?,
         };
         observation.tool_result = state.tool_result.take();
+        state.messages.extend(self.overseer.map(Overseer::messages).unwrap_or_default());
         Ok(observation)
     }
 
@@ -69,8 +73,44 @@ impl Agent<'_> {
         Ok(reached)
     }
 
+    /// An action outside the capability: a person decides, or the episode ends.
+    pub(crate) async fn refused(
+        &mut self,
+        turn: u32,
+        reason: String,
+        action: &Action,
+        observation: &Observation,
+        episode: &mut Episode,
+        clock: &Clock,
+    ) -> Result<(Outcome, Option<Stop>)> {
+        let ruling = match self.overseer {
+            None => Ruling::Undecided,
+            Some(overseer) => {
+                let screenshot = self.draw(&episode.id, turn).await?;
+                let (url, screenshot) = (observation.url.as_str(), screenshot.as_deref());
+                clock.standing(overseer.rule(Refusal { action, reason: &reason, url, screenshot })).await?
+            }
+        };
+        match ruling {
+            Ruling::Undecided => Ok((Outcome::failed(reason.clone()), Some(Stop::NeedsApproval(reason)))),
+            Ruling::Denied(note) => {
+                let said = note.map(|note| format!(": {note}")).unwrap_or_default();
+                Ok((Outcome::failed(format!("a person refused it{said} ({reason})")), None))
+            }
+            Ruling::Approved => {
+                if let Ok(here) = Url::parse(&observation.url) {
+                    episode.task.capability.widen(action, &here);
+                }
+                self.act(action, observation, &episode.task).await
+            }
+        }
+    }
+
     /// Carries out an action: a tool's, the browser's, or one that ends the episode.
     pub(crate) async fn act(&mut self, action: &Action, observation: &Observation, task: &Task) -> Result<(Outcome, Option<Stop>)> {
+        if let Some(overseer) = self.overseer.filter(|_| self.changes(action)) {
+            overseer.acting(action).await?;
+        }
         Ok(match action {
             Action::Answer { .. } => (Outcome::done(), Some(Stop::Answered)),
             Action::Stop(reason) => (Outcome::done(), Some(Stop::GaveUp(reason.clone()))),
@@ -115,12 +155,22 @@ impl Agent<'_> {
             Screenshots::All => true,
             Screenshots::Milestones => notable,
         };
-        match wanted {
-            false => Ok(None),
-            true => match self.environment.screenshot().await {
-                Ok(Some(png)) => Ok(Some(self.store.screenshot(episode, turn, &png).await?)),
-                Ok(None) | Err(_) => Ok(None),
-            },
+        if wanted { self.draw(episode, turn).await } else { Ok(None) }
+    }
+
+    async fn draw(&mut self, episode: &str, turn: u32) -> Result<Option<String>> {
+        match self.environment.screenshot().await {
+            Ok(Some(png)) => Ok(Some(self.store.screenshot(episode, turn, &png).await?)),
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether an action may change something outside the browser. Going to an address counts as reading, as in HTTP (RFC 9110, 9.2.1).
+    fn changes(&self, action: &Action) -> bool {
+        match action {
+            Action::Call { tool, .. } => self.tools.iter().any(|known| known.form().name == *tool && known.changes()),
+            Action::Click(_) | Action::Type { .. } | Action::Select { .. } | Action::Press(_) => true,
+            Action::Scroll(_) | Action::Goto(_) | Action::Back | Action::Wait | Action::Answer { .. } | Action::Stop(_) => false,
         }
     }
 
@@ -158,6 +208,15 @@ impl Agent<'_> {
         observation: &'c Observation,
     ) -> Context<'c> {
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(episode.steps.len() as u64);
-        Context { task: &episode.task, plan: &state.plan, steps: &episode.steps, observation, tools, stalled: state.stalled, seed }
+        Context {
+            task: &episode.task,
+            plan: &state.plan,
+            steps: &episode.steps,
+            observation,
+            tools,
+            stalled: state.stalled,
+            messages: &state.messages,
+            seed,
+        }
     }
 }

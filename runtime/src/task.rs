@@ -149,6 +149,18 @@ impl Capability {
             })
     }
 
+    /// A person approved an action: the host that it goes to may be reached from now on. Nothing else is widened.
+    pub fn widen(&mut self, action: &Action, at: &Url) {
+        let target = match action {
+            Action::Goto(target) => Some(target.as_str()),
+            Action::Call { arguments, .. } => arguments.get("url").and_then(|url| url.as_str()),
+            _ => None,
+        };
+        if let Some(url) = target.and_then(|target| at.join(target).ok()).filter(|url| !self.allows_url(url)) {
+            self.hosts.push(authority(&url));
+        }
+    }
+
     /// Why an action is outside the capability, if it is; `at` is the current page.
     pub fn refuses(&self, action: &Action, at: &Url) -> Option<String> {
         if !self.action_kinds.contains(&action.kind()) {

@@ -98,6 +98,8 @@ pub struct Context<'a> {
     pub tools: &'a [ToolForm],
     /// Whether the loop demands a revision (a stall, a missed check).
     pub stalled: bool,
+    /// What people said to the agent during the run, oldest first.
+    pub messages: &'a [String],
     /// Seed of this decision's sampling.
     pub seed: u64,
 }
@@ -157,6 +159,10 @@ pub trait Tool: Send + Sync {
     fn form(&self) -> ToolForm;
     /// Calls it; the text goes to the next observation. `task` bounds what it may reach.
     async fn call(&self, arguments: &serde_json::Value, task: &Task) -> Result<String>;
+    /// Whether a call may change something; a tool that only reads says no, and a run that only reads may be repeated after a crash.
+    fn changes(&self) -> bool {
+        true
+    }
 }
 
 /// Decides a milestone that has no check.

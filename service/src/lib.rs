@@ -11,14 +11,22 @@
 //! ```
 
 mod config;
+mod core;
 mod desk;
+mod drain;
 mod error;
 mod event;
+mod feed;
+mod job;
+mod lifecycle;
+mod post;
 mod record;
 mod runner;
 mod service;
+mod store;
 mod submission;
 mod webhook;
+mod worker;
 
 pub use config::{ServiceConfig, WebhookConfig};
 pub use desk::Desk;

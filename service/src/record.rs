@@ -160,8 +160,7 @@ pub struct TaskRecord {
     /// Number of its last event.
     pub last_seq: u64,
     /// Starts that are allowed without a person's word.
-    #[serde(skip)]
-    pub(crate) attempt_limit: u32,
+    pub attempt_limit: u32,
 }
 
 /// What `submit` answers.

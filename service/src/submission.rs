@@ -178,10 +178,15 @@ impl Submission {
         if self.secrets.iter().any(|name| !is_name(name)) {
             return refuse("secrets", "a name has 1 to 128 letters, digits, `-` and `_`; give names, never values");
         }
-        if self.deadline.is_some_and(|deadline| deadline <= Utc::now()) {
-            return refuse("deadline", "it has passed already");
-        }
         Ok(())
+    }
+
+    /// Checked for a new task only: a repeated request may come after its deadline.
+    pub(crate) fn check_deadline(&self) -> Result<()> {
+        match self.deadline.is_some_and(|deadline| deadline <= Utc::now()) {
+            true => Err(Error::Invalid { field: "deadline", reason: "it has passed already".into() }),
+            false => Ok(()),
+        }
     }
 
     /// SHA-256 of the submission: what tells a repeated request from another one with the same key.

@@ -48,6 +48,7 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
         tools: &tools,
         store: &store,
         listener,
+        overseer: None,
         cancel,
         screenshots: config.episodes.screenshots,
         generation: mind.engine.generation().id(),

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// For each crate, the crates of this workspace that it may depend on (dev-dependencies included).
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("milepost-runtime", &[]),
     ("milepost-text", &["milepost-runtime"]),
     ("milepost-engines", &["milepost-runtime", "milepost-text"]),
@@ -14,6 +14,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("milepost-tools", &["milepost-runtime"]),
     ("milepost-planners", &["milepost-runtime"]),
     ("milepost-suites", &["milepost-runtime"]),
+    ("milepost-service", &["milepost-runtime"]),
 ];
 
 /// Libraries that only one crate may name.
@@ -24,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("fantoccini", &["milepost-tools"]),
     ("llguidance", &["milepost-text"]),
     ("tokenizers", &["milepost-text"]),
-    ("sqlx", &["milepost-runtime"]),
+    ("sqlx", &["milepost-runtime", "milepost-service"]),
 ];
 
 /// The packages of this workspace with the names of all their dependencies, those of tests included.

@@ -83,6 +83,10 @@ impl Tool for FetchTool {
         form()
     }
 
+    fn changes(&self) -> bool {
+        false
+    }
+
     async fn call(&self, arguments: &Value, task: &Task) -> Result<String> {
         let target = arguments
             .get("url")

@@ -4,29 +4,31 @@ use std::sync::Arc;
 
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, PlannersConfig, Prompts, ReviseMode};
 use milepost_runtime::config::Screenshots;
-use milepost_runtime::{Agent, Engine, Episode, EpisodeStore, NoListener, Role, SqliteStore, StepStatus, Stop, Task, Verifier};
+use milepost_runtime::{Agent, Engine, Episode, EpisodeStore, NoListener, Overseer, Role, SqliteStore, StepStatus, Stop, Task, Verifier};
 
 use super::scripted::{ScriptedEngine, Site};
 
-const PLAN: &str = "open the cart => url contains \"/cart\"\npay => text visible \"thank you\"\nanswer\nend";
+pub const PLAN: &str = "open the cart => url contains \"/cart\"\npay => text visible \"thank you\"\nanswer\nend";
 
 /// One episode and what it left.
-struct Played {
-    episode: Episode,
-    engine: Arc<ScriptedEngine>,
+pub struct Played {
+    pub episode: Episode,
+    pub engine: Arc<ScriptedEngine>,
     recorded: Episode,
     resets: usize,
 }
 
 /// How an episode is set up.
-struct Setup {
+pub struct Setup {
     kind: PlannerKind,
-    config: PlannersConfig,
+    pub config: PlannersConfig,
     site: Site,
     longest: Option<usize>,
     cancelled: bool,
     verify: bool,
     max_steps: u32,
+    pub limits_seconds: u64,
+    pub overseer: Option<Box<dyn Overseer>>,
 }
 
 impl Default for Setup {
@@ -39,12 +41,14 @@ impl Default for Setup {
             cancelled: false,
             verify: false,
             max_steps: 20,
+            limits_seconds: 600,
+            overseer: None,
         }
     }
 }
 
-async fn play(setup: Setup, answers: &[&str]) -> Played {
-    let Setup { kind, config, mut site, longest, cancelled, verify, max_steps } = setup;
+pub async fn play(setup: Setup, answers: &[&str]) -> Played {
+    let Setup { kind, config, mut site, longest, cancelled, verify, max_steps, limits_seconds, overseer } = setup;
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
     let engine = Arc::new(ScriptedEngine::new(answers, longest));
@@ -54,6 +58,7 @@ async fn play(setup: Setup, answers: &[&str]) -> Played {
     let policy = ModelPolicy::new(shared, prompts, kind, config);
     let mut task = Task::new("Buy the mug.", "http://shop.local/home").unwrap();
     task.limits.max_steps = max_steps;
+    task.limits.max_seconds = limits_seconds;
     let (_keep, cancel) = tokio::sync::watch::channel(cancelled);
     let agent = Agent {
         policy: &policy,
@@ -62,6 +67,7 @@ async fn play(setup: Setup, answers: &[&str]) -> Played {
         tools: &[],
         store: &store,
         listener: &mut NoListener,
+        overseer: overseer.as_deref(),
         cancel,
         screenshots: Screenshots::Off,
         generation: "script".into(),

@@ -3,5 +3,6 @@
 
 mod episodes;
 mod judges;
+mod overseer;
 mod prompts;
 mod scripted;

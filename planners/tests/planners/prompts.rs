@@ -38,7 +38,7 @@ async fn prompts(profile: PromptProfile) -> String {
     let config = PlannersConfig { prompt_profile: profile, ..PlannersConfig::default() };
     let prompts = Prompts::new(&config).unwrap();
     let (task, plan, page) = (Task::new("Buy the mug.", "http://shop.local/home").unwrap(), plan(), page().await);
-    let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled: true, seed: 0 };
+    let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled: true, messages: &[], seed: 0 };
     let all = [
         prompts.plan(context, 60).unwrap(),
         prompts.turn(context, PlannerKind::Adaplan, 60).unwrap(),
@@ -68,7 +68,7 @@ async fn the_checklist_is_for_stalls_and_never_for_the_seed_model() {
         (PromptProfile::Instruct, true, false),
     ] {
         let prompts = Prompts::new(&PlannersConfig { prompt_profile: profile, ..PlannersConfig::default() }).unwrap();
-        let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled, seed: 0 };
+        let context = Context { task: &task, plan: &plan, steps: &[], observation: &page, tools: &[], stalled, messages: &[], seed: 0 };
         let text = |kind| prompts.turn(context, kind, 60).unwrap().into_iter().map(|message| message.content).collect::<Vec<_>>();
         assert_eq!(text(PlannerKind::Subgoal) == text(PlannerKind::Adaplan), same, "{profile:?} {stalled}");
     }

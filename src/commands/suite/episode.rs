@@ -214,6 +214,7 @@ async fn run(
         tools: &tools,
         store: player.store,
         listener,
+        overseer: None,
         cancel: player.cancel.clone(),
         screenshots: player.screenshots,
         generation: player.generation.clone(),

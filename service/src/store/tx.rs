@@ -1,0 +1,215 @@
+//! One change: a transaction whose events are published when it is committed.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Row, Sqlite, Transaction};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Store, ms};
+use crate::error::{Error, Result};
+use crate::event::{EventKind, TaskEvent};
+use crate::record::{TaskRecord, TaskState};
+
+/// One change. Nothing else is written while it lives.
+pub(crate) struct Tx<'s> {
+    store: &'s Store,
+    tx: Transaction<'static, Sqlite>,
+    events: Vec<TaskEvent>,
+    before: HashMap<String, TaskState>,
+    queued: i64,
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// What the next task to start must not break.
+pub(crate) struct Turn {
+    /// Tasks of one caller that may run at once.
+    pub(crate) per_caller: usize,
+    /// Now.
+    pub(crate) now: DateTime<Utc>,
+}
+
+impl Store {
+    /// Begins a change.
+    pub(crate) async fn begin(&self) -> Result<Tx<'_>> {
+        let turn = self.turn.clone().lock_owned().await;
+        let tx = self.writer.begin().await.map_err(|error| self.error(&error))?;
+        Ok(Tx { store: self, tx, events: Vec::new(), before: HashMap::new(), queued: 0, _turn: turn })
+    }
+}
+
+impl Tx<'_> {
+    fn read(&mut self, text: &str) -> Result<TaskRecord> {
+        let task: TaskRecord = serde_json::from_str(text).map_err(|error| self.store.corrupt("a task", error))?;
+        self.before.insert(task.id.clone(), task.state);
+        Ok(task)
+    }
+
+    /// A task, to be changed.
+    pub(crate) async fn task(&mut self, id: &str) -> Result<TaskRecord> {
+        let row = sqlx::query("SELECT record FROM tasks WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(|error| self.store.error(&error))?;
+        let row = row.ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        self.read(row.get("record"))
+    }
+
+    /// The task that a caller's idempotency key belongs to, and the hash of what was handed in.
+    pub(crate) async fn by_key(&mut self, caller: &str, key: &str) -> Result<Option<(TaskRecord, String)>> {
+        let row = sqlx::query("SELECT record, body_hash FROM tasks WHERE caller = ? AND idempotency_key = ?")
+            .bind(caller)
+            .bind(key)
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(|error| self.store.error(&error))?;
+        row.map(|row| Ok((self.read(row.get("record"))?, row.get("body_hash")))).transpose()
+    }
+
+    /// How many tasks wait: in all, and of a caller.
+    pub(crate) async fn waiting(&mut self, caller: &str) -> Result<(usize, usize)> {
+        let row = sqlx::query("SELECT count(*) AS everyone, coalesce(sum(caller = ?), 0) AS own FROM tasks WHERE state = 'queued'")
+            .bind(caller)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(|error| self.store.error(&error))?;
+        let count = |column| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
+        Ok((count("everyone"), count("own")))
+    }
+
+    /// The task whose turn it is: highest priority, then oldest, of those whose caller and profile are free.
+    pub(crate) async fn next(&mut self, turn: &Turn) -> Result<Option<TaskRecord>> {
+        let row = sqlx::query(
+            "SELECT record FROM tasks AS task WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1) \
+             AND (SELECT count(*) FROM tasks WHERE caller = task.caller AND state = 'running') < ?2 \
+             AND (profile IS NULL OR NOT EXISTS \
+                 (SELECT 1 FROM tasks AS held WHERE held.state IN ('running', 'needs_approval') AND held.profile = task.profile)) \
+             ORDER BY priority DESC, rank LIMIT 1",
+        )
+        .bind(ms(turn.now))
+        .bind(i64::try_from(turn.per_caller).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(|error| self.store.error(&error))?;
+        row.map(|row| self.read(row.get("record"))).transpose()
+    }
+
+    /// All tasks that a runner has in hand.
+    pub(crate) async fn held(&mut self) -> Result<Vec<TaskRecord>> {
+        self.tasks("SELECT record FROM tasks WHERE state IN ('running', 'needs_approval') AND ?1 = ?1 ORDER BY rank", 0).await
+    }
+
+    /// Tasks that no runner has and whose deadline has passed.
+    pub(crate) async fn expired(&mut self, now: DateTime<Utc>) -> Result<Vec<TaskRecord>> {
+        self.tasks("SELECT record FROM tasks WHERE state IN ('queued', 'interrupted') AND deadline <= ?1 ORDER BY rank", ms(now)).await
+    }
+
+    async fn tasks(&mut self, query: &'static str, bound: i64) -> Result<Vec<TaskRecord>> {
+        let rows = sqlx::query(query).bind(bound).fetch_all(&mut *self.tx).await.map_err(|error| self.store.error(&error))?;
+        rows.iter().map(|row| self.read(row.get("record"))).collect()
+    }
+
+    /// Writes a new task; its events follow with [`Tx::put`].
+    pub(crate) async fn insert(&mut self, task: &TaskRecord) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO tasks (id, caller, idempotency_key, body_hash, state, priority, profile, created_at, record) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
+        )
+        .bind(&task.id)
+        .bind(&task.caller)
+        .bind(&task.submission.idempotency_key)
+        .bind(task.submission.hash())
+        .bind(task.state.word())
+        .bind(task.submission.priority)
+        .bind(&task.submission.profile)
+        .bind(ms(task.created_at))
+        .execute(&mut *self.tx)
+        .await
+        .map(|_| ())
+        .map_err(|error| self.store.error(&error))
+    }
+
+    /// Writes a task as it stands, with the events that brought it there and the webhooks that they call for.
+    pub(crate) async fn put(&mut self, task: &mut TaskRecord, kinds: Vec<EventKind>) -> Result<()> {
+        for kind in kinds {
+            task.last_seq += 1;
+            self.post(task, &kind).await?;
+            self.event(task, kind).await?;
+        }
+        let record = serde_json::to_string(task).map_err(|error| self.store.corrupt("a task", error))?;
+        sqlx::query("UPDATE tasks SET state = ?, deadline = ?, not_before = ?, ended_at = ?, record = ? WHERE id = ?")
+            .bind(task.state.word())
+            .bind(task.deadline.map(ms))
+            .bind(task.not_before.map(ms))
+            .bind(task.ended_at.map(ms))
+            .bind(record)
+            .bind(&task.id)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(|error| self.store.error(&error))?;
+        let was = self.before.insert(task.id.clone(), task.state);
+        self.queued += i64::from(task.state == TaskState::Queued) - i64::from(was == Some(TaskState::Queued));
+        Ok(())
+    }
+
+    async fn event(&mut self, task: &TaskRecord, kind: EventKind) -> Result<()> {
+        // What is told is what a later reader gets: milliseconds.
+        let at = super::time(ms(Utc::now()));
+        let text = serde_json::to_string(&kind).map_err(|error| self.store.corrupt("an event", error))?;
+        let row = sqlx::query("INSERT INTO events (task, seq, at, kind) VALUES (?, ?, ?, ?) RETURNING position")
+            .bind(&task.id)
+            .bind(task.last_seq.cast_signed())
+            .bind(ms(at))
+            .bind(text)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(|error| self.store.error(&error))?;
+        let position = row.get::<i64, _>("position").cast_unsigned();
+        self.events.push(TaskEvent { position, task: task.id.clone(), seq: task.last_seq, at, kind });
+        Ok(())
+    }
+
+    /// Puts a webhook into the outbox where the event calls for one.
+    async fn post(&mut self, task: &TaskRecord, kind: &EventKind) -> Result<()> {
+        let Some(url) = &task.submission.webhook else { return Ok(()) };
+        if !matches!(kind, EventKind::Ended { .. } | EventKind::Interrupted { .. } | EventKind::ApprovalRequested(_)) {
+            return Ok(());
+        }
+        let id = uuid::Uuid::now_v7().to_string();
+        let body = serde_json::json!({ "id": id, "event": kind.word(), "seq": task.last_seq, "task": task }).to_string();
+        sqlx::query("INSERT INTO outbox (id, task, url, body, next_at) VALUES (?, ?, ?, ?, ?)")
+            .bind(id)
+            .bind(&task.id)
+            .bind(url.as_str())
+            .bind(body)
+            .bind(ms(Utc::now()))
+            .execute(&mut *self.tx)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.store.error(&error))
+    }
+
+    /// Removes tasks that ended before a time, with all that belongs to them.
+    pub(crate) async fn prune(&mut self, before: DateTime<Utc>) -> Result<u64> {
+        let mut removed = 0;
+        for query in [
+            "DELETE FROM outbox WHERE task IN (SELECT id FROM tasks WHERE ended_at < ?1)",
+            "DELETE FROM events WHERE task IN (SELECT id FROM tasks WHERE ended_at < ?1)",
+            "DELETE FROM tasks WHERE ended_at < ?1",
+        ] {
+            let done = sqlx::query(query).bind(ms(before)).execute(&mut *self.tx).await.map_err(|error| self.store.error(&error))?;
+            removed = done.rows_affected();
+        }
+        Ok(removed)
+    }
+
+    /// Commits, then tells followers.
+    pub(crate) async fn commit(self) -> Result<()> {
+        self.tx.commit().await.map_err(|error| self.store.error(&error))?;
+        self.store.queued.fetch_add(self.queued, Ordering::Relaxed);
+        self.store.feed.publish(self.events);
+        Ok(())
+    }
+}

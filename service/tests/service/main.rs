@@ -1,0 +1,10 @@
+//! The service on a real SQLite file, with runners in the test's hands.
+#![allow(clippy::unwrap_used)]
+
+mod drain;
+mod followers;
+mod people;
+mod queue;
+mod recovery;
+mod stage;
+mod webhooks;
