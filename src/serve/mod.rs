@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::wiring::Mind;
 
 pub use requests::{RequestId, Requests};
+pub use runner::observe;
 pub use start::{Start, serve};
 
 /// What every handler sees; cheap to clone.
