@@ -14,9 +14,7 @@ use super::{App, auth, observability, requests, rest};
 
 /// The parts with a contract.
 fn parts() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(head())
-        .merge(rest::routes())
-        .merge(observability::routes())
+    OpenApiRouter::with_openapi(head()).merge(rest::routes()).merge(observability::routes())
 }
 
 /// The API's document (OpenAPI 3.1).

@@ -132,16 +132,14 @@ struct OutputSchema {
     #[schema(value_type = OutputType)]
     r#type: String,
     /// What it is, for the model.
-    #[schema(max_length = 1000)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(max_length = 1000, nullable = false)]
     description: Option<String>,
     /// An object's members.
     #[schema(nullable = false)]
     properties: Option<std::collections::BTreeMap<String, OutputSchema>>,
     /// Members that must be there.
-    #[schema(nullable = false, unique_items = true)]
-    required: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    required: Option<std::collections::BTreeSet<String>>,
     /// Whether others may be there.
     #[schema(nullable = false)]
     additionalProperties: Option<bool>,
@@ -155,8 +153,8 @@ struct OutputSchema {
     #[schema(nullable = false)]
     maxItems: Option<u32>,
     /// The values that are allowed.
-    #[schema(nullable = false, value_type = Option<Vec<String>>, min_items = 1, unique_items = true)]
-    r#enum: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1)]
+    r#enum: Option<std::collections::BTreeSet<String>>,
     /// Least value.
     #[schema(nullable = false)]
     minimum: Option<f64>,
@@ -190,7 +188,10 @@ pub struct NewTask {
     /// What the run may do; the start URL's host with the default kinds and tools where nothing is said.
     pub capability: Option<NewCapability>,
     /// Your own definition of done, as in `text visible "Order placed" and url contains "/orders"`; groups in parentheses do not nest.
-    #[schema(max_length = 1000, pattern = r#"^(\()?(not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#)]
+    #[schema(
+        max_length = 1000,
+        pattern = r#"^(\()?(not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#
+    )]
     pub check: Option<String>,
     /// Names of the secrets that may be typed; their values are the daemon's.
     #[serde(default)]
