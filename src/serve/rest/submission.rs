@@ -129,7 +129,7 @@ enum OutputType {
 #[allow(dead_code, non_snake_case, reason = "a schema")]
 struct OutputSchema {
     /// Its type.
-    #[schema(value_type = OutputType)]
+    #[schema(value_type = OutputType, inline)]
     r#type: String,
     /// What it is, for the model.
     #[schema(max_length = 1000, nullable = false)]
