@@ -319,7 +319,12 @@ async fn a_kept_profile_is_there_in_the_next_browser() {
     let mut bench = Bench::with(keep, |_| Secrets::default()).await;
     assert!(bench.open("/tabs").await.text.contains("cookies: none"));
     bench.browser.close().await.unwrap();
-    bench.browser = BrowserEnvironment::launch(&BrowserConfig { profile: Some(profile.path().to_owned()), ..config(bench.state.path()) }, Secrets::default()).await.unwrap();
+    bench.browser = BrowserEnvironment::launch(
+        &BrowserConfig { profile: Some(profile.path().to_owned()), ..config(bench.state.path()) },
+        Secrets::default(),
+    )
+    .await
+    .unwrap();
     assert!(bench.open("/tabs").await.text.contains("cookies: kept"), "storage of the one before");
     drop(bench.browser);
     assert!(profile.path().join("chromium").is_dir() && std::fs::read_dir(bench.state.path()).unwrap().count() == 0);
