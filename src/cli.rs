@@ -1,5 +1,6 @@
 //! The command line.
 
+mod daemon;
 mod training;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milepost_planners::PlannerKind;
 
+pub use daemon::{ServeArgs, TokenCommand};
 pub use training::{AdaptersCommand, ExperimentArgs, ExportFormat, ImproveArgs, LearnCommand, SftArgs};
 
 /// Exit codes, shown under `milepost --help`.
@@ -61,6 +63,11 @@ pub enum Command {
     /// Adapters
     #[command(subcommand)]
     Adapters(AdaptersCommand),
+    /// Run as a daemon: tasks over HTTP, with a queue, workers, approvals and events
+    Serve(ServeArgs),
+    /// Tokens of the daemon
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -12,11 +12,13 @@ use milepost_learners::sft::SftConfig;
 use milepost_planners::{JudgeConfig, PlannersConfig};
 use milepost_runtime::Limits;
 use milepost_runtime::config::EpisodesConfig;
+use milepost_service::ServiceConfig;
 use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::improve::config::ImproveConfig;
+use crate::serve::config::ServeConfig;
 
 /// Which engine answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +102,10 @@ pub struct Config {
     pub learn: SftConfig,
     /// The improvement loop.
     pub improve: ImproveConfig,
+    /// The daemon's queue.
+    pub service: ServiceConfig,
+    /// The daemon's doors.
+    pub serve: ServeConfig,
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretConfig>,
 }

@@ -71,7 +71,7 @@ impl<W: Write + Send> Listener for LiveView<W> {
                     self.line("32", &format!("  ✓ milestone {:>2} {}", index + 1, step.text));
                 }
             }
-            Event::Observed(_) => {}
+            Event::Began(_) | Event::Observed(_) => {}
             Event::Step(step) => {
                 self.shown += 1;
                 let target = step.action.target().and_then(|id| step.observation.element(id));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use milepost_engines::{LocalModelConfig, MistralEngine, RemoteEngine, RemoteModelConfig};
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, Prompts};
 use milepost_runtime::{DirectoryRegistry, Engine, Secrets, SqliteStore, Task, Tool};
-use milepost_tools::browser::BrowserEnvironment;
+use milepost_tools::browser::{BrowserConfig, BrowserEnvironment};
 use milepost_tools::egress::{EgressProxy, EgressRules};
 use milepost_tools::fetch::FetchTool;
 
@@ -40,6 +40,12 @@ impl Mind {
             }
         };
         Ok(Self { verifier: ModelVerifier::new(engine.clone(), prompts.clone()), engine, prompts })
+    }
+
+    /// The same mind on an engine around its own: one that counts, for instance.
+    pub fn through(self, around: impl FnOnce(Arc<dyn Engine>) -> Arc<dyn Engine>) -> Self {
+        let engine = around(self.engine);
+        Self { verifier: ModelVerifier::new(engine.clone(), self.prompts.clone()), engine, prompts: self.prompts }
     }
 
     /// A policy of this kind on this model.
@@ -95,11 +101,16 @@ pub async fn browser(config: &Config, secrets: Secrets) -> Result<BrowserEnviron
 /// Starts the egress proxy for a task's hosts and puts browser and tools behind it: the allow-list holds at the network, whatever a
 /// page tries. A configured proxy or a WebDriver server elsewhere is left as it is.
 pub async fn confine(config: &mut Config, task: &Task) -> Result<Option<EgressProxy>> {
-    if config.browser.proxy.is_some() || config.browser.webdriver_url.is_some() {
+    Ok(egress(&mut config.browser, EgressRules::parse(&task.capability.hosts)?).await?)
+}
+
+/// Starts an egress proxy with these rules and puts the browser behind it.
+pub async fn egress(browser: &mut BrowserConfig, rules: EgressRules) -> milepost_runtime::Result<Option<EgressProxy>> {
+    if browser.proxy.is_some() || browser.webdriver_url.is_some() {
         return Ok(None);
     }
-    let proxy = EgressProxy::start(EgressRules::parse(&task.capability.hosts)?).await?;
-    config.browser.proxy = Some(proxy.address().to_string());
+    let proxy = EgressProxy::start(rules).await?;
+    browser.proxy = Some(proxy.address().to_string());
     Ok(Some(proxy))
 }
 

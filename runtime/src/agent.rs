@@ -64,12 +64,13 @@ impl Agent<'_> {
     pub async fn run(mut self, task: Task) -> Result<Episode> {
         let mut episode = Episode::begin(task, self.policy.name(), &self.generation);
         self.store.begin(&episode).await?;
+        self.listener.event(Event::Began(&episode));
         let mut cancel = self.cancel.clone();
         let mut state = State::default();
         let (clock, limit) = (state.clock.clone(), Duration::from_secs(episode.task.limits.max_seconds));
         let stop = tokio::select! {
             biased;
-            _ = cancel.wait_for(|cancelled| *cancelled) => Stop::Cancelled,
+            () = async { drop(cancel.wait_for(|cancelled| *cancelled).await) } => Stop::Cancelled,
             () = clock.spent(limit) => Stop::TimeLimit,
             stop = self.drive(&mut episode, &mut state) => match stop {
                 Ok(stop) => stop,

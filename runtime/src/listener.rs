@@ -7,6 +7,8 @@ use crate::plan::Plan;
 /// Something worth showing while an episode runs.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The episode began and has its id.
+    Began(&'a Episode),
     /// The first plan, or a revised one.
     Plan(&'a Plan),
     /// The milestone of this plan step (index) became true.

@@ -36,6 +36,12 @@ impl Secrets {
         self.by_name.keys().cloned().collect()
     }
 
+    /// Only those with these names.
+    pub fn only(&self, names: &[String]) -> Self {
+        let chosen = self.by_name.iter().filter(|(name, _)| names.contains(name));
+        Self { by_name: chosen.map(|(name, secret)| (name.clone(), secret.clone())).collect() }
+    }
+
     /// Replaces each `{{secret:name}}` by its value, for typing on `page`.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub enum Error {
     #[error("task {0} is no longer this runner's; it must stop")]
     Lost(String),
     /// Another process has the directory.
-    #[error("{0} is in use by another milepost; stop that one, or give this one another `service.directory`")]
+    #[error("{0} is in use by another milepost; stop that one, or give this one another `serve.directory`")]
     InUse(String),
     /// The database or another file of the service failed.
     #[error("service store {path}: {reason}")]

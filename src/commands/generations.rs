@@ -2,26 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use milepost_learners::ModelConfig;
 use milepost_learners::adapter::{Adapter, Lineage, ModuleDifference, differences, read_lineage};
-use milepost_runtime::registry::{Figure, Occasion, Over, Record, read_probes};
+use milepost_runtime::registry::{Figure, Occasion, Over, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Error};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::print_json;
 use crate::config::{AdapterChoice, Config};
+use crate::generations::{self, Row, find};
 use crate::wiring::Mind;
 use crate::{serving, wiring};
-
-/// A generation in a listing.
-#[derive(Serialize)]
-struct Row {
-    #[serde(flatten)]
-    record: Record,
-    serving: bool,
-}
 
 /// Everything about a generation.
 #[derive(Serialize)]
@@ -57,10 +50,7 @@ struct Compared {
 
 /// Lists all generations, newest first.
 pub async fn list(config: &Config, json: bool) -> Result<()> {
-    let registry = wiring::registry(config);
-    let serving = registry.serving()?;
-    let records = registry.list().await?.into_iter();
-    let rows: Vec<Row> = records.map(|record| Row { serving: serving.contains(&record.id), record }).collect();
+    let rows = generations::rows(&wiring::registry(config)).await?;
     if json {
         return print_json(&rows);
     }
@@ -164,16 +154,6 @@ pub async fn rollback(config: &Config, reason: &str, json: bool) -> Result<()> {
     }
     println!("{} serves from the next start on", back.as_ref().map_or("the base model", |record| record.id.as_str()));
     Ok(())
-}
-
-/// The generation of this id, or of the only one that begins so.
-pub async fn find(registry: &DirectoryRegistry, id: &str) -> Result<Record> {
-    match registry.get(id).await? {
-        Some(record) => Ok(record),
-        None => {
-            bail!(Error::BadInput(format!("there is no generation {id:?} (or several begin with it); `milepost adapters list` shows them")))
-        }
-    }
 }
 
 /// An adapter's directory and figures, by directory or id.

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::{cancellation, generations, print_json};
+use super::{cancellation, print_json};
 use crate::cli::{ExperimentArgs, ImproveArgs};
 use crate::config::{AdapterChoice, Config};
 use crate::exit::Exit;
 use crate::experiment::{self, Running, Spec};
+use crate::generations;
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::update;
 use crate::improve::workshop::{Cancelled, SuiteWorkshop};

@@ -10,6 +10,7 @@ mod judge;
 mod learn;
 mod observe;
 mod run;
+mod serve;
 mod settings;
 pub mod suite;
 
@@ -23,8 +24,11 @@ use crate::exit::Exit;
 
 /// Runs a command; its errors go to stderr with the exit code of their kind.
 pub fn main(cli: Cli) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The daemon's log has its own form, which its configuration says.
+    if !matches!(cli.command, Command::Serve(_)) {
+        let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).unwrap_or_else(|_| "warn".into());
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
     if let Err(message) = check_processor() {
         eprintln!("milepost: {message}");
         return Exit::Environment.into();
@@ -66,6 +70,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Judge(command) => judge::main(command, config).await,
         Command::Improve(args) => improve::improve(args, config).await,
         Command::Learn(command) => learn::main(command, config),
+        Command::Serve(args) => serve::serve(args, config, cli.log).await,
+        Command::Token(command) => serve::token(command, &config),
         Command::Adapters(command) => adapters::main(command, &config).await,
         Command::Config(command) => settings::main(command, &config),
         Command::Doctor(args) => doctor::doctor(&args, &config),

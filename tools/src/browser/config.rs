@@ -33,6 +33,10 @@ pub struct BrowserConfig {
     pub proxy: Option<String>,
     /// Where running browsers are written down, so that a later start can end those of a crashed one.
     pub state_dir: Option<PathBuf>,
+    /// A profile that is kept: cookies and storage of one run are there in the next. A fresh one each time where none is given.
+    pub profile: Option<PathBuf>,
+    /// A browser whose processes hold more memory of their own than so many MiB is ended; the run goes on in a new one, once.
+    pub memory_mib: Option<u64>,
 }
 
 impl Default for BrowserConfig {
@@ -49,6 +53,8 @@ impl Default for BrowserConfig {
             settle_ms: 12,
             proxy: None,
             state_dir: None,
+            profile: None,
+            memory_mib: Some(2048),
         }
     }
 }

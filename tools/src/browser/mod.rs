@@ -3,6 +3,7 @@
 mod act;
 mod config;
 mod doctor;
+mod memory;
 mod process;
 mod session;
 
@@ -251,7 +252,7 @@ async fn start(config: &BrowserConfig) -> Result<Session> {
         tracing::warn!("Chromium runs without its sandbox (`browser.no_sandbox`): use it for pages you trust, or in a container");
     }
     let open = async || {
-        let process = DriverProcess::start(&driver.path, &state_dir).await?;
+        let process = DriverProcess::start(&driver.path, &state_dir, config.profile.as_deref()).await?;
         Session::start(config, process, &chromium.path).await
     };
     match open().await {

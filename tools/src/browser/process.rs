@@ -30,6 +30,9 @@ struct Record {
     driver_pgid: Option<u32>,
     chromium_pid: Option<u32>,
     profile: PathBuf,
+    /// Whether the profile outlives the browser.
+    #[serde(default)]
+    kept: bool,
 }
 
 /// A running ChromeDriver with the browser it starts; all of it dies when this is dropped.
@@ -47,21 +50,12 @@ impl DriverProcess {
     ///
     /// # Errors
     /// A directory that cannot be written, or a driver that does not start; the message holds what it printed.
-    pub(super) async fn start(chromedriver: &Path, state_dir: &Path) -> Result<Self> {
+    pub(super) async fn start(chromedriver: &Path, state_dir: &Path, kept: Option<&Path>) -> Result<Self> {
         let cannot = |what: &str, error: std::io::Error| Error::Environment(format!("cannot {what}: {error}"));
         std::fs::create_dir_all(state_dir).map_err(|error| {
             cannot(&format!("create {} (set `browser.state_dir` to a directory that can be written)", state_dir.display()), error)
         })?;
-        let profile = tempfile::Builder::new()
-            .prefix(PROFILE_PREFIX)
-            .tempdir()
-            .map_err(|error| {
-                cannot(
-                    &format!("create a profile directory in {} (set TMPDIR to a directory with room)", std::env::temp_dir().display()),
-                    error,
-                )
-            })?
-            .keep();
+        let profile = profile(kept)?;
         let record = Record {
             owner_pid: std::process::id(),
             owner_start: start_time(std::process::id()).unwrap_or(0),
@@ -70,6 +64,7 @@ impl DriverProcess {
             driver_pgid: None,
             chromium_pid: None,
             profile: profile.clone(),
+            kept: kept.is_some(),
         };
         let record_file = state_dir.join(format!("{}.json", profile.file_name().unwrap_or_default().to_string_lossy()));
         // Written before the start: a crash in between must still be found.
@@ -80,7 +75,7 @@ impl DriverProcess {
         let mut child = match spawn(command) {
             Ok(child) => child,
             Err(error) => {
-                remove(&record_file, &profile);
+                remove(&record_file, &record);
                 return Err(cannot(&format!("start {}", chromedriver.display()), error));
             }
         };
@@ -134,7 +129,7 @@ impl DriverProcess {
         kill_group(self.child.id());
         kill_marked(&mark);
         let _ = self.child.wait();
-        remove(&self.record_file, &mark);
+        remove(&self.record_file, &self.record);
     }
 }
 
@@ -165,14 +160,14 @@ pub fn reap_orphans(dir: &Path) -> std::io::Result<usize> {
             continue;
         }
         let named_by_us = record.profile.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PROFILE_PREFIX));
-        if !named_by_us {
+        if !named_by_us && !record.kept {
             tracing::warn!(file = %file.display(), "this record of a browser names a profile that is not ours; delete the file");
             continue;
         }
         if !rebooted {
             kill_marked(&record.profile);
         }
-        remove(&file, &record.profile);
+        remove(&file, &record);
         reaped += 1;
     }
     Ok(reaped)
@@ -219,6 +214,23 @@ pub(super) fn marked(profile: &Path) -> Vec<u32> {
     all
 }
 
+/// Memory in MiB that the processes of this session (see setsid(2)) hold for themselves alone.
+pub(super) fn own_memory_mib(session: u32) -> u64 {
+    const PAGES_PER_MIB: u64 = 256;
+    let own = |pid: u32| {
+        let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        let mut pages = pages.split(' ').skip(1).map_while(|field| field.parse::<u64>().ok());
+        pages.next().unwrap_or(0).saturating_sub(pages.next().unwrap_or(0))
+    };
+    let members = processes().into_iter().filter(|pid| stat_field(*pid, 6) == Some(u64::from(session)));
+    members.map(own).sum::<u64>() / PAGES_PER_MIB
+}
+
+/// Ends a browser that holds too much memory; whoever drives it finds it gone.
+pub(super) fn kill_browser(profile: &Path) {
+    marked(profile).into_iter().for_each(kill);
+}
+
 fn kill_marked(profile: &Path) {
     for _ in 0..100 {
         let left = marked(profile);
@@ -245,10 +257,24 @@ fn kill_group(pgid: u32) {
     }
 }
 
-fn remove(record_file: &Path, profile: &Path) {
+/// The profile's directory: the kept one, by its one name, or a fresh one.
+fn profile(kept: Option<&Path>) -> Result<PathBuf> {
+    let cannot = |what: &str, error: std::io::Error| Error::Environment(format!("cannot create a profile directory in {what}: {error}"));
+    if let Some(kept) = kept {
+        // The name at the end is the same for all, so that no profile's path is the beginning of another's.
+        let kept = &kept.join("chromium");
+        let made = std::fs::create_dir_all(kept).and_then(|()| kept.canonicalize());
+        return made.map_err(|error| cannot(&kept.display().to_string(), error));
+    }
+    let fresh = tempfile::Builder::new().prefix(PROFILE_PREFIX).tempdir();
+    let place = || format!("{} (set TMPDIR to a directory with room)", std::env::temp_dir().display());
+    fresh.map(tempfile::TempDir::keep).map_err(|error| cannot(&place(), error))
+}
+
+fn remove(record_file: &Path, record: &Record) {
     // A dying process may still have written a file: try again.
-    for _ in 0..5 {
-        match std::fs::remove_dir_all(profile) {
+    for _ in 0..if record.kept { 0 } else { 5 } {
+        match std::fs::remove_dir_all(&record.profile) {
             Ok(()) => break,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
             Err(_) => std::thread::sleep(Duration::from_millis(10)),

@@ -12,6 +12,7 @@ use milepost_runtime::{Error, Result};
 use serde_json::{Value, json};
 
 use super::config::BrowserConfig;
+use super::memory::MemoryWatch;
 use super::process::{DriverProcess, kill_foreign};
 
 const NEW_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -120,6 +121,8 @@ pub(super) struct Session {
     command: Duration,
     navigation: Duration,
     viewport: [u32; 2],
+    /// Watches the browser's memory for as long as the session lives.
+    _watch: Option<MemoryWatch>,
 }
 
 impl Session {
@@ -130,7 +133,9 @@ impl Session {
         if let Some(pid) = browser_pid(&client) {
             process.set_chromium(pid)?;
         }
+        let watch = config.memory_mib.map(|limit| MemoryWatch::start(process.pid(), process.profile(), limit));
         let mut session = Self::new(config, client, Owner::Us(Box::new(process)));
+        session._watch = watch;
         session.prepare_tab().await.map_err(CallError::into_error)?;
         Ok(session)
     }
@@ -170,6 +175,7 @@ impl Session {
             command: config.command_timeout(),
             navigation: config.navigation_timeout(),
             viewport: config.viewport,
+            _watch: None,
         }
     }
 

@@ -157,7 +157,7 @@ fn target_of(uri: &Uri) -> Result<Target, Refusal> {
 /// Connects to a target that the rules permit, at an address that they permit.
 async fn connect(target: &Target, shared: &Shared) -> Result<TcpStream, Refusal> {
     let blocked = |reason| Refusal::Blocked { host: target.to_string(), reason };
-    let permit = shared.rules.permit(target);
+    let permit = shared.permit(target);
     if permit == Permit::No {
         return Err(blocked("is not among the hosts that may be reached"));
     }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use milepost_runtime::{Error, Result};
@@ -42,7 +42,7 @@ pub struct EgressProxy {
 
 /// What all connections of a proxy share.
 struct Shared {
-    rules: EgressRules,
+    rules: RwLock<EgressRules>,
     blocked: Mutex<VecDeque<Blocked>>,
     /// The listener, connections and tunnels; `None` once the proxy is gone.
     tasks: Mutex<Option<JoinSet<()>>>,
@@ -57,7 +57,7 @@ impl EgressProxy {
         let failed = |error| Error::Environment(format!("the egress proxy cannot listen on 127.0.0.1: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shared = Arc::new(Shared { rules, blocked: Mutex::default(), tasks: Mutex::new(Some(JoinSet::new())) });
+        let shared = Arc::new(Shared { rules: RwLock::new(rules), blocked: Mutex::default(), tasks: Mutex::new(Some(JoinSet::new())) });
         shared.spawn(forward::serve(listener, shared.clone()));
         Ok(Self { address, shared })
     }
@@ -65,6 +65,12 @@ impl EgressProxy {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Opens it to these hosts from now on, and to no others: for the next task, or where a person approved one more. Connections that
+    /// are open stay so.
+    pub fn set_rules(&self, rules: EgressRules) {
+        *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// What was refused, oldest first.
@@ -81,6 +87,10 @@ impl Drop for EgressProxy {
 }
 
 impl Shared {
+    fn permit(&self, target: &rules::Target) -> rules::Permit {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).permit(target)
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(tasks) = lock(&self.tasks).as_mut() {
             while tasks.try_join_next().is_some() {}

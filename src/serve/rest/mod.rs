@@ -1,0 +1,40 @@
+//! The REST API: handlers from typed input to typed output.
+
+mod adapters;
+mod episode;
+mod events;
+mod improve;
+mod refusals;
+mod session;
+mod submission;
+mod task;
+mod tasks;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+
+pub(crate) use refusals::Refused;
+
+/// The routes.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tasks::submit, tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::resume))
+        .routes(routes!(tasks::approve))
+        .routes(routes!(tasks::deny))
+        .routes(routes!(tasks::message))
+        .routes(routes!(tasks::feedback))
+        .routes(routes!(events::of_task))
+        .routes(routes!(events::of_all))
+        .routes(routes!(episode::show))
+        .routes(routes!(episode::screenshot))
+        .routes(routes!(adapters::list))
+        .routes(routes!(adapters::promote))
+        .routes(routes!(adapters::rollback))
+        .routes(routes!(improve::show, improve::start))
+        .routes(routes!(session::sign_in, session::show, session::sign_out))
+}
