@@ -91,7 +91,7 @@ async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) ->
 }
 
 /// Puts the daemon together.
-async fn assemble(config: Config) -> Result<App> {
+pub(super) async fn assemble(config: Config) -> Result<App> {
     let home = directory(&config);
     std::fs::create_dir_all(&home)
         .with_context(|| format!("{} cannot be made; give the daemon another `serve.directory`", home.display()))?;
