@@ -32,7 +32,7 @@ async fn site() -> (Served, Vec<(&'static str, String)>) {
 /// What programs that speak to a daemon find in their environment.
 fn environment(daemon: &Daemon) -> Vec<(&'static str, String)> {
     let reader = daemon.make_token("reader", "read", None);
-    vec![("MILEPOST_URL", daemon.address.clone()), ("MILEPOST_TOKEN", daemon.token.clone()), ("MILEPOST_READER", reader)]
+    vec![("DAEMON_URL", daemon.address.clone()), ("DAEMON_TOKEN", daemon.token.clone()), ("DAEMON_READER", reader)]
 }
 
 /// Runs a program that must succeed; gives what it printed.

@@ -94,12 +94,18 @@ async fn a_server_that_cannot_be_used_is_one_clear_error() {
     check_refusal(McpServerConfig { command: Some("no-such-server".into()), ..bare() }, &["no-such-server", "cannot be started"]).await;
     check_refusal(McpServerConfig { command: Some("true".into()), ..bare() }, &["true", "mend that server"]).await;
     check_refusal(McpServerConfig { tools: Some(vec!["nothing".into()]), ..desk() }, &["\"nothing\"", "lookup"]).await;
-    check_refusal(McpServerConfig { env: BTreeMap::from([("A".into(), "env:NOT_SET_ANYWHERE".into())]), ..desk() }, &["NOT_SET_ANYWHERE"]).await;
-    check_refusal(McpServerConfig { bearer_env: Some("NOT_SET_ANYWHERE".into()), ..at("http://127.0.0.1:9/mcp") }, &["NOT_SET_ANYWHERE"]).await;
+    check_refusal(McpServerConfig { env: BTreeMap::from([("A".into(), "env:NOT_SET_ANYWHERE".into())]), ..desk() }, &["NOT_SET_ANYWHERE"])
+        .await;
+    check_refusal(McpServerConfig { bearer_env: Some("NOT_SET_ANYWHERE".into()), ..at("http://127.0.0.1:9/mcp") }, &["NOT_SET_ANYWHERE"])
+        .await;
     for url in ["http://127.0.0.1:9/mcp", "https://127.0.0.1:9/mcp"] {
         check_refusal(at(url), &[url, "mend that server"]).await;
     }
-    check_refusal(McpServerConfig { command: Some("sleep".into()), args: vec!["60".into()], timeout_seconds: 1, ..bare() }, &["within 1 s"]).await;
+    check_refusal(
+        McpServerConfig { command: Some("sleep".into()), args: vec!["60".into()], timeout_seconds: 1, ..bare() },
+        &["within 1 s"],
+    )
+    .await;
 }
 
 /// The daemon's own tools, over HTTP with a token out of the environment; and the daemon with a server in its configuration.

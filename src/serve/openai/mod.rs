@@ -8,6 +8,7 @@ mod policy;
 mod refusal;
 mod request;
 
+use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,5 +18,9 @@ pub use refusal::in_its_words;
 
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(chat::complete)).routes(routes!(models::list)).routes(routes!(models::show))
+    OpenApiRouter::new()
+        .routes(routes!(chat::complete))
+        .routes(routes!(models::list))
+        .routes(routes!(models::show))
+        .route("/v1/models/{owner}/{name}", get(models::show_by_parts))
 }

@@ -90,11 +90,24 @@ pub(super) async fn list(Of(app): Of<App>, _: Reader) -> Json<Models> {
     Json(Models { object: "list", data: all(&app).await })
 }
 
-/// One model; its name holds a slash
-#[utoipa::path(get, path = "/v1/models/{*id}", tag = "openai", operation_id = "show_model", params(("id" = String, Path, description = "Its name")),
+/// One model; the slash in its name is written `%2F` or as it is
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", operation_id = "show_model", params(("id" = String, Path, description = "Its name")),
     responses((status = 200, description = "The model", body = Model), Refused))]
 pub(super) async fn show(Of(app): Of<App>, _: Reader, Path(id): Path<String>) -> Result<Json<Model>, Refusal> {
-    Wanted::read(&app, &id)?;
-    let found = all(&app).await.into_iter().find(|model| model.id == id);
+    one(&app, &id).await
+}
+
+/// The same for clients that leave the slash as it is.
+pub(super) async fn show_by_parts(
+    Of(app): Of<App>,
+    _: Reader,
+    Path((owner, name)): Path<(String, String)>,
+) -> Result<Json<Model>, Refusal> {
+    one(&app, &format!("{owner}/{name}")).await
+}
+
+async fn one(app: &App, id: &str) -> Result<Json<Model>, Refusal> {
+    Wanted::read(app, id)?;
+    let found = all(app).await.into_iter().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| Refusal::no_model(format!("{id} went out of service")))
 }

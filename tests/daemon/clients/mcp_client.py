@@ -9,7 +9,7 @@ import httpx2
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-ENDPOINT = os.environ.get("MILEPOST_URL", "") + "/mcp"
+ENDPOINT = os.environ.get("DAEMON_URL", "") + "/mcp"
 
 
 def over_http(token):
@@ -78,7 +78,7 @@ async def refusals(client):
 
 
 async def reader():
-    async with Client(over_http(os.environ["MILEPOST_READER"])) as client:
+    async with Client(over_http(os.environ["DAEMON_READER"])) as client:
         refused = await client.call_tool("run_task", {"goal": "x", "url": "http://127.0.0.1:1/"})
         assert refused.is_error and "scope" in text(refused), refused
         assert (await client.list_resources()).resources is not None
@@ -87,7 +87,7 @@ async def reader():
 async def doors():
     """Nobody without a token, no foreign page, no foreign name."""
     hello = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-    good = {"Authorization": f"Bearer {os.environ['MILEPOST_TOKEN']}", "Accept": "application/json, text/event-stream"}
+    good = {"Authorization": f"Bearer {os.environ['DAEMON_TOKEN']}", "Accept": "application/json, text/event-stream"}
     async with httpx2.AsyncClient() as http:
         for headers, status in [
             ({**good, "Authorization": "Bearer wrong"}, 401),
@@ -106,7 +106,7 @@ async def main():
             await tools(client)
         return
     for mode in ("auto", "legacy"):
-        async with Client(over_http(os.environ["MILEPOST_TOKEN"]), mode=mode) as client:
+        async with Client(over_http(os.environ["DAEMON_TOKEN"]), mode=mode) as client:
             await refusals(client)
             if mode == "auto":
                 await tools(client)

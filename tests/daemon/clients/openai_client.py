@@ -1,12 +1,13 @@
 """The official OpenAI client against the daemon: models, the policy whole and streamed, the agent, and each refusal."""
 
 import os
+import socket
 import sys
 
 import openai
 from openai import OpenAI
 
-client = OpenAI(base_url=os.environ["MILEPOST_URL"] + "/v1", api_key=os.environ["MILEPOST_TOKEN"], max_retries=0)
+client = OpenAI(base_url=os.environ["DAEMON_URL"] + "/v1", api_key=os.environ["DAEMON_TOKEN"], max_retries=0)
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]
 
 
@@ -78,7 +79,9 @@ def agent():
 
 def hang_up():
     """A caller who hangs up takes the task along."""
-    request = dict(model="milepost/agent", messages=[{"role": "user", "content": f"Wait for ever at {os.environ['SITE']}."}])
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = "http://127.0.0.1:%d/" % silent.getsockname()[1]
+    request = dict(model="milepost/agent", messages=[{"role": "user", "content": f"Wait for ever at {address}."}])
     with client.chat.completions.create(stream=True, **request) as stream:
         next(iter(stream))
     try:
@@ -86,6 +89,7 @@ def hang_up():
         raise AssertionError("a task within half a second?")
     except openai.APITimeoutError:
         pass
+    silent.close()
 
 
 def refused(kind, status, param, request, client=client, says=""):
@@ -115,7 +119,7 @@ def refusals(pinned):
     refused(bad, 400, None, {"model": "milepost/agent", "extra_body": {"milepost": {"url": "http://127.0.0.1:1/", "planer": "x"}}}, says="planer")
     refused(openai.PermissionDeniedError, 403, None, {"model": "milepost/agent", "extra_body": {"milepost": {"url": "http://127.0.0.1:1/", "secrets": ["x"]}}})
     refused(openai.AuthenticationError, 401, None, {}, client.with_options(api_key="mp_wrong"))
-    reader = client.with_options(api_key=os.environ["MILEPOST_READER"])
+    reader = client.with_options(api_key=os.environ["DAEMON_READER"])
     assert reader.models.list().data
     refused(openai.PermissionDeniedError, 403, None, {}, reader, says="run")
 

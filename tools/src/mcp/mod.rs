@@ -117,7 +117,7 @@ fn readable(result: &CallToolResult) -> String {
         ContentBlock::Image(image) => format!("[a picture, {}]", image.mime_type),
         ContentBlock::Audio(audio) => format!("[a sound, {}]", audio.mime_type),
         ContentBlock::ResourceLink(link) => format!("[{}]", link.uri),
-        ContentBlock::Resource(_) => "[a resource]".to_owned(),
+        _ => "[something else]".to_owned(),
     };
     let texts: Vec<String> = result.content.iter().map(block).collect();
     let text = match (&result.structured_content, texts.is_empty()) {
