@@ -41,8 +41,7 @@ pub(super) struct ChatRequest {
     /// Tools; the model is told of them in words.
     #[schema(value_type = Option<Vec<Object>>)]
     pub(super) tools: Option<Vec<Value>>,
-    /// Which tool to call; the model is told in words.
-    #[schema(value_type = Option<Object>)]
+    /// Which tool to call: a word or a tool; the model is told in words.
     pub(super) tool_choice: Option<Value>,
     /// For `milepost/agent`: `url` is where the task begins.
     #[schema(value_type = Option<Object>)]
