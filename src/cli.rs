@@ -47,6 +47,8 @@ pub enum Command {
     Observe(ObserveArgs),
     /// Be the agent's hands: type action lines and see each observation
     Drive(DriveArgs),
+    /// Be an MCP server over stdin and stdout, for a client that starts this program
+    Mcp,
     /// Recorded episodes
     #[command(subcommand)]
     Episodes(EpisodesCommand),

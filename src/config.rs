@@ -15,6 +15,7 @@ use milepost_runtime::config::EpisodesConfig;
 use milepost_service::ServiceConfig;
 use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
+use milepost_tools::mcp::McpServerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::improve::config::ImproveConfig;
@@ -106,6 +107,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The daemon's doors.
     pub serve: ServeConfig,
+    /// MCP servers by name, whose tools the agent may call.
+    pub mcp: BTreeMap<String, McpServerConfig>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretConfig>,
 }

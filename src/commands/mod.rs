@@ -8,6 +8,7 @@ mod generations;
 mod improve;
 mod judge;
 mod learn;
+mod mcp;
 mod observe;
 mod run;
 mod serve;
@@ -68,6 +69,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Drive(args) => drive::drive(args, config).await,
         Command::Episodes(command) => episodes::main(command, config).await,
         Command::Judge(command) => judge::main(command, config).await,
+        Command::Mcp => mcp::mcp(config).await,
         Command::Improve(args) => improve::improve(args, config).await,
         Command::Learn(command) => learn::main(command, config),
         Command::Serve(args) => serve::serve(args, config, cli.log).await,

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, Result, bail};
 use milepost_runtime::{Agent, Check, Environment, Episode, Listener, NoListener, Task};
+use milepost_tools::mcp::McpTools;
 
 use super::{cancellation, print_json};
 use crate::cli::RunArgs;
@@ -31,6 +32,8 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     task.capability.secrets = secrets.names();
     wiring::check_model(&config).map_err(|error| error.context(super::BadConfig))?;
 
+    let mcp = McpTools::connect(&config.mcp).await?;
+    mcp.allow(&mut task);
     let store = wiring::store(&config).await?;
     let cancel = cancellation();
     let mind = Mind::load(&config).await?;
@@ -40,7 +43,8 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     let mut silent = NoListener;
     let mut view = LiveView::new(std::io::stdout(), std::io::stdout().is_terminal());
     let listener: &mut dyn Listener = if args.json { &mut silent } else { &mut view };
-    let tools = wiring::tools(&config)?;
+    let mut tools = wiring::tools(&config)?;
+    tools.extend(mcp.tools());
     let agent = Agent {
         policy: &policy,
         verifier: Some(&mind.verifier),

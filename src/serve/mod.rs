@@ -8,8 +8,10 @@ mod deliver;
 pub mod improve;
 mod listen;
 mod live;
+mod mcp;
 pub mod metered;
 mod observability;
+pub mod openai;
 pub mod payload;
 pub mod problem;
 mod requests;
@@ -32,6 +34,7 @@ use milepost_service::Service;
 use crate::config::Config;
 use crate::wiring::Mind;
 
+pub use mcp::stdio as mcp_stdio;
 pub use requests::{RequestId, Requests};
 pub use runner::observe;
 pub use start::{Start, serve};

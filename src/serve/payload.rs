@@ -64,7 +64,7 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Optional<T> {
 }
 
 /// Reads the body within its limits of size and time.
-async fn body(request: Request, app: &App) -> Result<Bytes, Problem> {
+pub(crate) async fn body(request: Request, app: &App) -> Result<Bytes, Problem> {
     let (limit, seconds) = (app.config.serve.body_limit, app.config.serve.read_seconds);
     let read = axum::body::to_bytes(request.into_body(), limit);
     match tokio::time::timeout(Duration::from_secs(seconds), read).await {
@@ -87,7 +87,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 }
 
 /// Reads a body: JSON, then the schema, then the type.
-fn read<T: DeserializeOwned + ToSchema>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned + ToSchema>(bytes: &[u8]) -> Result<T, Problem> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| Problem::unreadable(format!("the body is no JSON: {error}")))?;
     let name = T::name();
     // Without its schema nothing comes in: types alone do not bound what a body holds.

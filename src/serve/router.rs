@@ -10,11 +10,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::Problem;
-use super::{App, auth, observability, requests, rest};
+use super::{App, auth, mcp, observability, openai, requests, rest};
 
 /// The parts with a contract.
 fn parts() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(head()).merge(rest::routes()).merge(observability::routes())
+    OpenApiRouter::with_openapi(head()).merge(rest::routes()).merge(observability::routes()).merge(openai::routes())
 }
 
 /// The API's document (OpenAPI 3.1).
@@ -26,6 +26,7 @@ pub fn document() -> OpenApi {
 pub fn router(app: &App) -> Router {
     let (routes, document) = parts().split_for_parts();
     routes
+        .merge(mcp::routes(app))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(async || Problem::missing("there is nothing at this address; `/docs` shows what there is"))
         .method_not_allowed_fallback(async || {
@@ -33,6 +34,7 @@ pub fn router(app: &App) -> Router {
         })
         .layer(from_fn_with_state(app.clone(), auth::guard))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(openai::in_its_words))
         .layer(from_fn(requests::trace))
         .with_state(app.clone())
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use axum_server::Handle;
 use milepost_runtime::Error;
 use milepost_service::{Ports, Service};
+use milepost_tools::mcp::McpTools;
 use tokio::sync::watch;
 
 use super::auth::{Doors, Sessions, Tokens};
@@ -91,7 +92,7 @@ async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) ->
 }
 
 /// Puts the daemon together.
-async fn assemble(config: Config) -> Result<App> {
+pub(super) async fn assemble(config: Config) -> Result<App> {
     let home = directory(&config);
     std::fs::create_dir_all(&home)
         .with_context(|| format!("{} cannot be made; give the daemon another `serve.directory`", home.display()))?;
@@ -108,7 +109,8 @@ async fn assemble(config: Config) -> Result<App> {
     };
     let mind = Mind::load(&config).await?.through(|engine| Arc::new(MeteredEngine::new(engine, &model)));
     let (mind, requests) = (Arc::new(mind), Arc::new(Requests::default()));
-    let runner = BrowserRunner::new(&config, mind.clone(), store.clone(), requests.clone())
+    let mcp = McpTools::connect(&config.mcp).await?;
+    let runner = BrowserRunner::new(&config, mcp, mind.clone(), store.clone(), requests.clone())
         .map_err(|error| error.context(crate::commands::BadConfig))?;
     let timeout = Duration::from_secs(config.service.webhooks.timeout_seconds);
     let deliver = Arc::new(Post::new(&config.serve.webhook_hosts, timeout).await?);

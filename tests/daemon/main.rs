@@ -5,9 +5,11 @@
 
 mod api;
 mod attacks;
+mod clients;
 mod crashes;
 mod document;
 mod harness;
+mod mcp_client;
 mod starting;
 
 /// A count of a table, raised by an environment variable.

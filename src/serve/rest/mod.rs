@@ -16,6 +16,9 @@ use utoipa_axum::routes;
 use super::App;
 
 pub(crate) use refusals::Refused;
+pub(crate) use submission::NewTask;
+pub(crate) use task::Task;
+pub(crate) use tasks::hand_in;
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<App> {

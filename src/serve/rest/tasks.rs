@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State as Of;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use milepost_service::{Filter, Submission};
+use milepost_service::{Filter, Submission, Submitted};
 use milepost_tools::egress::EgressRules;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -87,22 +87,29 @@ pub(super) async fn submit(
     request: RequestId,
     Payload(new): Payload<NewTask>,
 ) -> Result<Response, Problem> {
-    let submission = Submission::from(new);
-    check(&app, &submission)?;
-    let submitted = app.service.submit(&caller.name, submission).await.map_err(passed_deadline)?;
+    let submitted = hand_in(&app, &caller.name, &request, new).await?;
     let (task, repeated) = (Task::from(submitted.record), submitted.repeated);
-    if !repeated {
-        app.requests.remember(&task.id, &request.0);
-        metrics::counter!("milepost_tasks_submitted_total").increment(1);
-        tracing::info!(task = %task.id, caller = %caller.name, "queued");
-    }
     let status = if repeated { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/v1/tasks/{}", task.id);
     Ok((status, [(header::LOCATION, location)], Json(task)).into_response())
 }
 
+/// Queues a task, whatever protocol it came by.
+pub(crate) async fn hand_in(app: &App, caller: &str, request: &RequestId, new: NewTask) -> Result<Submitted, Problem> {
+    let submission = Submission::from(new);
+    check(app, &submission)?;
+    let submitted = app.service.submit(caller, submission).await.map_err(passed_deadline)?;
+    if !submitted.repeated {
+        let task = &submitted.record.id;
+        app.requests.remember(task, &request.0);
+        metrics::counter!("milepost_tasks_submitted_total").increment(1);
+        tracing::info!(task = %task, %caller, "queued");
+    }
+    Ok(submitted)
+}
+
 /// What only the daemon's configuration can say of a submission.
-pub(crate) fn check(app: &App, submission: &Submission) -> Result<(), Problem> {
+fn check(app: &App, submission: &Submission) -> Result<(), Problem> {
     if let Some(unknown) = submission.secrets.iter().find(|name| !app.config.secrets.contains_key(*name)) {
         return Err(Problem::forbidden(format!("there is no secret {unknown:?} here; `secrets` of the daemon's configuration names them")));
     }

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use milepost_planners::PlannerKind;
 use milepost_runtime::{Agent, Environment, Episode, Error, Secrets, SqliteStore, Stop, Task};
 use milepost_service::{Job, Report, RunFailure, Runner};
+use milepost_tools::mcp::McpTools;
 use tracing::Instrument;
 
 use super::metered::MeteredBrowser;
@@ -28,6 +29,7 @@ pub(super) struct BrowserRunner {
     secrets: Secrets,
     browsers: Arc<Browsers>,
     requests: Arc<Requests>,
+    mcp: McpTools,
 }
 
 impl BrowserRunner {
@@ -35,15 +37,24 @@ impl BrowserRunner {
     ///
     /// # Errors
     /// A secret whose value is not there.
-    pub(super) fn new(config: &Config, mind: Arc<Mind>, store: Arc<SqliteStore>, requests: Arc<Requests>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        mcp: McpTools,
+        mind: Arc<Mind>,
+        store: Arc<SqliteStore>,
+        requests: Arc<Requests>,
+    ) -> anyhow::Result<Self> {
         let browsers = Browsers::new(config);
-        Ok(Self { config: config.clone(), secrets: config.secrets()?, mind, store, browsers, requests })
+        Ok(Self { config: config.clone(), secrets: config.secrets()?, mind, store, browsers, requests, mcp })
     }
 
     async fn carry_out(&self, job: &Job) -> Result<Report, RunFailure> {
         let submission = &job.record.submission;
         let permanent = |error: &dyn std::fmt::Display| RunFailure::Permanent(error.to_string());
-        let task = submission.task(&job.record.id, &self.config.limits).map_err(|error| permanent(&error))?;
+        let mut task = submission.task(&job.record.id, &self.config.limits).map_err(|error| permanent(&error))?;
+        if submission.capability.as_ref().is_none_or(|wanted| wanted.tools.is_none()) {
+            self.mcp.allow(&mut task);
+        }
         let schema = submission.output_schema.as_ref().map(output::Wanted::new).transpose().map_err(|error| permanent(&error))?;
         let kind = match &submission.planner {
             None => self.config.policy.planner,
@@ -70,7 +81,8 @@ impl BrowserRunner {
         with: &mut Equipped,
     ) -> milepost_runtime::Result<Episode> {
         let policy = self.mind.policy(kind, &self.config);
-        let tools = with.tools(&self.config).map_err(|error| Error::Environment(format!("{error:#}")))?;
+        let mut tools = with.tools(&self.config).map_err(|error| Error::Environment(format!("{error:#}")))?;
+        tools.extend(self.mcp.tools());
         let person = Person::new(job.desk.clone(), task.capability.clone(), with.egress());
         let mut watcher = Watcher::new(job.desk.clone());
         let agent = Agent {

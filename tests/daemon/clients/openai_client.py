@@ -1,0 +1,134 @@
+"""The official OpenAI client against the daemon: models, the policy whole and streamed, the agent, and each refusal."""
+
+import os
+import socket
+import sys
+
+import openai
+from openai import OpenAI
+
+client = OpenAI(base_url=os.environ["DAEMON_URL"] + "/v1", api_key=os.environ["DAEMON_TOKEN"], max_retries=0)
+HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]
+
+
+def models():
+    names = [model.id for model in client.models.list()]
+    pinned = [name for name in names if name.startswith("milepost/policy@")]
+    assert sorted(names) == sorted(["milepost/policy", "milepost/agent", *pinned]) and len(pinned) == 1, names
+    assert client.models.retrieve(pinned[0]).id == pinned[0]
+    return pinned[0]
+
+
+def policy(pinned):
+    request = dict(messages=HELLO, max_tokens=12, temperature=1.0, seed=7, user="somebody", top_p=0.9, presence_penalty=0)
+    whole = client.chat.completions.create(model=pinned, **request)
+    choice = whole.choices[0]
+    assert whole.model == pinned and whole.object == "chat.completion" and pinned.endswith(whole.system_fingerprint), whole
+    assert choice.message.role == "assistant" and choice.finish_reason in ("stop", "length"), whole
+    usage = whole.usage
+    assert usage.prompt_tokens > 4 and 1 <= usage.completion_tokens <= 12, usage
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, usage
+    assert (choice.finish_reason == "length") == (usage.completion_tokens == 12), whole
+
+    request["max_completion_tokens"] = request.pop("max_tokens")
+    chunks = list(client.chat.completions.create(model="milepost/policy", stream=True, stream_options={"include_usage": True}, **request))
+    assert all(chunk.object == "chat.completion.chunk" and chunk.id == chunks[0].id for chunk in chunks)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == choice.message.content, (text, choice.message.content)
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == choice.finish_reason
+    assert chunks[-1].choices == [] and chunks[-1].usage == usage, chunks[-1]
+
+    other = client.chat.completions.create(model="milepost/policy", **{**request, "seed": 8})
+    assert other.choices[0].message.content != text, "another seed, another answer"
+    if len(text) > 2:
+        stop = text[1:3]
+        cut = client.chat.completions.create(model="milepost/policy", stop=[stop], **request)
+        assert cut.choices[0].message.content == text[: text.index(stop)] and cut.choices[0].finish_reason == "stop", cut
+
+
+def forms():
+    schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+    answer = client.chat.completions.create(model="milepost/policy", messages=HELLO, response_format=form, max_tokens=40)
+    assert answer.choices[0].message.content in ('{"colour":"red"}', '{"colour":"blue"}'), answer
+    assert answer.choices[0].finish_reason == "stop", answer
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    with_tool = client.chat.completions.create(model="milepost/policy", messages=HELLO, tools=[tool], tool_choice="auto", max_tokens=4)
+    plain = client.chat.completions.create(model="milepost/policy", messages=HELLO, max_tokens=4)
+    assert with_tool.usage.prompt_tokens > plain.usage.prompt_tokens, "the model is told of the tool"
+
+
+def agent():
+    task = {"url": os.environ["SITE"], "check": 'text visible "About"', "limits": {"max_steps": 20}}
+    request = dict(model="milepost/agent", messages=[{"role": "user", "content": os.environ["GOAL"]}])
+    chunks = list(client.chat.completions.create(stream=True, stream_options={"include_usage": True}, extra_body={"milepost": task}, **request))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    ending = chunks[-2]
+    ran = ending.milepost
+    assert ran["state"] == "done" and ran["success"] is True and ending.choices[0].finish_reason == "stop", (ran, text)
+    progress, answer = text.rsplit("\n\n", 1)
+    assert progress.startswith("Plan 1:\n> 1. ") and "\n- click " in progress and answer, text
+    assert chunks[-1].usage.completion_tokens > 10, chunks[-1]
+
+    del task["url"]
+    whole = client.chat.completions.create(metadata={"url": os.environ["SITE"]}, extra_body={"milepost": task}, **request)
+    assert whole.choices[0].message.content == answer and whole.milepost["state"] == "done", whole
+    return whole.milepost["task"]
+
+
+def hang_up():
+    """A caller who hangs up takes the task along."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = "http://127.0.0.1:%d/" % silent.getsockname()[1]
+    request = dict(model="milepost/agent", messages=[{"role": "user", "content": f"Wait for ever at {address}."}])
+    with client.chat.completions.create(stream=True, **request) as stream:
+        next(iter(stream))
+    try:
+        client.with_options(timeout=0.5).chat.completions.create(**request)
+        raise AssertionError("a task within half a second?")
+    except openai.APITimeoutError:
+        pass
+    silent.close()
+
+
+def refused(kind, status, param, request, client=client, says=""):
+    try:
+        client.chat.completions.create(**{"model": "milepost/policy", "messages": HELLO, "max_tokens": 4, **request})
+    except openai.APIStatusError as error:
+        assert type(error) is kind and error.status_code == status, (error, request)
+        assert isinstance(error.body, dict) and error.body["message"] and error.body["param"] == param, error.body
+        assert says in error.body["message"], error.body
+        return
+    raise AssertionError(f"taken: {request}")
+
+
+def refusals(pinned):
+    bad = openai.BadRequestError
+    wrong = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "patternProperties": 7}}}
+    refused(openai.NotFoundError, 404, "model", {"model": "gpt-4o"}, says=pinned)
+    refused(openai.NotFoundError, 404, "model", {"model": "milepost/policy@0123456789ab"}, says=pinned)
+    refused(bad, 400, "n", {"n": 2})
+    refused(bad, 400, None, {"temperature": 9})
+    refused(bad, 400, None, {"messages": []})
+    refused(bad, 400, "messages", {"messages": [{"role": "user", "content": "word " * 20_000}]})
+    refused(bad, 400, "messages", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]})
+    refused(bad, 400, "response_format", {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}})
+    refused(bad, 400, "response_format", {"response_format": wrong})
+    refused(bad, 400, "messages", {"model": "milepost/agent"}, says="where")
+    refused(bad, 400, None, {"model": "milepost/agent", "extra_body": {"milepost": {"url": "http://127.0.0.1:1/", "planer": "x"}}}, says="planer")
+    refused(openai.PermissionDeniedError, 403, None, {"model": "milepost/agent", "extra_body": {"milepost": {"url": "http://127.0.0.1:1/", "secrets": ["x"]}}})
+    refused(openai.AuthenticationError, 401, None, {}, client.with_options(api_key="mp_wrong"))
+    reader = client.with_options(api_key=os.environ["DAEMON_READER"])
+    assert reader.models.list().data
+    refused(openai.PermissionDeniedError, 403, None, {}, reader, says="run")
+
+
+if __name__ == "__main__":
+    pinned = models()
+    policy(pinned)
+    forms()
+    refusals(pinned)
+    print(agent())
+    hang_up()
+    sys.exit(0)
