@@ -43,10 +43,19 @@ pub async fn find(registry: &DirectoryRegistry, id: &str) -> Result<Record> {
 ///
 /// # Errors
 /// A generation of another model, one that is quarantined or fails its proof; what served goes on.
-pub async fn promote_live(registry: &DirectoryRegistry, engine: &dyn Engine, record: &Record, reason: &str) -> milepost_runtime::Result<()> {
+pub async fn promote_live(
+    registry: &DirectoryRegistry,
+    engine: &dyn Engine,
+    record: &Record,
+    reason: &str,
+) -> milepost_runtime::Result<()> {
     let now = engine.generation();
     if record.generation.weights() != now.weights() {
-        return Err(Error::BadInput(format!("it was trained on base weights {}, and these are {}", record.generation.weights(), now.weights())));
+        return Err(Error::BadInput(format!(
+            "it was trained on base weights {}, and these are {}",
+            record.generation.weights(),
+            now.weights()
+        )));
     }
     if record.status == Status::Quarantined {
         return Err(Error::BadInput("it is quarantined and cannot serve; train another".into()));

@@ -31,9 +31,10 @@ pub(super) fn bind(config: &ServeConfig) -> Result<(TcpListener, SocketAddr)> {
     }
     let wanted = SocketAddr::new(config.listen, config.port);
     let listener = TcpListener::bind(wanted).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Error::Environment(format!("port {} is in use; stop what uses it, or take another with --port (0 takes a free one)", config.port))
-        }
+        std::io::ErrorKind::AddrInUse => Error::Environment(format!(
+            "port {} is in use; stop what uses it, or take another with --port (0 takes a free one)",
+            config.port
+        )),
         _ => Error::Environment(format!("{wanted} cannot be listened on: {error}; choose another `serve.listen` or `serve.port`")),
     })?;
     listener.set_nonblocking(true).context("the port cannot be used")?;
@@ -56,7 +57,13 @@ pub(super) async fn certificate(tls: &TlsConfig) -> Result<RustlsConfig> {
 }
 
 /// Serves until the handle says otherwise.
-pub(super) async fn serve(listener: TcpListener, tls: Option<RustlsConfig>, router: Router, config: &ServeConfig, handle: Handle<SocketAddr>) -> Result<()> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<RustlsConfig>,
+    router: Router,
+    config: &ServeConfig,
+    handle: Handle<SocketAddr>,
+) -> Result<()> {
     let places = Places { free: Arc::new(Semaphore::new(config.max_connections)) };
     let head = Duration::from_secs(config.read_seconds);
     macro_rules! run {

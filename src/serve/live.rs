@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::StreamExt;
 use milepost_learners::gate::{Breach, LiveBound, LiveConfig};
 use milepost_runtime::registry::{Figure, Occasion};
 use milepost_runtime::{AdapterRegistry, EpisodeStore};
 use milepost_service::{EventKind, TaskRecord};
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::App;

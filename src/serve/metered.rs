@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use milepost_runtime::{Action, Engine, Environment, GenerateRequest, Generated, Generation, Observation, Outcome, Probes, Result, ScoreRequest, Task};
+use milepost_runtime::{
+    Action, Engine, Environment, GenerateRequest, Generated, Generation, Observation, Outcome, Probes, Result, ScoreRequest, Task,
+};
 use tracing::Instrument;
 
 /// An engine whose calls are counted and traced (OpenTelemetry's GenAI conventions).

@@ -10,13 +10,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::Problem;
-use super::{App, auth, observability, requests, rest};
+use super::{App, auth, observability, requests, rest, web};
 
 /// The parts with a contract.
 fn parts() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(head())
-        .merge(rest::routes())
-        .merge(observability::routes())
+    OpenApiRouter::with_openapi(head()).merge(rest::routes()).merge(observability::routes())
 }
 
 /// The API's document (OpenAPI 3.1).
@@ -28,6 +26,7 @@ pub fn document() -> OpenApi {
 pub fn router(app: &App) -> Router {
     let (routes, document) = parts().split_for_parts();
     routes
+        .merge(web::routes())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(async || Problem::missing("there is nothing at this address; `/docs` shows what there is"))
         .method_not_allowed_fallback(async || {

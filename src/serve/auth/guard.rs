@@ -83,7 +83,8 @@ fn identify(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, P
         let token = value.to_str().ok().and_then(|value| value.split_once(' '));
         let token = token.filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         let caller = token.filter(|_| given.next().is_none()).and_then(|token| app.tokens.caller(token));
-        return caller.ok_or_else(|| refused("this token is not known, or it has expired or was replaced; `milepost token list` shows the names"));
+        return caller
+            .ok_or_else(|| refused("this token is not known, or it has expired or was replaced; `milepost token list` shows the names"));
     }
     let jar = CookieJar::from_headers(headers);
     let Some(cookie) = jar.get(COOKIE) else {

@@ -43,7 +43,8 @@ impl Doors {
     fn knows(&self, name: &str) -> bool {
         // Read as a whole URL, so that user information, paths and other spellings of an address show.
         let Ok(url) = Url::parse(&format!("http://{name}/")) else { return false };
-        if !url.username().is_empty() || url.password().is_some() || url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        if !url.username().is_empty() || url.password().is_some() || url.path() != "/" || url.query().is_some() || url.fragment().is_some()
+        {
             return false;
         }
         let loopback = match url.host() {
@@ -125,7 +126,9 @@ mod tests {
         };
         assert_eq!(check("http://127.0.0.1:7420").unwrap(), None);
         assert_eq!(check("https://app.example.org").unwrap().as_deref(), Some("https://app.example.org"));
-        for foreign in ["null", "http://127.0.0.1:7421", "https://127.0.0.1:7420", "http://localhost:7420", "https://app.example.org.evil.example"] {
+        for foreign in
+            ["null", "http://127.0.0.1:7421", "https://127.0.0.1:7420", "http://localhost:7420", "https://app.example.org.evil.example"]
+        {
             assert_eq!(check(foreign).unwrap_err(), 403, "{foreign}");
         }
     }

@@ -57,8 +57,12 @@ impl Sessions {
         let genuine = bool::from(sign(&known, "session", front).as_bytes().ct_eq(mac.as_bytes()));
         let expires_at = DateTime::from_timestamp(expires, 0)?;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(&(expires, nonce.to_owned()));
-        (genuine && expires_at > Utc::now() && !ended)
-            .then(|| Session { name: known.name.clone(), scope: known.scope, csrf: sign(&known, "csrf", value), expires_at })
+        (genuine && expires_at > Utc::now() && !ended).then(|| Session {
+            name: known.name.clone(),
+            scope: known.scope,
+            csrf: sign(&known, "csrf", value),
+            expires_at,
+        })
     }
 
     /// Signs out.

@@ -225,7 +225,8 @@ fn fresh() -> String {
 
 /// Writes a file whole, readable by its owner only.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
-    let cannot = |error: std::io::Error| Error::BadInput(format!("{} cannot be written: {error}; name another with --token-file", path.display()));
+    let cannot =
+        |error: std::io::Error| Error::BadInput(format!("{} cannot be written: {error}; name another with --token-file", path.display()));
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(cannot)?;
     }
@@ -276,7 +277,9 @@ mod tests {
         let scoped = |name: &str, until| NewToken { name: name.into(), scope: Scope::Read, expires_at: until };
         let reader = other.add(scoped("ci", None)).unwrap();
         assert_eq!(tokens.caller(&reader).unwrap().scope, Scope::Read);
-        assert!(other.add(scoped("ci", None)).is_err() && other.add(scoped("admin", None)).is_err() && other.add(scoped("a b", None)).is_err());
+        assert!(
+            other.add(scoped("ci", None)).is_err() && other.add(scoped("admin", None)).is_err() && other.add(scoped("a b", None)).is_err()
+        );
         let expired = other.add(scoped("old", Some(Utc::now()))).unwrap();
         assert_eq!(tokens.caller(&expired), None);
         other.revoke("ci").unwrap();

@@ -120,7 +120,10 @@ impl Improvement {
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &status.running {
-            return Err(Problem::conflict(format!("a run is in progress since {}; `GET /v1/improve` shows it", running.since.to_rfc3339())));
+            return Err(Problem::conflict(format!(
+                "a run is in progress since {}; `GET /v1/improve` shows it",
+                running.since.to_rfc3339()
+            )));
         }
         let child = child::Child::start(&self.directory, &app.config, &order).map_err(|error| Problem::internal(&format!("{error:#}")))?;
         status.running = Some(Running { reason: order.reason, since: Utc::now(), paused: false, process: child.process() });

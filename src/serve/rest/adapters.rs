@@ -142,5 +142,6 @@ async fn known(app: &App, id: &str) -> Result<Record, Problem> {
         true => app.registry.get(id).await?,
         false => None,
     };
-    found.ok_or_else(|| Problem::missing(format!("there is no generation {id:?} (or several begin with it); `GET /v1/adapters` lists them")))
+    found
+        .ok_or_else(|| Problem::missing(format!("there is no generation {id:?} (or several begin with it); `GET /v1/adapters` lists them")))
 }

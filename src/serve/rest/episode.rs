@@ -27,11 +27,7 @@ pub(super) async fn show(Of(app): Of<App>, _: Reader, Path(id): Path<String>) ->
 #[utoipa::path(get, path = "/v1/tasks/{id}/screenshots/{n}", tag = "tasks",
     params(("id" = String, Path, format = Uuid, description = "The task"), ("n" = u32, Path, minimum = 0, maximum = 100_000, description = "The turn")),
     responses((status = 200, description = "The picture", body = Vec<u8>, content_type = "image/png"), Refused, Absent))]
-pub(super) async fn screenshot(
-    Of(app): Of<App>,
-    _: Reader,
-    Path((id, turn)): Path<(String, u32)>,
-) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn screenshot(Of(app): Of<App>, _: Reader, Path((id, turn)): Path<(String, u32)>) -> Result<impl IntoResponse, Problem> {
     let episode = episode_of(&app, &id).await?;
     // Both parts are ours: the id out of the store, and a number.
     let path = app.config.episodes.directory.join(format!("screenshots/{episode}/{turn:03}.png"));
@@ -50,6 +46,6 @@ async fn episode_of(app: &App, id: &str) -> Result<String, Problem> {
 }
 
 /// The turn of a screenshot's file.
-pub(super) fn number(file: &str) -> Option<u32> {
+pub(in crate::serve) fn number(file: &str) -> Option<u32> {
     std::path::Path::new(file).file_stem()?.to_str()?.parse().ok()
 }

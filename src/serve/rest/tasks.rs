@@ -107,7 +107,10 @@ pub(crate) fn check(app: &App, submission: &Submission) -> Result<(), Problem> {
     }
     let hosts = submission.capability.as_ref().and_then(|capability| capability.hosts.as_deref()).unwrap_or_default();
     EgressRules::parse(hosts)?;
-    let allowed = milepost_runtime::Capability { hosts: app.config.serve.webhook_hosts.clone(), ..milepost_runtime::Capability::for_host(&submission.url) };
+    let allowed = milepost_runtime::Capability {
+        hosts: app.config.serve.webhook_hosts.clone(),
+        ..milepost_runtime::Capability::for_host(&submission.url)
+    };
     if let Some(webhook) = submission.webhook.as_ref().filter(|webhook| !allowed.allows_url(webhook)) {
         let host = milepost_runtime::task::authority(webhook);
         return Err(Problem::forbidden(format!("webhooks may not go to {host}; list it in `serve.webhook_hosts`")));

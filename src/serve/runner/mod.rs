@@ -61,7 +61,14 @@ impl BrowserRunner {
         Ok(report(episode, schema.as_ref()))
     }
 
-    async fn run_agent(&self, job: &Job, task: Task, kind: PlannerKind, seed: u64, with: &mut Equipped) -> milepost_runtime::Result<Episode> {
+    async fn run_agent(
+        &self,
+        job: &Job,
+        task: Task,
+        kind: PlannerKind,
+        seed: u64,
+        with: &mut Equipped,
+    ) -> milepost_runtime::Result<Episode> {
         let policy = self.mind.policy(kind, &self.config);
         let tools = with.tools(&self.config).map_err(|error| Error::Environment(format!("{error:#}")))?;
         let person = Person::new(job.desk.clone(), task.capability.clone(), with.egress());
@@ -107,7 +114,9 @@ impl Runner for BrowserRunner {
 /// What another attempt may mend, and what it will not.
 fn failure(error: Error) -> RunFailure {
     match error {
-        Error::Environment(_) | Error::EnvironmentGone(_) | Error::Store { .. } | Error::Engine(_) => RunFailure::Transient(error.to_string()),
+        Error::Environment(_) | Error::EnvironmentGone(_) | Error::Store { .. } | Error::Engine(_) => {
+            RunFailure::Transient(error.to_string())
+        }
         error => RunFailure::Permanent(error.to_string()),
     }
 }
