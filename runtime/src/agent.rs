@@ -70,7 +70,7 @@ impl Agent<'_> {
         let (clock, limit) = (state.clock.clone(), Duration::from_secs(episode.task.limits.max_seconds));
         let stop = tokio::select! {
             biased;
-            _ = cancel.wait_for(|cancelled| *cancelled) => Stop::Cancelled,
+            () = async { drop(cancel.wait_for(|cancelled| *cancelled).await) } => Stop::Cancelled,
             () = clock.spent(limit) => Stop::TimeLimit,
             stop = self.drive(&mut episode, &mut state) => match stop {
                 Ok(stop) => stop,

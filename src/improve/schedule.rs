@@ -61,7 +61,7 @@ impl Trigger {
         };
         tokio::select! {
             biased;
-            _ = cancel.wait_for(|cancelled| *cancelled) => Ok(false),
+            () = async { drop(cancel.wait_for(|cancelled| *cancelled).await) } => Ok(false),
             due = due => due.map(|()| true),
         }
     }

@@ -162,7 +162,7 @@ async fn see_through(app: App, mut child: child::Child) {
     let end = loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break child.end().await,
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => break child.end().await,
             end = child.ended() => break end,
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }

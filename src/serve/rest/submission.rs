@@ -132,16 +132,14 @@ struct OutputSchema {
     #[schema(value_type = OutputType)]
     r#type: String,
     /// What it is, for the model.
-    #[schema(max_length = 1000)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(max_length = 1000, nullable = false)]
     description: Option<String>,
     /// An object's members.
     #[schema(nullable = false)]
     properties: Option<std::collections::BTreeMap<String, OutputSchema>>,
     /// Members that must be there.
-    #[schema(nullable = false, unique_items = true)]
-    required: Option<Vec<String>>,
+    #[schema(nullable = false)]
+    required: Option<std::collections::BTreeSet<String>>,
     /// Whether others may be there.
     #[schema(nullable = false)]
     additionalProperties: Option<bool>,
@@ -155,8 +153,8 @@ struct OutputSchema {
     #[schema(nullable = false)]
     maxItems: Option<u32>,
     /// The values that are allowed.
-    #[schema(nullable = false, value_type = Option<Vec<String>>, min_items = 1, unique_items = true)]
-    r#enum: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1)]
+    r#enum: Option<std::collections::BTreeSet<String>>,
     /// Least value.
     #[schema(nullable = false)]
     minimum: Option<f64>,

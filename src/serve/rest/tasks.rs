@@ -17,6 +17,7 @@ use crate::serve::auth::{Operator, Reader};
 use crate::serve::payload::{Optional, Path, Payload, Query};
 use crate::serve::problem::Problem;
 use crate::serve::requests::RequestId;
+use crate::serve::runner::check_output_schema;
 
 /// Which tasks are listed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -107,6 +108,7 @@ pub(crate) fn check(app: &App, submission: &Submission) -> Result<(), Problem> {
     }
     let hosts = submission.capability.as_ref().and_then(|capability| capability.hosts.as_deref()).unwrap_or_default();
     EgressRules::parse(hosts)?;
+    submission.output_schema.as_ref().map(check_output_schema).transpose().map_err(Problem::invalid)?;
     let allowed = milepost_runtime::Capability {
         hosts: app.config.serve.webhook_hosts.clone(),
         ..milepost_runtime::Capability::for_host(&submission.url)

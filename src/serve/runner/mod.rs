@@ -134,6 +134,14 @@ fn report(episode: Episode, wanted: Option<&output::Wanted>) -> Report {
     Report { stop, answer: episode.answer, output, success: episode.success, episode: Some(episode.id) }
 }
 
+/// Refuses an output schema that no output can be held to.
+///
+/// # Errors
+/// Why.
+pub(crate) fn check_output_schema(schema: &serde_json::Value) -> Result<(), String> {
+    output::Wanted::new(schema).map(drop)
+}
+
 /// Opens a page, looks, and closes it again: what `observe` shows.
 pub async fn observe(config: &Config, task: &Task) -> milepost_runtime::Result<milepost_runtime::Observation> {
     let mut config = config.clone();
