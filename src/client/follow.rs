@@ -48,7 +48,7 @@ pub async fn follow<W: Write + Send>(how: Follow<'_>, id: &str, out: W) -> Resul
         let event = tokio::select! {
             event = events.next() => event?,
             line = person.line() => match line {
-                None => return Ok(Exit::NeedsApproval),
+                None => return Ok(leave(&api.task(&id).await?)),
                 Some(line) => {
                     answer(api, &id, &mut person, &line).await?;
                     continue;
@@ -59,6 +59,9 @@ pub async fn follow<W: Write + Send>(how: Follow<'_>, id: &str, out: W) -> Resul
         match json {
             true => view.line("0", &serde_json::to_string(&event)?),
             false => show(&mut view, &event),
+        }
+        if matches!(event.kind, EventKind::Approved { .. } | EventKind::Denied { .. } | EventKind::Ended { .. }) {
+            person.settle();
         }
         if matches!(event.kind, EventKind::ApprovalRequested(_) | EventKind::Interrupted { .. }) {
             // An old event may have been answered long ago.
@@ -84,6 +87,7 @@ async fn answer(api: &Api, id: &str, person: &mut Person, line: &str) -> Result<
             return Ok(());
         }
     };
+    person.settle();
     match api.post::<Task>(&["v1", "tasks", id, verb], &json!({ "note": note })).await {
         Err(super::ClientError::Refused { status: 409, detail }) => eprintln!("milepost: {detail}"),
         sent => drop(sent?),

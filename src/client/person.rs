@@ -28,10 +28,11 @@ impl Answer {
     }
 }
 
-/// A person; what they type is read from the first question on.
+/// A person; what they type is read from the first question on, and heard while one is open.
 #[derive(Default)]
 pub struct Person {
     lines: Option<mpsc::UnboundedReceiver<String>>,
+    asked: bool,
 }
 
 impl Person {
@@ -40,13 +41,19 @@ impl Person {
         let mut out = std::io::stderr();
         let _ = write!(out, "approve? [y/n, then a note if you like] ").and_then(|()| out.flush());
         self.lines.get_or_insert_with(read_lines);
+        self.asked = true;
     }
 
-    /// The next line; never, where nobody was asked; `None` where nobody is there any more.
+    /// The question is settled.
+    pub fn settle(&mut self) {
+        self.asked = false;
+    }
+
+    /// The next line; never, where no question is open; `None` where nobody is there any more.
     pub async fn line(&mut self) -> Option<String> {
         match &mut self.lines {
-            Some(lines) => lines.recv().await,
-            None => std::future::pending().await,
+            Some(lines) if self.asked => lines.recv().await,
+            _ => std::future::pending().await,
         }
     }
 }
