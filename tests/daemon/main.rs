@@ -5,10 +5,14 @@
 
 mod api;
 mod attacks;
+mod chromium;
 mod crashes;
+mod deploy;
 mod document;
 mod harness;
+mod page;
 mod starting;
+mod terminal;
 
 /// A count of a table, raised by an environment variable.
 pub fn count(variable: &str, default: usize) -> usize {
