@@ -88,7 +88,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 
 /// Reads a body: JSON, then the schema, then the type.
 fn read<T: DeserializeOwned + ToSchema>(bytes: &[u8]) -> Result<T, Problem> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| Problem::unreadable(format!("the body is no JSON: {error}")))?;
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| Problem::unreadable(format!("the body is no JSON: {error}")))?;
     let name = T::name();
     // Without its schema nothing comes in: types alone do not bound what a body holds.
     let validator = SCHEMAS.get(name.as_ref()).ok_or_else(|| Problem::internal(&format!("there is no schema {name}")))?;
@@ -96,7 +96,24 @@ fn read<T: DeserializeOwned + ToSchema>(bytes: &[u8]) -> Result<T, Problem> {
     if !errors.is_empty() {
         return Err(Problem::invalid(errors.join("; ")));
     }
+    make_whole(&mut value);
     serde_json::from_value(value).map_err(|error| Problem::invalid(error.to_string()))
+}
+
+/// In JSON Schema 1.0 is an integer; to a type it is a float.
+fn make_whole(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|x| number.is_f64() && x.fract() == 0.0 && x.abs() < EXACT);
+            if let Some(whole) = whole {
+                *value = Value::from(whole as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(members) => members.values_mut().for_each(make_whole),
+        _ => {}
+    }
 }
 
 fn told(error: &jsonschema::ValidationError<'_>) -> String {

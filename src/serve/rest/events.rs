@@ -10,7 +10,7 @@ use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, StreamExt};
 use milepost_service::EventStream;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::refusals::{Absent, Refused};
 use crate::serve::App;
@@ -30,13 +30,24 @@ pub struct After {
     after: Option<u64>,
 }
 
+/// A server-sent event.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "a schema")]
+struct Told {
+    /// Its number.
+    id: String,
+    /// Its kind: `queued`, `started`, `episode`, `plan`, `milestone`, `step`, `message`, `approval_requested`, `approved`, `denied`,
+    /// `cancel_requested`, `interrupted`, `resumed` or `ended`.
+    event: String,
+    /// A JSON object with `task`, `seq`, `position`, `at`, `kind` and, by kind, `data`.
+    data: String,
+}
+
 /// Follow a task's events
 ///
-/// Each event has its number as `id`, its kind as `event`, and as `data` an object with `task`, `seq`, `position`, `at`, `kind` and `data`.
-/// The stream ends after `ended`.
-#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After,
-    ("Last-Event-ID" = Option<u64>, Header, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
-    responses((status = 200, description = "Events", body = String, content_type = "text/event-stream"), Refused, Absent))]
+/// A follower that comes back sends the number of its last event in the header `Last-Event-ID` and misses nothing. The stream ends after `ended`.
+#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After),
+    responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused, Absent))]
 pub(super) async fn of_task(
     Of(app): Of<App>,
     _: Reader,
@@ -51,9 +62,8 @@ pub(super) async fn of_task(
 /// Follow the events of all tasks
 ///
 /// Like a task's events, with `position` as `id`; the stream does not end by itself.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(After,
-    ("Last-Event-ID" = Option<u64>, Header, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
-    responses((status = 200, description = "Events", body = String, content_type = "text/event-stream"), Refused))]
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(After),
+    responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused))]
 pub(super) async fn of_all(
     Of(app): Of<App>,
     _: Reader,
