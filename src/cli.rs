@@ -1,5 +1,6 @@
 //! The command line.
 
+mod client;
 mod daemon;
 mod training;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milepost_planners::PlannerKind;
 
+pub use client::{AnswerArgs, ClientArgs, ClientCommand, FollowArgs, OutcomeArg, SubmitArgs, TaskArgs};
 pub use daemon::{ServeArgs, TokenCommand};
 pub use training::{AdaptersCommand, ExperimentArgs, ExportFormat, ImproveArgs, LearnCommand, SftArgs};
 
@@ -67,6 +69,8 @@ pub enum Command {
     Adapters(AdaptersCommand),
     /// Run as a daemon: tasks over HTTP, with a queue, workers, approvals and events
     Serve(ServeArgs),
+    /// Hand tasks to a running daemon, follow and steer them
+    Client(ClientArgs),
     /// Tokens of the daemon
     #[command(subcommand)]
     Token(TokenCommand),

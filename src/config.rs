@@ -131,7 +131,7 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read; check its permissions", file.display()))?;
         figment = figment.merge(Serialized::defaults(parse(&text).with_context(|| format!("{} is not valid YAML", file.display()))?));
     }
-    let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log"]).split("__"));
+    let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server"]).split("__"));
     figment.extract().map_err(|error| explain(error, file.as_deref()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use milepost_runtime::{Episode, Event, Listener, Plan, StepStatus};
+use milepost_runtime::{Episode, Event, Listener, Plan, PlanStep, StepStatus};
 
 /// Prints a run to a terminal.
 pub struct LiveView<W: Write + Send> {
@@ -11,13 +11,24 @@ pub struct LiveView<W: Write + Send> {
     shown: usize,
 }
 
+/// A plan step as it is shown.
+pub(crate) struct Row {
+    /// Where it stands.
+    pub(crate) status: StepStatus,
+    /// What to do.
+    pub(crate) text: String,
+    /// How it is known to be done.
+    pub(crate) check: Option<String>,
+}
+
 impl<W: Write + Send> LiveView<W> {
     /// A view that writes to `out`, with ANSI colours if asked.
     pub fn new(out: W, colour: bool) -> Self {
         Self { out, colour, shown: 0 }
     }
 
-    fn line(&mut self, code: &str, text: &str) {
+    /// A line in this ANSI colour.
+    pub(crate) fn line(&mut self, code: &str, text: &str) {
         // A closed pipe must not end the run: the episode is being recorded.
         let _ = match self.colour {
             true => writeln!(self.out, "\x1b[{code}m{text}\x1b[0m"),
@@ -26,18 +37,48 @@ impl<W: Write + Send> LiveView<W> {
     }
 
     fn plan(&mut self, plan: &Plan) {
-        let title = if plan.version == 1 { "plan".to_owned() } else { format!("plan, revision {}", plan.version - 1) };
-        self.line("1", &format!("{title}: {} steps", plan.steps.len()));
-        for (index, step) in plan.steps.iter().enumerate().skip(if plan.version == 1 { 0 } else { plan.cursor.saturating_sub(1) }) {
-            let mark = match step.status {
+        let row = |step: &PlanStep| Row {
+            status: step.status,
+            text: step.text.clone(),
+            check: step.milestone.check.as_ref().map(ToString::to_string),
+        };
+        self.rows(plan.version, plan.cursor, plan.steps.iter().map(row));
+    }
+
+    /// A first plan whole, a revised one from the step before its cursor on.
+    pub(crate) fn rows(&mut self, version: u32, cursor: usize, rows: impl ExactSizeIterator<Item = Row>) {
+        let title = if version == 1 { "plan".to_owned() } else { format!("plan, revision {}", version - 1) };
+        self.line("1", &format!("{title}: {} steps", rows.len()));
+        for (index, row) in rows.enumerate().skip(if version == 1 { 0 } else { cursor.saturating_sub(1) }) {
+            let mark = match row.status {
                 StepStatus::Done => "✓",
                 StepStatus::Failed => "✗",
-                StepStatus::Pending if index == plan.cursor => "▶",
+                StepStatus::Pending if index == cursor => "▶",
                 StepStatus::Pending => " ",
             };
-            let check = step.milestone.check.as_ref().map(|check| format!("   [{check}]")).unwrap_or_default();
-            self.line("2", &format!("  {mark} {:>2} {}{check}", index + 1, step.text));
+            let check = row.check.map(|check| format!("   [{check}]")).unwrap_or_default();
+            self.line("2", &format!("  {mark} {:>2} {}{check}", index + 1, row.text));
         }
+    }
+
+    /// A milestone became true.
+    pub(crate) fn milestone(&mut self, index: usize, text: &str) {
+        self.line("32", &format!("  ✓ milestone {:>2} {text}", index + 1));
+    }
+
+    /// An action was carried out, or not.
+    pub(crate) fn action(&mut self, line: &str, error: Option<&str>) {
+        self.shown += 1;
+        let line = format!("{:>3} {line}", self.shown);
+        match error {
+            None => self.line("0", &line),
+            Some(error) => self.line("31", &format!("{line}  ✗ {error}")),
+        }
+    }
+
+    /// The answer's text.
+    pub(crate) fn answer(&mut self, answer: &str) {
+        self.line("1;32", &format!("answer: {answer}"));
     }
 
     fn ended(&mut self, episode: &Episode) {
@@ -57,7 +98,7 @@ impl<W: Write + Send> LiveView<W> {
             ),
         );
         if let Some(answer) = &episode.answer {
-            self.line("1;32", &format!("answer: {answer}"));
+            self.answer(answer);
         }
     }
 }
@@ -68,21 +109,17 @@ impl<W: Write + Send> Listener for LiveView<W> {
             Event::Plan(plan) => self.plan(plan),
             Event::Milestone(plan, index) => {
                 if let Some(step) = plan.steps.get(index) {
-                    self.line("32", &format!("  ✓ milestone {:>2} {}", index + 1, step.text));
+                    self.milestone(index, &step.text);
                 }
             }
             Event::Began(_) | Event::Observed(_) => {}
             Event::Step(step) => {
-                self.shown += 1;
                 let target = step.action.target().and_then(|id| step.observation.element(id));
                 let target = target.map(|element| format!("  ({} {:?})", element.role, element.name)).unwrap_or_default();
                 let times = step.timing;
                 let rest = times.observe_ms + times.verify_ms + times.act_ms;
-                let line = format!("{:>3} {}{target}  [model {:.0} ms, page {rest:.0} ms]", self.shown, step.action, times.decide_ms);
-                match &step.outcome.error {
-                    None => self.line("0", &line),
-                    Some(error) => self.line("31", &format!("{line}  ✗ {error}")),
-                }
+                let line = format!("{}{target}  [model {:.0} ms, page {rest:.0} ms]", step.action, times.decide_ms);
+                self.action(&line, step.outcome.error.as_deref());
             }
             Event::Ended(episode) => self.ended(episode),
         }

@@ -143,4 +143,31 @@ impl EventKind {
             Self::Ended { .. } => "ended",
         }
     }
+
+    /// What happened, in a line for people.
+    pub fn in_words(&self) -> String {
+        let noted = |word: &str, note: &Option<String>| match note {
+            Some(note) => format!("{word}: {note}"),
+            None => word.to_owned(),
+        };
+        match self {
+            Self::Queued { reason } => noted(if reason.is_some() { "queued again" } else { "queued" }, reason),
+            Self::Started { attempt } => format!("attempt {attempt} started"),
+            Self::Episode { id } => format!("recorded as episode {id}"),
+            Self::Plan { version, steps, .. } if *version <= 1 => format!("planned {} steps", steps.len()),
+            Self::Plan { version, steps, .. } => format!("revised the plan (revision {}): {} steps", version - 1, steps.len()),
+            Self::Milestone { index, text } => format!("milestone {} reached: {text}", index + 1),
+            Self::Step { turn, action, error, .. } => noted(&format!("action {}: {action}", turn + 1), error),
+            Self::Message { text } => format!("message to the agent: {text}"),
+            Self::ApprovalRequested(request) => format!("needs approval for {}: {}", request.action, request.reason),
+            Self::Approved { note } => noted("approved", note),
+            Self::Denied { note } => noted("denied", note),
+            Self::CancelRequested {} => "cancelling".to_owned(),
+            Self::Interrupted { reason } => format!("interrupted: {reason}"),
+            Self::Resumed {} => "to be started anew".to_owned(),
+            Self::Ended { state, reason, stop, answer, .. } => {
+                noted(state.word(), &answer.clone().or_else(|| reason.clone()).or_else(|| stop.clone()))
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share.
 
 mod adapters;
+mod client;
 mod doctor;
 mod drive;
 mod episodes;
@@ -73,6 +74,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Improve(args) => improve::improve(args, config).await,
         Command::Learn(command) => learn::main(command, config),
         Command::Serve(args) => serve::serve(args, config, cli.log).await,
+        Command::Client(args) => client::main(args, &config).await,
         Command::Token(command) => serve::token(command, &config),
         Command::Adapters(command) => adapters::main(command, &config).await,
         Command::Config(command) => settings::main(command, &config),

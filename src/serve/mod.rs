@@ -20,13 +20,14 @@ pub mod router;
 mod runner;
 mod start;
 mod telemetry;
+mod web;
 
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use axum::response::Html;
+use axum::response::Response;
 use metrics_exporter_prometheus::PrometheusHandle;
 use milepost_runtime::{DirectoryRegistry, SqliteStore};
 use milepost_service::Service;
@@ -70,7 +71,7 @@ pub struct Parts {
     /// Which request handed which task in.
     pub requests: Arc<Requests>,
     /// The page that asks for the token, where a person's browser comes without one.
-    pub sign_in_page: Option<fn() -> Html<String>>,
+    pub sign_in_page: Option<fn() -> Response>,
     /// Whether the daemon takes work: not before everything runs, and not in a drain.
     pub ready: AtomicBool,
 }

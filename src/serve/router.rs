@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::Problem;
-use super::{App, auth, mcp, observability, openai, requests, rest};
+use super::{App, auth, mcp, observability, openai, requests, rest, web};
 
 /// The parts with a contract.
 fn parts() -> OpenApiRouter<App> {
@@ -27,6 +27,7 @@ pub fn router(app: &App) -> Router {
     let (routes, document) = parts().split_for_parts();
     routes
         .merge(mcp::routes(app))
+        .merge(web::routes())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(async || Problem::missing("there is nothing at this address; `/docs` shows what there is"))
         .method_not_allowed_fallback(async || {

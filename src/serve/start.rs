@@ -19,7 +19,7 @@ use super::live::{self, LiveWatch};
 use super::metered::MeteredEngine;
 use super::requests::Requests;
 use super::runner::BrowserRunner;
-use super::{App, Parts, directory, listen, observability, router, telemetry, token_file};
+use super::{App, Parts, directory, listen, observability, router, telemetry, token_file, web};
 use crate::config::{Config, EngineKind};
 use crate::exit::Exit;
 use crate::wiring::{self, Mind};
@@ -128,7 +128,7 @@ pub(super) async fn assemble(config: Config) -> Result<App> {
         improvement: Improvement::new(home.clone(), &config.serve.improve),
         live: LiveWatch::new(config.serve.live.clone(), home.join("live.json")),
         requests,
-        sign_in_page: None,
+        sign_in_page: Some(web::sign_in),
         ready: AtomicBool::new(false),
         config,
     }))

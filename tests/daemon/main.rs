@@ -5,12 +5,16 @@
 
 mod api;
 mod attacks;
+mod chromium;
 mod clients;
 mod crashes;
+mod deploy;
 mod document;
 mod harness;
 mod mcp_client;
+mod page;
 mod starting;
+mod terminal;
 
 /// A count of a table, raised by an environment variable.
 pub fn count(variable: &str, default: usize) -> usize {

@@ -46,6 +46,6 @@ async fn episode_of(app: &App, id: &str) -> Result<String, Problem> {
 }
 
 /// The turn of a screenshot's file.
-pub(super) fn number(file: &str) -> Option<u32> {
+pub(in crate::serve) fn number(file: &str) -> Option<u32> {
     std::path::Path::new(file).file_stem()?.to_str()?.parse().ok()
 }

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::App;
 
+pub(super) use episode::number as screenshot_number;
 pub(crate) use refusals::Refused;
 pub(crate) use submission::NewTask;
 pub(crate) use task::Task;
