@@ -50,7 +50,7 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Payload<T> {
     }
 }
 
-/// Like [`Payload`], where an empty body stands for an empty object.
+/// Like [`Payload`], where no body and `null` stand for an empty object.
 pub struct Optional<T>(pub T);
 
 impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Optional<T> {
@@ -58,7 +58,8 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Optional<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let bytes = body(request, app).await?;
-        read(if bytes.is_empty() { b"{}" } else { &bytes }).map(Self)
+        let none = matches!(bytes.trim_ascii(), b"" | b"null");
+        read(if none { b"{}" } else { &bytes }).map(Self)
     }
 }
 

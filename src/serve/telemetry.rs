@@ -1,5 +1,7 @@
 //! Logs and traces.
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
@@ -30,7 +32,7 @@ impl Telemetry {
 /// An endpoint that cannot be used.
 pub(super) fn start(config: &ServeConfig, filter: &str) -> Result<Telemetry> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| "info".into());
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.log_format {
         LogFormat::Pretty => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(true).with_filter(filter).boxed(),

@@ -187,10 +187,10 @@ pub struct NewTask {
     pub planner: Option<Planner>,
     /// What the run may do; the start URL's host with the default kinds and tools where nothing is said.
     pub capability: Option<NewCapability>,
-    /// Your own definition of done, as in `text visible "Order placed" and url contains "/orders"`; groups in parentheses do not nest.
+    /// Your own definition of done, as in `text visible "Order placed" and url contains "/orders"`; without parentheses.
     #[schema(
         max_length = 1000,
-        pattern = r#"^(\()?(not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#
+        pattern = r#"^(not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#
     )]
     pub check: Option<String>,
     /// Names of the secrets that may be typed; their values are the daemon's.

@@ -1,0 +1,73 @@
+//! kill -9 with a task running, and an orderly end: nothing is lost, nothing is repeated unasked, no browser is left.
+
+use milepost_suites::template;
+use reqwest::Method;
+use serde_json::json;
+
+use super::count;
+use super::harness::{Daemon, browsers};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_daemon_loses_and_repeats_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("MILEPOST_SERVICE__DRAIN_SECONDS", "1"), ("MILEPOST_SERVICE__WORKERS", "1"), ("MILEPOST_SERVE__WARM_BROWSERS", "1")];
+    let start = || tokio::task::block_in_place(|| Daemon::start(directory.path(), &settings));
+    let instance = template("shop_order_many").unwrap().instantiate(10_000);
+    let site = instance.serve().await.unwrap();
+    let url = site.url.join(instance.start_path()).unwrap().to_string();
+    let mut daemon = start();
+    let mut ids = Vec::new();
+    for _ in 0..count("DAEMON_KILLS", 1) {
+        let running = daemon.submit(instance.goal(), &url, json!({})).await;
+        let waiting = daemon.submit(instance.goal(), &url, json!({ "limits": { "max_steps": 1 } })).await;
+        let told = daemon.follow(&running, 0, |event| event.kind == "step").await;
+        assert_eq!(told.last().unwrap().kind, "step");
+        daemon.signal("-KILL");
+        tokio::task::block_in_place(|| daemon.wait());
+        let began = std::time::Instant::now();
+        daemon = start();
+        assert!(began.elapsed().as_secs() < 5, "ready again after {:?}", began.elapsed());
+        let task = daemon.get(&format!("/v1/tasks/{running}")).await;
+        assert!(task["state"] == "interrupted" && task["attempts"] == 1 && task["acted"] == true, "{task}");
+        let end = daemon.follow(&waiting, 0, |_| false).await;
+        assert_eq!(end.last().unwrap().kind, "ended", "what waited runs on: {end:?}");
+        let before = daemon.follow(&running, 0, |event| event.kind == "interrupted").await;
+        assert!(before.starts_with(&told) && before.iter().map(|event| event.id).eq(1..=before.len() as u64), "events outlive a crash");
+        ids.push(running);
+    }
+    // Asked for, it runs once more; and an orderly end gives it back.
+    let resumed = daemon.expect(200, Method::POST, &format!("/v1/tasks/{}/resume", ids[0]), None).await;
+    daemon.follow(&ids[0], resumed["last_seq"].as_u64().unwrap(), |event| event.kind == "step").await;
+    daemon.signal("-TERM");
+    let began = std::time::Instant::now();
+    let status = tokio::task::block_in_place(|| daemon.wait());
+    assert!(status.success() && began.elapsed().as_secs() < 8, "{status} after {:?}: {}", began.elapsed(), daemon.log());
+    assert_eq!(browsers(directory.path()), 0);
+    let daemon = start();
+    let task = daemon.get(&format!("/v1/tasks/{}", ids[0])).await;
+    assert!(task["state"] == "interrupted" && task["attempts"] == 2, "{task}");
+    let cancelled = daemon.expect(200, Method::POST, &format!("/v1/tasks/{}/cancel", ids[0]), None).await;
+    assert_eq!(cancelled["state"], "cancelled");
+}
+
+/// TLS by the daemon itself, on a certificate made for this test.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_where_it_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args(subject)
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let settings = [("MILEPOST_SERVE__TLS", "{cert=cert.pem, key=key.pem}"), ("MILEPOST_SERVE__WARM_BROWSERS", "0")];
+    let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &settings));
+    assert!(daemon.address.starts_with("https://"));
+    assert_eq!(daemon.get("/v1/tasks").await["tasks"], json!([]));
+    let signed = daemon.send(Method::POST, "/session", Some(json!({ "token": daemon.token }))).await;
+    assert!(signed.headers()["set-cookie"].to_str().unwrap().contains("Secure"));
+    let plain = reqwest::get(daemon.address.replacen("https", "http", 1)).await;
+    assert!(plain.is_err(), "it does not answer in the clear");
+}

@@ -1,0 +1,16 @@
+//! The daemon as others meet it: the real binary with the seed model and real Chromium, on the bundled suite's sites.
+//!
+//! `DAEMON_KILLS` and `DAEMON_FOLLOWERS` raise the counts of the tables.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod attacks;
+mod crashes;
+mod document;
+mod harness;
+mod starting;
+
+/// A count of a table, raised by an environment variable.
+pub fn count(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |count| count.parse().unwrap())
+}
