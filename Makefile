@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
-.PHONY: demo test lint build setup test-browser bench bench-learner golden seed deny
+.PHONY: demo test lint build setup test-browser test-daemon bench bench-learner golden seed deny
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -30,6 +30,10 @@ setup:
 ## Every row of the suite's tables at its full size, in real Chromium (hours on two cores).
 test-browser: build
 	@scripts/tables.sh $(MILEPOST)
+
+## Every row of the daemon's tables at its full size; writes target/test/daemon.json (hours on two cores).
+test-daemon: build
+	@scripts/test_daemon.sh
 
 ## Side-by-side benchmarks.
 bench: build

@@ -1,6 +1,11 @@
-"""Streams of events do not end by themselves: what comes within a moment is taken for the answer."""
+"""How requests are made up and sent.
+
+Streams of events do not end by themselves: what comes within a moment is taken for the answer. Headers that a server does not know it
+must pass over (RFC 9110, section 5.1), so that none is expected to refuse one.
+"""
 
 import requests
+import schemathesis
 
 MOMENT = 0.5
 send = requests.Session.send
@@ -22,3 +27,8 @@ def bounded(session, request, **options):
 
 
 requests.Session.send = bounded
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    return "x-schemathesis-unknown-property" not in (case.headers or {})

@@ -7,10 +7,8 @@ mod api;
 mod attacks;
 mod crashes;
 mod document;
+mod figures;
 mod harness;
 mod starting;
 
-/// A count of a table, raised by an environment variable.
-pub fn count(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |count| count.parse().unwrap())
-}
+pub use figures::count;

@@ -19,15 +19,16 @@ async fn the_api_keeps_to_its_document() {
     daemon.follow(&task, 0, |_| false).await;
     let report = directory.path().join("fuzz.json");
     let output = tokio::task::block_in_place(|| {
-        Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/fuzz.sh"))
-            .args([&daemon.address, &task, &count("DAEMON_EXAMPLES", 2).to_string()])
+        Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/fuzz/run.sh"))
+            .args([&daemon.address, &count("DAEMON_EXAMPLES", 2).to_string()])
             .arg(&report)
             .env("TOKEN", &daemon.token)
             .output()
             .unwrap()
     });
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let figures: Value = std::fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_else(|| panic!("{said}"));
+    let figures: Value =
+        std::fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_else(|| panic!("{said}"));
     record("fuzz", &figures);
     assert!(figures["calls"].as_u64().unwrap() > 0 && figures["server_errors"] == 0, "{said}");
     assert!(output.status.success(), "{said}");

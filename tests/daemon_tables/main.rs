@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crowd;
+#[path = "../daemon/figures.rs"]
 mod figures;
 mod fuzz;
 #[path = "../daemon/harness.rs"]
@@ -19,10 +20,19 @@ mod round;
 mod site;
 
 use std::path::Path;
+use std::time::Duration;
 
 use harness::Daemon;
 
 /// Starts the daemon with these settings beside the usual ones.
 pub fn start(directory: &Path, settings: &[(&str, &str)]) -> Daemon {
     tokio::task::block_in_place(|| Daemon::start(directory, settings))
+}
+
+/// The value below which this share of the times lies, in milliseconds.
+pub fn quantile_ms(times: &[Duration], share: f64) -> f64 {
+    let mut sorted: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    (sorted[rank.clamp(1, sorted.len()) - 1] * 1e5).round() / 100.0
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::figures::{count, quantile_ms, record};
+use super::figures::{count, record};
 use super::harness::{Daemon, command};
 use super::site::Site;
-use super::start;
+use super::{quantile_ms, start};
 
 const TASK: (&str, u64) = ("shop_price", 10_001);
 
@@ -46,7 +46,8 @@ async fn the_daemon_does_the_same_as_a_run() {
     let (mut whole, mut episodes) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..pairs {
         let sides = [by_daemon(&daemon).await, by_command(alone.path()).await];
-        let actions = sides.each_ref().map(|(_, episode)| episode["steps"].as_array().unwrap().iter().map(|step| step["action"].clone()).collect());
+        let actions =
+            sides.each_ref().map(|(_, episode)| episode["steps"].as_array().unwrap().iter().map(|step| step["action"].clone()).collect());
         let [ours, theirs]: [Vec<Value>; 2] = actions;
         assert_eq!(ours, theirs, "the same model, seed and page lead to the same actions");
         for (side, (took, episode)) in sides.iter().enumerate() {

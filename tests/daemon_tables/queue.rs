@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::figures::{count, quantile_ms, record};
+use super::figures::{count, record};
 use super::site::Site;
-use super::{processes, start};
+use super::{processes, quantile_ms, start};
 
 const TEMPLATES: [&str; 4] = ["shop_price", "shop_add", "records_edit", "shop_total"];
 
@@ -46,7 +46,8 @@ async fn all_of_a_full_queue_end() {
     let daemon = start(directory.path(), &[]);
     let (tasks, over) = (count("DAEMON_TASKS", 6), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
-    let (health, memory) = (tokio::spawn(ask(daemon.address.clone(), over.clone())), tokio::spawn(weigh(directory.path().into(), over.clone())));
+    let (health, memory) =
+        (tokio::spawn(ask(daemon.address.clone(), over.clone())), tokio::spawn(weigh(directory.path().into(), over.clone())));
     let (mut sites, mut ids) = (Vec::new(), Vec::new());
     for task in 0..tasks {
         let site = Site::open(TEMPLATES[task % TEMPLATES.len()], 10_000 + task as u64, &Arc::default()).await;

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::figures::{count, quantile_ms, record};
+use super::figures::{count, record};
 use super::harness::Daemon;
 use super::site::Site;
-use super::start;
+use super::{quantile_ms, start};
 
 const WORKERS: usize = 4;
 

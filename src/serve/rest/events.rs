@@ -26,7 +26,7 @@ const ALIVE: Duration = Duration::from_secs(15);
 #[into_params(parameter_in = Query)]
 pub struct After {
     /// Only events after this one; `Last-Event-ID` goes before it.
-    #[param(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    #[param(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     after: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ pub struct After {
 /// Each event has its number as `id`, its kind as `event`, and as `data` an object with `task`, `seq`, `position`, `at`, `kind` and `data`.
 /// The stream ends after `ended`.
 #[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After,
-    ("Last-Event-ID" = Option<u64>, Header, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
     responses((status = 200, description = "Events", body = String, content_type = "text/event-stream"), Refused, Absent))]
 pub(super) async fn of_task(
     Of(app): Of<App>,
@@ -52,7 +52,7 @@ pub(super) async fn of_task(
 ///
 /// Like a task's events, with `position` as `id`; the stream does not end by itself.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(After,
-    ("Last-Event-ID" = Option<u64>, Header, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
     responses((status = 200, description = "Events", body = String, content_type = "text/event-stream"), Refused))]
 pub(super) async fn of_all(
     Of(app): Of<App>,
