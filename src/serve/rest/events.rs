@@ -73,7 +73,7 @@ fn last(headers: &HeaderMap, after: Option<u64>) -> Result<u64, Problem> {
             number.ok_or_else(|| Problem::unreadable("`Last-Event-ID` is no number of an event"))?
         }
     };
-    match last > MOST {
+    match last.max(after.unwrap_or(0)) > MOST {
         true => Err(Problem::unreadable("there is no event of so high a number")),
         false => Ok(last),
     }
