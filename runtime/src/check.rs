@@ -12,6 +12,11 @@ use crate::error::{Error, Result};
 use crate::observation::{Observation, State};
 use crate::text::{quote, squash, unquote};
 
+/// Longest text of a check, in bytes.
+const LONGEST: usize = 4096;
+/// Most parentheses and `not`s in a check.
+const DEEPEST: usize = 64;
+
 /// Three-valued answer: against a truncated observation an absent thing is unknown, not false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +131,11 @@ impl Check {
 
     /// Reads a check; the whole text must be one.
     pub fn parse(text: &str) -> Result<Self> {
+        // Each parenthesis and each `not` is a level of the parser's stack, and checks come from outside.
+        if text.len() > LONGEST || text.matches('(').count() + text.matches("not ").count() > DEEPEST {
+            let reason = format!("it is longer than {LONGEST} bytes or has more than {DEEPEST} parentheses and `not`s; say it shorter");
+            return Err(Error::parse("check", text, reason));
+        }
         let (check, rest) = parse_or(text.trim())?;
         match rest.trim() {
             "" => Ok(check),

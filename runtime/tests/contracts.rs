@@ -175,6 +175,14 @@ fn texts_at_random(count: usize, longest: usize) -> impl Iterator<Item = String>
 }
 
 #[test]
+fn a_check_from_outside_cannot_exhaust_the_stack() {
+    for text in ["(".repeat(1_000_000), "not ".repeat(1_000_000), format!("{}checked \"x\"", "not ".repeat(65))] {
+        assert!(Check::parse(&text).is_err());
+    }
+    assert!(Check::parse(&format!("{}checked \"x\"", "not ".repeat(64))).is_ok());
+}
+
+#[test]
 fn any_text_survives_an_action_line_and_a_check() {
     for text in texts_at_random(2_000, 30) {
         let action = Action::Type { id: 12, text: text.clone() };

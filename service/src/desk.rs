@@ -101,19 +101,21 @@ impl Desk {
         if let Decision::Ended(cause) = decision {
             // A drain leaves it as it is: whoever waits for a person is interrupted.
             if cause != Cause::Drain {
-                self.change(|task| {
+                let running = self.change(|task| {
                     task.state = TaskState::Running;
                     task.approval = None;
                     Vec::new()
-                })
-                .await?;
+                });
+                // Where the task is lost meanwhile, there is nothing to set right.
+                drop(running.await);
             }
             return Ok(decision);
         }
-        if room.is_some()
-            && let Ok(permit) = self.core.places.clone().acquire_owned().await
-        {
-            *lock(&self.job.permit) = Some(permit);
+        if room.is_some() {
+            tokio::select! {
+                Ok(permit) = self.core.places.clone().acquire_owned() => *lock(&self.job.permit) = Some(permit),
+                _ = cancel.wait_for(|cancelled| *cancelled) => {}
+            }
         }
         Ok(decision)
     }

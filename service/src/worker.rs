@@ -47,7 +47,11 @@ pub(crate) async fn dispatch(core: Arc<Core>) {
 /// Looks at the queue once; returns after which time to look again.
 async fn look(core: &Arc<Core>) -> Result<Duration> {
     expire(core).await?;
-    while !core.paused.load(Ordering::Acquire) && start_next(core).await? {}
+    loop {
+        if core.paused.load(Ordering::Acquire) || !start_next(core).await? {
+            break;
+        }
+    }
     let next = core.store.next_moment(Utc::now()).await?;
     Ok(next.map_or(LOOK, |at| (at - Utc::now()).to_std().unwrap_or_default().clamp(Duration::from_millis(10), LOOK)))
 }

@@ -50,10 +50,14 @@ pub(super) async fn certificate(tls: &TlsConfig) -> Result<RustlsConfig> {
     // Two providers are linked; without a choice rustls refuses to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let read = RustlsConfig::from_pem_file(&tls.cert, &tls.key).await;
-    read.map_err(|error| {
+    let read = read.map_err(|error| {
         let (cert, key) = (tls.cert.display(), tls.key.display());
-        Error::BadInput(format!("`serve.tls`: {cert} and {key} are no certificate with its key (PEM): {error}")).into()
-    })
+        Error::BadInput(format!("`serve.tls`: {cert} and {key} are no certificate with its key (PEM): {error}"))
+    })?;
+    // No HTTP/2 is offered, since none is spoken.
+    let mut settings = rustls::ServerConfig::clone(&read.get_inner());
+    settings.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(RustlsConfig::from_config(Arc::new(settings)))
 }
 
 /// Serves until the handle says otherwise.

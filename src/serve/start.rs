@@ -134,13 +134,15 @@ async fn assemble(config: Config) -> Result<App> {
 
 /// Says where the daemon is, once it takes work.
 fn announce(address: &str, ready_file: Option<&Path>) -> Result<()> {
+    if let Some(file) = ready_file {
+        let mut draft = file.as_os_str().to_owned();
+        draft.push(".new");
+        let written = std::fs::write(&draft, format!("{address}\n")).and_then(|()| std::fs::rename(&draft, file));
+        written.map_err(|error| Error::BadInput(format!("the ready file {} cannot be written: {error}", file.display())))?;
+    }
     tracing::info!(address, "ready");
     eprintln!("milepost: ready at {address}");
-    let Some(file) = ready_file else { return Ok(()) };
-    let mut draft = file.as_os_str().to_owned();
-    draft.push(".new");
-    let written = std::fs::write(&draft, format!("{address}\n")).and_then(|()| std::fs::rename(&draft, file));
-    written.map_err(|error| Error::BadInput(format!("the ready file {} cannot be written: {error}", file.display())).into())
+    Ok(())
 }
 
 /// Takes nothing more, gives what runs its time, and closes the doors.

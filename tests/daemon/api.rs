@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use milepost_suites::template;
+use milepost_suites::{bundled, template};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -157,7 +157,8 @@ async fn an_output_that_does_not_fit(daemon: &Daemon, goal: &str, url: &str) {
 
 /// A secret outside the capability: a person sees what is wanted, with a picture, and refuses; then somebody cancels.
 async fn a_person_decides(daemon: &Daemon) {
-    let instance = template("desk_close").unwrap().instantiate(10_003);
+    let with_secret = bundled().iter().map(|template| template.instantiate(10_003)).find(|instance| !instance.secrets().is_empty());
+    let instance = with_secret.unwrap();
     let site = instance.serve().await.unwrap();
     let url = site.url.join(instance.start_path()).unwrap();
     let id = daemon.submit(instance.goal(), url.as_str(), json!({})).await;

@@ -158,7 +158,8 @@ impl Daemon {
 
     /// Sends bytes as they are; gives the status, and the whole answer as far as it came. Status 0: closed without an answer.
     pub fn raw(&self, parts: &[&[u8]], pause: Duration) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
+        let connected = TcpStream::connect(("127.0.0.1", self.port()));
+        let mut stream = connected.unwrap_or_else(|error| panic!("{error}: {}", self.log()));
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         for part in parts {
             if stream.write_all(part).is_err() {

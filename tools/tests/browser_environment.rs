@@ -313,6 +313,38 @@ async fn nothing_is_left_after_drop_and_close() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_profile_is_there_in_the_next_browser() {
+    let profile = tempfile::tempdir().unwrap();
+    let keep = |config: &mut BrowserConfig| config.profile = Some(profile.path().to_owned());
+    let mut bench = Bench::with(keep, |_| Secrets::default()).await;
+    assert!(bench.open("/tabs").await.text.contains("cookies: none"));
+    bench.browser.close().await.unwrap();
+    bench.browser = BrowserEnvironment::launch(
+        &BrowserConfig { profile: Some(profile.path().to_owned()), ..config(bench.state.path()) },
+        Secrets::default(),
+    )
+    .await
+    .unwrap();
+    assert!(bench.open("/tabs").await.text.contains("cookies: kept"), "storage of the one before");
+    drop(bench.browser);
+    assert!(profile.path().join("chromium").is_dir() && std::fs::read_dir(bench.state.path()).unwrap().count() == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_takes_too_much_memory_is_ended() {
+    let mut bench = Bench::with(|config| config.memory_mib = Some(1), |_| Secrets::default()).await;
+    let pids = bench.browser.processes();
+    let ended = async {
+        while bench.browser.observe().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+    assert_gone(bench.browser.observe().await);
+    assert!(gone(&pids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_browser_of_a_dead_process_is_reaped() {
     let mut bench = Bench::new().await;
     bench.open("/form").await;

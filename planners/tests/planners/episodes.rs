@@ -20,13 +20,13 @@ pub struct Played {
 
 /// How an episode is set up.
 pub struct Setup {
-    kind: PlannerKind,
+    pub kind: PlannerKind,
     pub config: PlannersConfig,
-    site: Site,
-    longest: Option<usize>,
-    cancelled: bool,
-    verify: bool,
-    max_steps: u32,
+    pub site: Site,
+    pub longest: Option<usize>,
+    pub cancelled: bool,
+    pub verify: bool,
+    pub max_steps: u32,
     pub limits_seconds: u64,
     pub overseer: Option<Box<dyn Overseer>>,
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use milepost_service::{Drained, Error, ServiceConfig, TaskState};
+use milepost_service::{Cause, Decision, Drained, Error, ServiceConfig, TaskState};
 
 use super::recovery::request;
 use super::stage::{Manners, Stage, config, task};
@@ -12,18 +12,20 @@ use super::stage::{Manners, Stage, config, task};
 async fn a_drain_lets_end_what_ends_and_cuts_off_the_rest() {
     for manners in [Manners::Obedient, Manners::Deaf] {
         let directory = tempfile::tempdir().unwrap();
-        let limits = ServiceConfig { workers: 5, per_caller_running: 4, cancel_seconds: 60, ..config() };
+        let limits = ServiceConfig { workers: 4, per_caller_running: 4, cancel_seconds: 60, ..config() };
         let stage = Stage::open(directory.path(), limits.clone(), manners).await;
         let mut runs = Vec::new();
         for goal in ["ends", "acts", "reads", "asks"] {
             stage.submit(task(goal)).await;
             runs.push(stage.run().await);
         }
+        // The one that asks will leave its worker.
+        stage.service.pause();
         let waits = stage.submit(task("waits")).await;
         let ids: Vec<String> = runs.iter().map(|run| run.record.id.clone()).collect();
         runs[1].desk.acted().await.unwrap();
         let desk = runs[3].desk.clone();
-        tokio::spawn(async move { desk.ask(request()).await });
+        let asking = tokio::spawn(async move { desk.ask(request()).await });
         stage.after(&ids[3], 0, "approval_requested").await;
 
         let follower = stage.service.events(&ids[1], 0).await.unwrap();
@@ -31,11 +33,9 @@ async fn a_drain_lets_end_what_ends_and_cuts_off_the_rest() {
         let bound = Duration::from_secs(2);
         let service = stage.service.clone();
         let draining = tokio::spawn(async move { service.drain(bound).await });
-        // The task that asks is let go first: then the drain has begun.
-        if manners == Manners::Obedient {
-            stage.after(&ids[3], 0, "interrupted").await;
-            assert!(matches!(stage.service.submit("ana", task("late")).await, Err(Error::Draining { .. })));
-        }
+        // The task that asks is told first: then the drain has begun.
+        assert_eq!(asking.await.unwrap().unwrap(), Decision::Ended(Cause::Drain));
+        assert!(matches!(stage.service.submit("ana", task("late")).await, Err(Error::Draining { .. })));
         runs.remove(0).answer("42");
         let drained = draining.await.unwrap().unwrap();
         assert!(began.elapsed() < bound + Duration::from_secs(2), "{:?}", began.elapsed());

@@ -141,7 +141,8 @@ async fn a_deadline_ends_what_waits_and_what_runs() {
 #[tokio::test]
 async fn what_no_task_can_have_is_refused_with_its_field() {
     let (_directory, stage) = stage(config()).await;
-    let cases: [(&str, fn(&mut Submission)); 9] = [
+    type Spoil = fn(&mut Submission);
+    let cases: [(&str, Spoil); 9] = [
         ("goal or url", |task| task.goal = " ".into()),
         ("goal or url", |task| task.url = "file:///etc/passwd".parse().unwrap()),
         ("goal", |task| task.goal = "x".repeat(20_000)),

@@ -3,7 +3,7 @@
 use milepost_runtime::Stop;
 use milepost_service::{ApprovalRequest, Error, RunFailure, ServiceConfig, TaskRecord, TaskState};
 
-use super::stage::{Manners, Process, Run, Stage, config, state, step, task};
+use super::stage::{BREAKS, Manners, Process, Run, Stage, config, state, step, task};
 
 pub fn request() -> ApprovalRequest {
     ApprovalRequest { action: "goto \"http://other.local/\"".into(), reason: "outside".into(), url: None, screenshot: None }
@@ -211,6 +211,18 @@ async fn failures_and_stops_have_their_states() {
         assert_eq!((found.state, found.stop.as_deref()), (expected, stop), "{found:?}");
         assert_eq!(found.ended_at.is_some(), expected.is_final());
     }
+}
+
+#[tokio::test]
+async fn a_runner_that_breaks_is_tried_again_and_then_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::open(directory.path(), config(), Manners::Deaf).await;
+    let record = stage.submit(task(BREAKS)).await;
+    let failed = stage.after(&record.id, 0, "ended").await;
+    assert_eq!((state(&failed), failed.stop.as_deref()), ((TaskState::Failed, 3), Some("lost")));
+    assert!(failed.reason.unwrap().contains("given up after 3 attempts; the last one: its runner broke"));
+    stage.submit(task("the worker lives on")).await;
+    stage.run().await.answer("42");
 }
 
 #[tokio::test]

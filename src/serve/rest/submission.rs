@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// How a task is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -108,18 +109,10 @@ struct SecretName(String);
 #[allow(dead_code, reason = "a schema")]
 struct WebAddress(String);
 
-/// The JSON type of an output.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code, missing_docs, reason = "a schema")]
-enum OutputType {
-    Object,
-    Array,
-    String,
-    Number,
-    Integer,
-    Boolean,
-    Null,
+/// The JSON types that an output may have.
+fn output_type() -> Object {
+    const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(TYPES)).description(Some("Its type.")).build()
 }
 
 /// The wanted output, in a part of JSON Schema (2020-12) that a model can be held to.
@@ -129,7 +122,7 @@ enum OutputType {
 #[allow(dead_code, non_snake_case, reason = "a schema")]
 struct OutputSchema {
     /// Its type.
-    #[schema(value_type = OutputType)]
+    #[schema(schema_with = output_type)]
     r#type: String,
     /// What it is, for the model.
     #[schema(max_length = 1000, nullable = false)]

@@ -53,6 +53,19 @@ async fn check_blocked(rules: &[String], url: &str, host: &str) {
     assert_eq!(proxy.blocked().iter().map(|blocked| blocked.host.as_str()).collect::<Vec<_>>(), [host], "{url}");
 }
 
+#[tokio::test]
+async fn a_running_proxy_is_opened_and_closed() {
+    let (port, other) = (site().await, site().await);
+    let rule = |port: u16| vec![format!("127.0.0.1:{port}")];
+    let proxy = proxy(&rule(port)).await;
+    let reaches = async |port: u16| get(&proxy, &format!("http://127.0.0.1:{port}/")).await.starts_with("HTTP/1.1 200");
+    assert!(reaches(port).await && !reaches(other).await);
+    proxy.set_rules(EgressRules::parse([rule(port), rule(other)].concat()).unwrap());
+    assert!(reaches(port).await && reaches(other).await);
+    proxy.set_rules(EgressRules::default());
+    assert!(!reaches(port).await);
+}
+
 fn check_permit(rules: &[&str], target: &str, permit: Permit) {
     assert_eq!(EgressRules::parse(rules).unwrap().permit(&Target::parse(target).unwrap()), permit, "{rules:?} {target}");
 }
