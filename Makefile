@@ -3,7 +3,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
-.PHONY: demo test lint build setup test-browser test-swap bench bench-learner golden seed deny cuda
+.PHONY: demo test lint build setup test-browser test-swap test-daemon bench bench-learner golden seed deny cuda
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -36,6 +36,10 @@ test-browser: build
 test-swap: setup
 	SWAPS=50 TRIES=4 cargo test --workspace --locked --test engine swaps -- --nocapture
 	TRIES=4 cargo test --workspace --locked --test whole a_worse_policy -- --nocapture
+
+## Every row of the daemon's tables at its full size; writes target/test/daemon.json (hours on two cores).
+test-daemon: build
+	@scripts/test_daemon.sh
 
 ## Side-by-side benchmarks.
 bench: build

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::figures::record;
 use super::harness::Daemon;
 
 /// A try: its name, the raw request, and the status of its refusal (0: closed without an answer).
@@ -80,7 +81,8 @@ async fn every_attack_is_refused() {
         }
     }
     slow(&daemon, &host, &bearer, &mut wrong);
-    println!("{} tries, {} not refused", table.tries.len() + 2, wrong.len());
+    let tried = table.tries.len() + 2;
+    record("attacks", &json!({ "tried": tried, "refused": tried - wrong.len() }));
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n\n"), daemon.log());
     let left = daemon.get("/v1/tasks").await;
     assert_eq!(left["tasks"], json!([]), "nothing of it became a task");

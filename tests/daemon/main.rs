@@ -10,13 +10,11 @@ mod clients;
 mod crashes;
 mod deploy;
 mod document;
+mod figures;
 mod harness;
 mod mcp_client;
 mod page;
 mod starting;
 mod terminal;
 
-/// A count of a table, raised by an environment variable.
-pub fn count(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |count| count.parse().unwrap())
-}
+pub use figures::count;

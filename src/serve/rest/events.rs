@@ -26,7 +26,7 @@ const ALIVE: Duration = Duration::from_secs(15);
 #[into_params(parameter_in = Query)]
 pub struct After {
     /// Only events after this one; `Last-Event-ID` goes before it.
-    #[param(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    #[param(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     after: Option<u64>,
 }
 
@@ -46,7 +46,8 @@ struct Told {
 /// Follow a task's events
 ///
 /// A follower that comes back sends the number of its last event in the header `Last-Event-ID` and misses nothing. The stream ends after `ended`.
-#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After),
+#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After,
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
     responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused, Absent))]
 pub(super) async fn of_task(
     Of(app): Of<App>,
@@ -62,7 +63,8 @@ pub(super) async fn of_task(
 /// Follow the events of all tasks
 ///
 /// Like a task's events, with `position` as `id`; the stream does not end by itself.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(After),
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(After,
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
     responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused))]
 pub(super) async fn of_all(
     Of(app): Of<App>,
@@ -83,7 +85,7 @@ fn last(headers: &HeaderMap, after: Option<u64>) -> Result<u64, Problem> {
             number.ok_or_else(|| Problem::unreadable("`Last-Event-ID` is no number of an event"))?
         }
     };
-    match last > MOST {
+    match last.max(after.unwrap_or(0)) > MOST {
         true => Err(Problem::unreadable("there is no event of so high a number")),
         false => Ok(last),
     }
