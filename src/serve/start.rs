@@ -64,7 +64,7 @@ async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) ->
         _ = stop.wait_for(|stop| *stop) => return Ok(Exit::Cancelled),
     };
     let handle = Handle::new();
-    let serving = tokio::spawn({
+    let mut serving = tokio::spawn({
         let (app, handle) = (app.clone(), handle.clone());
         async move { listen::serve(listener, tls, router::router(&app), &app.config.serve, handle).await }
     });
@@ -80,7 +80,10 @@ async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) ->
     announce(&format!("{scheme}://{address}"), start.ready_file.as_deref())?;
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}
-        ended = async { handle.listening().await; std::future::pending::<()>().await } => ended,
+        ended = &mut serving => {
+            ended??;
+            anyhow::bail!(Error::Environment("the server ended by itself; its log says why".into()));
+        }
     }
     drain(&app, &handle).await?;
     match tokio::time::timeout(CONNECTIONS_END + Duration::from_secs(1), serving).await {

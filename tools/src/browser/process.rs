@@ -108,6 +108,11 @@ impl DriverProcess {
         &self.record.profile
     }
 
+    /// Whether the profile outlives the browser.
+    pub(super) fn keeps_profile(&self) -> bool {
+        self.record.kept
+    }
+
     /// ChromeDriver's process id, which is also its group's.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()

@@ -255,7 +255,12 @@ impl Session {
 
     /// Ends the session and every process that was started for it.
     pub(super) async fn close(&mut self) {
-        if self.gone.is_none() && matches!(self.owner, Owner::Server { .. }) {
+        // A profile that is kept is written by an orderly end only.
+        let orderly = match &self.owner {
+            Owner::Server { .. } => true,
+            Owner::Us(process) => process.keeps_profile(),
+        };
+        if self.gone.is_none() && orderly {
             let _ = self.call(Command::delete(""), Patience::Page).await;
         }
         self.bury("it was closed".into()).await;
