@@ -43,11 +43,20 @@ struct Told {
     data: String,
 }
 
+/// The header of a follower that reconnects.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "read by the document's macros only")]
+struct Last {
+    /// The last event that was received.
+    #[param(rename = "Last-Event-ID", nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    id: Option<u64>,
+}
+
 /// Follow a task's events
 ///
 /// A follower that comes back sends the number of its last event in the header `Last-Event-ID` and misses nothing. The stream ends after `ended`.
-#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After,
-    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
+#[utoipa::path(get, path = "/v1/tasks/{id}/events", tag = "events", params(("id" = String, Path, format = Uuid, description = "The task"), After, Last),
     responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused, Absent))]
 pub(super) async fn of_task(
     Of(app): Of<App>,
@@ -63,8 +72,7 @@ pub(super) async fn of_task(
 /// Follow the events of all tasks
 ///
 /// Like a task's events, with `position` as `id`; the stream does not end by itself.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(After,
-    ("Last-Event-ID" = Option<u64>, Header, nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64, description = "The last event that was received")),
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(After, Last),
     responses((status = 200, description = "Events", body = Told, content_type = "text/event-stream"), Refused))]
 pub(super) async fn of_all(
     Of(app): Of<App>,

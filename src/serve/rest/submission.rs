@@ -183,7 +183,7 @@ pub struct NewTask {
     /// Your own definition of done, as in `text visible "Order placed" and url contains "/orders"`; without parentheses.
     #[schema(
         max_length = 1000,
-        pattern = r#"^(not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )*(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#
+        pattern = r#"^(not )?(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3})( (and|or) (not )?(url contains "([^"\\]|\\["\\])*"|text visible "([^"\\]|\\["\\])*"|checked "([^"\\]|\\["\\])*"|field "([^"\\]|\\["\\])*" is "([^"\\]|\\["\\])*"|exists [a-z]{1,16} "([^"\\]|\\["\\])*"|count [a-z]{1,16} at least [0-9]{1,3}))*$"#
     )]
     pub check: Option<String>,
     /// Names of the secrets that may be typed; their values are the daemon's.
