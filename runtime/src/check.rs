@@ -132,7 +132,7 @@ impl Check {
     /// Reads a check; the whole text must be one.
     pub fn parse(text: &str) -> Result<Self> {
         // Each parenthesis and each `not` is a level of the parser's stack, and checks come from outside.
-        if text.len() > LONGEST || text.matches('(').count() + text.matches("not ").count() > DEEPEST {
+        if text.len() > LONGEST || nesting(text) > DEEPEST {
             let reason = format!("it is longer than {LONGEST} bytes or has more than {DEEPEST} parentheses and `not`s; say it shorter");
             return Err(Error::parse("check", text, reason));
         }
@@ -251,4 +251,18 @@ impl TryFrom<String> for Check {
     fn try_from(text: String) -> Result<Self> {
         Self::parse(&text)
     }
+}
+
+/// How deep a check may nest at the most: its opening parentheses and `not`s outside of literals.
+fn nesting(text: &str) -> usize {
+    let (mut quoted, mut escaped, mut outside) = (false, false, String::new());
+    for character in text.chars() {
+        match (quoted, escaped, character) {
+            (true, false, '\\') => escaped = true,
+            (_, false, '"') => quoted = !quoted,
+            (true, ..) => escaped = false,
+            (false, ..) => outside.push(character),
+        }
+    }
+    outside.matches('(').count() + outside.matches("not ").count()
 }

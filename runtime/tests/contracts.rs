@@ -180,6 +180,8 @@ fn a_check_from_outside_cannot_exhaust_the_stack() {
         assert!(Check::parse(&text).is_err());
     }
     assert!(Check::parse(&format!("{}checked \"x\"", "not ".repeat(64))).is_ok());
+    assert!(Check::parse(&format!("text visible \"{} \\\"not\"", "not (".repeat(80))).is_ok(), "what is quoted nests nothing");
+    assert!(Check::parse(&format!("text visible \"x\" and {}checked \"x\"", "(".repeat(65))).is_err());
 }
 
 #[test]

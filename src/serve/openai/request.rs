@@ -244,12 +244,12 @@ mod tests {
                 { "role": "assistant", "content": null, "tool_calls": [{ "id": "1", "type": "function", "function": { "name": "weather", "arguments": "{}" } }] },
                 { "role": "tool", "tool_call_id": "1", "content": "dry" }] }));
         let said: Vec<(Speaker, String)> = request.chat().unwrap().into_iter().map(|message| (message.role, message.content)).collect();
-        assert!(said[0].1.contains(r#"{"function":{"name":"weather"},"type":"function"}"#), "{}", said[0].1);
+        assert!(said[0].1.contains(r#"{"type":"function","function":{"name":"weather"}}"#), "{}", said[0].1);
         let rest: Vec<(Speaker, &str)> = said[1..].iter().map(|(role, text)| (*role, text.as_str())).collect();
         let expected = [
             (Speaker::System, "Be terse."),
             (Speaker::User, "Rain?\nIn Rome."),
-            (Speaker::Assistant, r#"{"arguments":"{}","name":"weather"}"#),
+            (Speaker::Assistant, r#"{"name":"weather","arguments":"{}"}"#),
             (Speaker::User, "Tool result: dry"),
         ];
         assert_eq!(rest, expected);

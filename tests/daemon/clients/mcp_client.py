@@ -63,8 +63,8 @@ async def tools(client):
 async def refusals(client):
     for tool, arguments, says in [
         ("run_task", {"goal": "x"}, "url"),
-        ("run_task", {"goal": "x", "url": "ftp://x"}, "http"),
-        ("run_task", {"goal": "x", "url": "http://127.0.0.1:1/", "planner": "x"}, "adaplan"),
+        ("run_task", {"goal": "x", "url": "ftp://x"}, "/url"),
+        ("run_task", {"goal": "x", "url": "http://127.0.0.1:1/", "planner": "x"}, "/planner"),
         ("observe", {"url": "nowhere"}, "nowhere"),
         ("task_status", {"id": "nothing"}, "nothing"),
     ]:

@@ -5,6 +5,7 @@ import sys
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 server = MCPServer("desk")
@@ -19,7 +20,7 @@ def lookup(customer: Annotated[str, Field(max_length=30, pattern="^[a-z ]+$")], 
 @server.tool()
 def broken() -> str:
     """Never works."""
-    raise ValueError("the desk is closed")
+    raise ToolError("the desk is closed")
 
 
 @server.tool()
