@@ -94,14 +94,9 @@ pub struct JsonArgs {
     pub json: bool,
 }
 
-/// `milepost run`.
+/// What `run` and `client submit` say of a task alike.
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// What should be done, in words
-    pub goal: String,
-    /// Where to begin (http or https)
-    #[arg(long)]
-    pub url: String,
+pub struct WantArgs {
     /// adaplan, subgoal, frozen or react
     #[arg(long)]
     pub planner: Option<PlannerKind>,
@@ -114,6 +109,19 @@ pub struct RunArgs {
     /// A further host the task may reach (`name`, `name:port` or `*.suffix`); may be given more than once
     #[arg(long = "host", value_name = "HOST")]
     pub hosts: Vec<String>,
+}
+
+/// `milepost run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What should be done, in words
+    pub goal: String,
+    /// Where to begin (http or https)
+    #[arg(long)]
+    pub url: String,
+    /// What else is said of the task
+    #[command(flatten)]
+    pub want: WantArgs,
     /// A secret the task may type on the start page's origin: NAME=env:VARIABLE; may be given more than once
     #[arg(long = "secret", value_name = "NAME=env:VARIABLE")]
     pub secrets: Vec<String>,

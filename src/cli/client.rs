@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use milepost_planners::PlannerKind;
 use url::Url;
 
-use super::JsonArgs;
+use super::{JsonArgs, WantArgs};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -107,18 +106,9 @@ pub struct SubmitArgs {
     /// Where to begin (http or https)
     #[arg(long)]
     pub url: Url,
-    /// adaplan, subgoal, frozen or react
-    #[arg(long)]
-    pub planner: Option<PlannerKind>,
-    /// Your own definition of done, e.g. 'text visible "Order placed"'
-    #[arg(long, value_name = "CHECK")]
-    pub check: Option<String>,
-    /// Most actions
-    #[arg(long, value_name = "N")]
-    pub max_steps: Option<u32>,
-    /// A further host the task may reach (`name`, `name:port` or `*.suffix`); may be given more than once
-    #[arg(long = "host", value_name = "HOST")]
-    pub hosts: Vec<String>,
+    /// What else is said of the task
+    #[command(flatten)]
+    pub want: WantArgs,
     /// A secret of the daemon's configuration that may be typed; may be given more than once
     #[arg(long = "secret", value_name = "NAME")]
     pub secrets: Vec<String>,

@@ -85,12 +85,12 @@ fn token(file: Option<&Path>, config: &Config) -> Result<String, ClientError> {
 
 async fn submit(args: SubmitArgs, api: &Api) -> Result<Exit> {
     let mut body = json!({
-        "goal": args.goal, "url": args.url, "planner": args.planner, "check": args.check, "secrets": args.secrets,
+        "goal": args.goal, "url": args.url, "planner": args.want.planner, "check": args.want.check, "secrets": args.secrets,
         "profile": args.profile, "priority": args.priority, "idempotency_key": args.idempotency_key,
-        "idempotent": args.idempotent, "seed": args.seed, "limits": { "max_steps": args.max_steps },
+        "idempotent": args.idempotent, "seed": args.seed, "limits": { "max_steps": args.want.max_steps },
     });
-    if !args.hosts.is_empty() {
-        body["capability"] = json!({ "hosts": args.hosts });
+    if !args.want.hosts.is_empty() {
+        body["capability"] = json!({ "hosts": args.want.hosts });
     }
     let task: Value = api.post(&["v1", "tasks"], &body).await?;
     let id = task["id"].as_str().unwrap_or_default().to_owned();

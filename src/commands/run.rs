@@ -16,10 +16,10 @@ use crate::wiring::{self, Mind};
 /// Runs one task in a browser and records the episode.
 pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     let mut task = Task::new(&args.goal, &args.url)?;
-    task.check = args.check.as_deref().map(Check::parse).transpose()?;
+    task.check = args.want.check.as_deref().map(Check::parse).transpose()?;
     task.limits = config.limits.clone();
-    task.limits.max_steps = args.max_steps.unwrap_or(task.limits.max_steps);
-    task.capability.hosts.extend(args.hosts.iter().cloned());
+    task.limits.max_steps = args.want.max_steps.unwrap_or(task.limits.max_steps);
+    task.capability.hosts.extend(args.want.hosts.iter().cloned());
     config.browser.headless &= !args.headed;
     let mut secrets = config.secrets()?;
     for secret in &args.secrets {
@@ -37,7 +37,7 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     let store = wiring::store(&config).await?;
     let cancel = cancellation();
     let mind = Mind::load(&config).await?;
-    let policy = mind.policy(args.planner.unwrap_or(config.policy.planner), &config);
+    let policy = mind.policy(args.want.planner.unwrap_or(config.policy.planner), &config);
     let egress = wiring::confine(&mut config, &task).await?;
     let mut browser = wiring::browser(&config, secrets).await?;
     let mut silent = NoListener;

@@ -75,7 +75,8 @@ pub fn phased(
     let ladder: Vec<Rung> = templates.iter().map(rung).collect();
     let train = seeds(Split::Train);
     let variants = |template: &str, count: usize| {
-        let mut rng = StdRng::seed_from_u64(seed ^ template.bytes().fold(0, |hash, byte| hash * 31 + u64::from(byte)));
+        let place = templates.iter().position(|known| known.id == template).unwrap_or_default() as u64;
+        let mut rng = StdRng::seed_from_u64(seed.wrapping_add(place));
         (0..count).map(|_| rng.random_range(train.clone())).collect()
     };
     let phase = next_phase(config, Draw { tasks, train_seeds: train.end, seed }, past, &ladder, variants)?;
@@ -133,6 +134,9 @@ mod tests {
         let drawn = phased(&templates, &config, &past, 6, 2, 1).unwrap();
         assert!(drawn.len() == 12 && drawn.iter().all(|a| a.template.id == near && a.seed != 3 && split_of(a.seed) == Split::Train));
         assert!(drawn.chunks(2).all(|group| group[0].seed == group[1].seed && group[0].sampling != group[1].sampling));
+        let each: Vec<Valued> = templates.iter().map(|template| failed(template.id, 0.4)).collect();
+        let past = Past { failed: each, ..Past::default() };
+        assert_eq!(phased(&templates, &config, &past, 2 * templates.len(), 1, u64::MAX).unwrap().len(), 2 * templates.len());
         let nothing = phased(&templates, &config, &Past::default(), 6, 2, 1).unwrap();
         assert_eq!(nothing.len(), 12, "without failures the tasks are drawn as in a first round");
     }

@@ -4,4 +4,5 @@ pub mod browser;
 pub mod egress;
 pub mod fetch;
 pub mod mcp;
+pub mod owned;
 pub mod plain;

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use milepost_tools::owned::die_with_owner;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -140,21 +141,12 @@ fn arguments(config: &ImproveInDaemon, order: &Order) -> Vec<String> {
 /// A group of its own, low priority, and no life without the daemon.
 fn restrain(command: &mut Command, nice: i32) {
     command.process_group(0);
-    let owner = std::process::id();
-    // SAFETY: between fork and exec only setpriority, prctl, getppid and _exit run, which are async-signal-safe and allocate nothing.
+    // SAFETY: between fork and exec only setpriority runs, which is async-signal-safe and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
-            #[cfg(target_os = "linux")]
-            {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                if libc::getppid() as u32 != owner {
-                    libc::_exit(1);
-                }
-            }
-            #[cfg(not(target_os = "linux"))]
-            let _ = owner;
             Ok(())
         });
     }
+    die_with_owner(command);
 }

@@ -14,7 +14,7 @@ use milepost_runtime::Error;
 use milepost_runtime::registry::follow;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::{MutexGuard, Notify, watch};
 use utoipa::ToSchema;
 
 use self::config::{ImproveInDaemon, LearnFrom};
@@ -26,6 +26,8 @@ use crate::improve::schedule::{Trigger, times};
 
 /// How often the registry is asked for a change that somebody else made.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often the workers' load is looked at while a run is in progress.
+const LOAD_EVERY: Duration = Duration::from_millis(500);
 
 /// A run that is wanted.
 #[derive(Clone, Debug)]
@@ -89,6 +91,8 @@ pub struct Improvement {
     directory: PathBuf,
     status: Arc<Mutex<ImproveStatus>>,
     stop: watch::Sender<bool>,
+    /// Tells that a run has ended.
+    over: Notify,
     /// One changes what serves at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -97,7 +101,13 @@ impl Improvement {
     /// A loop that keeps its files in the daemon's directory.
     pub fn new(directory: PathBuf, config: &ImproveInDaemon) -> Self {
         let status = ImproveStatus { schedule: config.schedule.clone(), every_episodes: config.every_episodes, ..ImproveStatus::default() };
-        Self { directory, status: Arc::new(Mutex::new(status)), stop: watch::Sender::new(false), changing: tokio::sync::Mutex::default() }
+        Self {
+            directory,
+            status: Arc::new(Mutex::new(status)),
+            stop: watch::Sender::new(false),
+            over: Notify::new(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// How it stands.
@@ -135,8 +145,13 @@ impl Improvement {
     /// Ends what runs; the next run goes on from there.
     pub async fn end(&self) {
         self.stop.send_replace(true);
-        while self.status().running.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        loop {
+            // Made before the look, so that an end between the two is heard.
+            let over = self.over.notified();
+            if self.status().running.is_none() {
+                return;
+            }
+            over.await;
         }
     }
 
@@ -152,6 +167,8 @@ impl Improvement {
         let outcome = if end.done { "done" } else { "failed" };
         metrics::counter!("milepost_improvement_runs_total", "outcome" => outcome).increment(1);
         status.last = Some(Finished { reason, began_at: since, ended_at: Utc::now(), done: end.done, said: end.said, report: end.report });
+        drop(status);
+        self.over.notify_waiters();
     }
 }
 
@@ -164,7 +181,7 @@ async fn see_through(app: App, mut child: child::Child) {
             biased;
             () = async { drop(stop.wait_for(|stop| *stop).await) } => break child.end().await,
             end = child.ended() => break end,
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = tokio::time::sleep(LOAD_EVERY) => {}
         }
         let load = app.service.load();
         let busy = load.busy as f64 > above * load.workers as f64 || (load.waiting > 0 && above < 1.0);

@@ -16,6 +16,8 @@ use milepost_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::owned::die_with_owner;
+
 const MARK: &str = "MILEPOST_BROWSER";
 const PROFILE_PREFIX: &str = "milepost-browser-";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -298,26 +300,11 @@ fn write(file: &Path, record: &Record) -> Result<()> {
 
 /// Makes the command a session of its own that dies with the thread that starts it.
 fn own_group(command: &mut Command) {
-    let owner = std::process::id();
-    // SAFETY: between fork and exec only setsid, prctl, getppid and _exit run, which are async-signal-safe and allocate nothing.
+    // SAFETY: between fork and exec only setsid runs, which is async-signal-safe and allocates nothing.
     unsafe {
-        command.pre_exec(move || {
-            if libc::setsid() < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            #[cfg(target_os = "linux")]
-            {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                // The owner may have died before the signal was asked for.
-                if libc::getppid() as u32 != owner {
-                    libc::_exit(1);
-                }
-            }
-            #[cfg(not(target_os = "linux"))]
-            let _ = owner;
-            Ok(())
-        });
+        command.pre_exec(|| if libc::setsid() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
     }
+    die_with_owner(command);
 }
 
 type Start = (Command, mpsc::Sender<std::io::Result<Child>>);
