@@ -84,6 +84,8 @@ pub(super) fn recorder() -> anyhow::Result<PrometheusHandle> {
     metrics::describe_gauge!("milepost_engine_queue", "Model calls that wait or run.");
     metrics::describe_counter!("milepost_tokens_total", "Tokens read and written by the model.");
     metrics::describe_counter!("milepost_browser_restarts_total", "Browsers that died or were ended, and were started again.");
+    metrics::describe_counter!("milepost_browsers_started_total", "Browsers that were started.");
+    metrics::describe_gauge!("milepost_browsers_ready", "Browsers that wait for a task.");
     metrics::describe_counter!("milepost_blocked_hosts_total", "Connections that the egress rules refused.");
     metrics::describe_gauge!("milepost_generation_info", "1 for the generation that answers.");
     // Counted from the start, so that a figure is there before its first event.

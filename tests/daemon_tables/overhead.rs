@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::figures::{count, record};
@@ -20,16 +21,29 @@ fn lasted(episode: &Value) -> Duration {
     (at("ended_at") - at("started_at")).to_std().unwrap()
 }
 
+/// Waits until the daemon has a browser ready and rests, so that neither side works beside its start.
+async fn rested(daemon: &Daemon) {
+    loop {
+        let metrics = daemon.send(Method::GET, "/metrics", None).await.text().await.unwrap();
+        if metrics.lines().any(|line| line == "milepost_browsers_ready 1") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn by_daemon(daemon: &Daemon) -> (Duration, Value) {
     let site = Site::open(TASK.0, TASK.1, &Arc::default()).await;
+    rested(daemon).await;
     let began = Instant::now();
     let id = daemon.submit(site.goal(), site.url(), json!({})).await;
     daemon.follow(&id, 0, |_| false).await;
     (began.elapsed(), daemon.get(&format!("/v1/tasks/{id}/episode")).await)
 }
 
-async fn by_command(directory: &Path) -> (Duration, Value) {
+async fn by_command(daemon: &Daemon, directory: &Path) -> (Duration, Value) {
     let site = Site::open(TASK.0, TASK.1, &Arc::default()).await;
+    rested(daemon).await;
     let began = Instant::now();
     let arguments = ["run", site.goal(), "--url", site.url(), "--json"];
     let output = tokio::task::block_in_place(|| command(directory, &arguments, &[]).output().unwrap());
@@ -45,7 +59,7 @@ async fn the_daemon_does_the_same_as_a_run() {
     let pairs = count("DAEMON_PAIRS", 1);
     let (mut whole, mut episodes) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..pairs {
-        let sides = [by_daemon(&daemon).await, by_command(alone.path()).await];
+        let sides = [by_daemon(&daemon).await, by_command(&daemon, alone.path()).await];
         let actions =
             sides.each_ref().map(|(_, episode)| episode["steps"].as_array().unwrap().iter().map(|step| step["action"].clone()).collect());
         let [ours, theirs]: [Vec<Value>; 2] = actions;

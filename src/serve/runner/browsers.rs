@@ -2,21 +2,29 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
-use milepost_runtime::{Environment, Error, Result, Secrets, Task, Tool};
+use milepost_runtime::{Environment, Result, Secrets, Task, Tool};
 use milepost_tools::browser::BrowserEnvironment;
 use milepost_tools::egress::{EgressProxy, EgressRules};
+use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::serve::directory;
 use crate::serve::metered::MeteredBrowser;
 use crate::wiring;
 
+/// Cores that a task keeps busy: one in the model, one in the browser.
+const CORES_OF_A_TASK: usize = 2;
+
 /// A browser behind its own egress proxy; both end when it is dropped.
 pub(super) struct Equipped {
     browser: MeteredBrowser<BrowserEnvironment>,
     egress: Option<Arc<EgressProxy>>,
+    /// Set while a task has it; the last of its fields, so that it is over before the next is started.
+    _lent: Option<Lent>,
 }
 
 impl Equipped {
@@ -26,7 +34,7 @@ impl Equipped {
         let egress = wiring::egress(&mut settings, rules).await?.map(Arc::new);
         let browser = MeteredBrowser(BrowserEnvironment::launch(&settings, secrets).await?);
         metrics::counter!("milepost_browsers_started_total").increment(1);
-        Ok(Self { browser, egress })
+        Ok(Self { browser, egress, _lent: None })
     }
 
     pub(super) fn browser(&mut self) -> &mut MeteredBrowser<BrowserEnvironment> {
@@ -55,10 +63,29 @@ impl Equipped {
     }
 }
 
+/// A task that has a browser; at its end browsers are made ready again.
+struct Lent(Arc<Browsers>);
+
+impl Lent {
+    fn new(browsers: &Arc<Browsers>) -> Self {
+        browsers.lent.fetch_add(1, Ordering::SeqCst);
+        Self(browsers.clone())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.lent.fetch_sub(1, Ordering::SeqCst);
+        self.0.refill();
+    }
+}
+
 /// Where tasks get their browsers.
 pub(super) struct Browsers {
     config: Config,
     spare: Mutex<VecDeque<Equipped>>,
+    /// Tasks that have a browser.
+    lent: AtomicUsize,
     /// One is started at a time, beside what tasks start themselves.
     starting: tokio::sync::Mutex<()>,
 }
@@ -66,46 +93,65 @@ pub(super) struct Browsers {
 impl Browsers {
     /// A source of browsers; it begins to start those that are kept ready.
     pub(super) fn new(config: &Config) -> Arc<Self> {
-        let browsers = Arc::new(Self { config: config.clone(), spare: Mutex::default(), starting: tokio::sync::Mutex::default() });
+        let browsers = Arc::new(Self {
+            config: config.clone(),
+            spare: Mutex::default(),
+            lent: AtomicUsize::new(0),
+            starting: tokio::sync::Mutex::default(),
+        });
         browsers.refill();
         browsers
     }
 
     /// A browser for a task, open to its hosts.
     pub(super) async fn take(self: &Arc<Self>, task: &Task, profile: Option<&str>, secrets: Secrets) -> Result<Equipped> {
+        let lent = Lent::new(self);
         let rules = EgressRules::parse(&task.capability.hosts)?;
-        if let Some(name) = profile {
-            // Leased to this task alone by the service; names are letters, digits, `-` and `_`.
-            let kept = directory(&self.config).join("profiles").join(name);
-            return Equipped::start(&self.config, Some(kept), secrets, rules).await;
-        }
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        self.refill();
-        match spare {
-            None => Equipped::start(&self.config, None, secrets, rules).await,
+        // Leased to this task alone by the service; names are letters, digits, `-` and `_`.
+        let kept = profile.map(|name| directory(&self.config).join("profiles").join(name));
+        let spare = if kept.is_none() { self.spare().pop_front() } else { None };
+        metrics::gauge!("milepost_browsers_ready").set(self.spare().len() as f64);
+        let mut equipped = match spare {
+            None => Equipped::start(&self.config, kept, secrets, rules).await?,
             Some(mut spare) => {
                 spare.browser.0.set_secrets(secrets);
                 if let Some(egress) = &spare.egress {
                     egress.set_rules(rules);
                 }
-                Ok(spare)
+                spare
             }
-        }
+        };
+        equipped._lent = Some(lent);
+        self.refill();
+        Ok(equipped)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, VecDeque<Equipped>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a browser may be started ahead: one is missing, and no running task would wait for the cores that its start takes.
+    fn may_start(&self) -> bool {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let free = (self.lent.load(Ordering::SeqCst) + 1) * CORES_OF_A_TASK <= cores.max(CORES_OF_A_TASK);
+        free && self.spare().len() < self.config.serve.warm_browsers
     }
 
     /// Starts what is missing, after what is under way. A browser that died meanwhile is started again by its first task.
     fn refill(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
         let browsers = Arc::downgrade(self);
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             let Some(browsers) = browsers.upgrade() else { return };
             let _one = browsers.starting.lock().await;
-            while browsers.spare.lock().unwrap_or_else(PoisonError::into_inner).len() < browsers.config.serve.warm_browsers {
+            while browsers.may_start() {
                 match Equipped::start(&browsers.config, None, Secrets::default(), EgressRules::default()).await {
-                    Ok(equipped) => browsers.spare.lock().unwrap_or_else(PoisonError::into_inner).push_back(equipped),
-                    Err(error @ (Error::Environment(_) | Error::EnvironmentGone(_) | Error::BadInput(_))) => {
-                        return tracing::warn!(%error, "no browser could be started ahead; tasks will try themselves");
+                    Ok(equipped) => {
+                        let mut spare = browsers.spare();
+                        spare.push_back(equipped);
+                        metrics::gauge!("milepost_browsers_ready").set(spare.len() as f64);
                     }
-                    Err(error) => return tracing::warn!(%error, "no browser could be started ahead"),
+                    Err(error) => return tracing::warn!(%error, "no browser could be started ahead; tasks will try themselves"),
                 }
             }
         });
