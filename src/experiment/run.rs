@@ -14,7 +14,7 @@ use super::table::{Results, Tested};
 use crate::cli::PlaceArg;
 use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
-use crate::improve::workshop::SuiteWorkshop;
+use crate::improve::workshop::{CANDIDATE, SuiteWorkshop, round_directory};
 use crate::wiring::{self, Mind};
 
 /// How an experiment is run.
@@ -56,8 +56,12 @@ const TESTED: &str = "tested.jsonl";
 /// One arm with one seed: rounds of training without a gate, then the test tasks.
 async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
-    let mut serving = None;
-    for number in 1..=arm.rounds {
+    let (mut serving, mut done) = (None, 0);
+    if let Some(before) = spec.before(arm) {
+        serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, before.rounds)?;
+        done = before.rounds;
+    }
+    for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
         let store = wiring::store(&config).await?;
         let mut workshop = workshop(&config, &store, serving.clone(), directory, running).await?;
@@ -76,6 +80,26 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
         workshop.tell(&round);
     }
     test(spec, arm, seed, serving, directory, running).await
+}
+
+/// Copies what another arm did, all but its test, and gives the generation that it came to.
+fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
+    let mut open = vec![PathBuf::new()];
+    while let Some(inner) = open.pop() {
+        std::fs::create_dir_all(to.join(&inner))?;
+        for entry in std::fs::read_dir(from.join(&inner)).with_context(|| format!("{} cannot be read", from.display()))? {
+            let entry = entry?;
+            let path = inner.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                open.push(path);
+            } else if entry.file_name() != TESTED {
+                std::fs::copy(entry.path(), to.join(&path)).with_context(|| format!("{} cannot be written", to.join(&path).display()))?;
+            }
+        }
+    }
+    // A round that taught nothing left no candidate: the one before it stands.
+    let candidate = |round: usize| std::fs::read_to_string(round_directory(to, round).join(CANDIDATE)).ok();
+    Ok((1..=rounds).rev().find_map(candidate))
 }
 
 /// The hands of an arm, with this generation in service.
@@ -151,4 +175,25 @@ fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {
         std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm_takes_over_what_another_did_but_not_its_test() {
+        let work = tempfile::tempdir().unwrap();
+        let (from, to) = (work.path().join("a-1"), work.path().join("b-1"));
+        std::fs::create_dir_all(round_directory(&from, 1)).unwrap();
+        std::fs::create_dir_all(round_directory(&from, 2)).unwrap();
+        std::fs::create_dir_all(from.join("adapters/x")).unwrap();
+        for (file, text) in [("round-1/candidate", "x"), ("adapters/x/weights", "w"), (TESTED, "{}")] {
+            std::fs::write(from.join(file), text).unwrap();
+        }
+        assert_eq!(take_over(&from, &to, 2).unwrap().as_deref(), Some("x"), "round 2 taught nothing");
+        assert_eq!(std::fs::read_to_string(to.join("adapters/x/weights")).unwrap(), "w");
+        assert!(!to.join(TESTED).exists());
+        assert!(take_over(&work.path().join("c-1"), &to, 1).is_err());
+    }
 }

@@ -41,6 +41,9 @@ pub struct Arm {
     /// Rounds of training without a gate; 0 measures the start.
     #[serde(default)]
     pub rounds: usize,
+    /// An arm above, whose rounds are this one's first rounds: what both do alike is done once.
+    #[serde(default)]
+    pub after: Option<String>,
     /// Settings over the experiment's.
     #[serde(default)]
     pub settings: Value,
@@ -60,7 +63,18 @@ impl Spec {
         if spec.arms.is_empty() || spec.seeds.is_empty() || spec.levels.is_empty() || spec.test == 0 {
             bail!("{}: an experiment needs arms, seeds, levels and test tasks", path.display());
         }
+        for (place, arm) in spec.arms.iter().enumerate() {
+            let Some(after) = &arm.after else { continue };
+            if !spec.arms[..place].iter().any(|other| other.name == *after && other.rounds < arm.rounds) {
+                bail!("{}: arm {}: `after` must name an arm above it with fewer rounds than its own", path.display(), arm.name);
+            }
+        }
         Ok(spec)
+    }
+
+    /// The arm whose rounds are this one's first.
+    pub fn before(&self, arm: &Arm) -> Option<&Arm> {
+        self.arms.iter().find(|other| arm.after.as_deref() == Some(other.name.as_str()))
     }
 
     /// The settings of an arm with a seed in a round (0: before the first).
@@ -111,7 +125,7 @@ seeds: [1]
 settings: {policy: {temperature: 0.5}}
 arms:
 - {name: a}
-- {name: b, rounds: 2, settings: {policy: {planner: react}}, by_round: {2: {improve: {tasks: 3}}}}
+- {name: b, after: a, rounds: 2, settings: {policy: {planner: react}}, by_round: {2: {improve: {tasks: 3}}}}
 - {name: c, settings: {policy: {planer: react}}}
 ";
         let spec: Spec = serde_norway::from_str(text).unwrap();

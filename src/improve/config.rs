@@ -30,7 +30,7 @@ pub enum Recipe {
     RltrEndToEnd,
     /// Milestone potential, value critic, squared log-ratios (MiRA, 2603.19685).
     Mira,
-    /// One expert state at a time: imitation in the first round, then exact match within groups (2509.20616).
+    /// One expert state at a time: imitation first, then exact match within groups (2509.20616).
     SingleTurn,
     /// Successes alone, by likelihood: the filtered behaviour cloning that the papers compare with.
     Successes,
@@ -67,11 +67,8 @@ impl Recipe {
         matches!(self, Self::Pilotrl | Self::SingleTurn)
     }
 
-    /// What a round (from 1) rewards and trains: PilotRL goes through its `stages` and stays at the last.
-    ///
-    /// # Errors
-    /// A stage that PilotRL does not have.
-    pub fn phase(self, round: usize, stages: &[Vec<u8>], base: &PolicyConfig) -> Result<Phase> {
+    fn phase(self, round: usize, config: &ImproveConfig) -> Result<Phase> {
+        let ImproveConfig { stages, imitation: Imitation { rounds: imitated, lr: imitation_lr }, update: base, .. } = config;
         let acting = vec![Role::Planner, Role::Executor];
         let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
         let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
@@ -86,7 +83,8 @@ impl Recipe {
             kl: Bounds::warn(None, Some(0.5)),
             ..base.doctor.clone()
         };
-        let imitation = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
+        let likelihood = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
+        let imitation = PolicyConfig { lr: imitation_lr.unwrap_or(base.lr), ..likelihood.clone() };
         Ok(match self {
             Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },
             Self::Gigpo => Phase { rewards: Preset::Outcome.config(), roles: all, policy: with(CreditKind::Step, ActorKind::Ratio) },
@@ -97,9 +95,9 @@ impl Recipe {
             Self::Rltr => Phase { rewards: Preset::Rltr.config(), roles: acting, policy: ratio },
             Self::RltrEndToEnd => Phase { rewards: Preset::RltrEndToEnd.config(), roles: all, policy: ratio },
             Self::Mira => Phase { rewards: Preset::Outcome.config(), roles: acting, policy: with(CreditKind::Mira, ActorKind::Squares) },
-            Self::SingleTurn if round == 1 => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: imitation },
+            Self::SingleTurn if round <= *imitated => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: imitation },
             Self::SingleTurn => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: ratio },
-            Self::Successes => Phase { rewards: Preset::Outcome.config(), roles: all, policy: imitation },
+            Self::Successes => Phase { rewards: Preset::Outcome.config(), roles: all, policy: likelihood },
         })
     }
 }
@@ -124,6 +122,22 @@ fn pilotrl(stages: &[u8]) -> Result<(RewardConfig, Vec<Role>)> {
     Ok((rewards, [Role::Planner, Role::Executor].into_iter().filter(trained).collect()))
 }
 
+/// How the recipe `single_turn` begins.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Imitation {
+    /// Rounds that imitate the expert, each on other tasks, before its states are sampled at.
+    pub rounds: usize,
+    /// Their learning rate; `null` is that of the update. A likelihood bears a higher one than ratios do.
+    pub lr: Option<f64>,
+}
+
+impl Default for Imitation {
+    fn default() -> Self {
+        Self { rounds: 1, lr: None }
+    }
+}
+
 /// Section `improve`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,6 +148,8 @@ pub struct ImproveConfig {
     pub recipe: Recipe,
     /// PilotRL's stages by round, the last for all later rounds; a list of several mixes their rewards.
     pub stages: Vec<Vec<u8>>,
+    /// How `single_turn` begins.
+    pub imitation: Imitation,
     /// MiRA's phases: of what the tasks of its next round are made.
     pub phases: PhaseConfig,
     /// Levels of the suite that are played, for training and in the gate.
@@ -166,6 +182,7 @@ impl Default for ImproveConfig {
             directory: None,
             recipe: Recipe::default(),
             stages: vec![vec![1], vec![2], vec![3]],
+            imitation: Imitation::default(),
             phases: PhaseConfig::default(),
             levels: vec!["medium".into(), "long".into()],
             tasks: 16,
@@ -182,26 +199,47 @@ impl Default for ImproveConfig {
     }
 }
 
+impl ImproveConfig {
+    /// What a round (from 1) rewards and trains: PilotRL goes through its `stages` and stays at the last, single-turn GRPO begins with
+    /// imitation.
+    ///
+    /// # Errors
+    /// A stage that PilotRL does not have.
+    pub fn phase(&self, round: usize) -> Result<Phase> {
+        self.recipe.phase(round, self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn pilotrl_goes_through_its_stages_and_stays_at_the_last() {
-        let (config, base) = (ImproveConfig::default(), PolicyConfig::default());
-        let phase = |round| Recipe::Pilotrl.phase(round, &config.stages, &base).unwrap();
+        let with = |stages| ImproveConfig { recipe: Recipe::Pilotrl, stages, ..ImproveConfig::default() };
+        let config = with(ImproveConfig::default().stages);
+        let phase = |round| config.phase(round).unwrap();
         assert_eq!((phase(1).roles, phase(2).roles), (vec![Role::Executor], vec![Role::Planner]));
         let (first, second, last) = (phase(1).rewards, phase(2).rewards, phase(7).rewards);
         assert!(first.adherence > 0.0 && first.plan_quality == 0.0 && second.plan_quality > 0.0 && second.adherence == 0.0);
         assert_eq!((last.adherence, last.plan_quality), (0.0, 0.0));
-        let all = Recipe::Pilotrl.phase(1, &[vec![1, 2, 3]], &base).unwrap();
+        let all = with(vec![vec![1, 2, 3]]).phase(1).unwrap();
         assert!(all.rewards.adherence > 0.0 && all.rewards.plan_quality > 0.0 && all.roles.len() == 2);
-        assert!(Recipe::Pilotrl.phase(1, &[vec![4]], &base).is_err() && Recipe::Pilotrl.phase(1, &[], &base).is_err());
+        assert!(with(vec![vec![4]]).phase(1).is_err() && with(Vec::new()).phase(1).is_err());
+    }
+
+    #[test]
+    fn single_turn_imitates_first_at_its_own_rate() {
+        let imitation = Imitation { rounds: 2, lr: Some(1e-3) };
+        let config = ImproveConfig { recipe: Recipe::SingleTurn, imitation, ..ImproveConfig::default() };
+        let policies = [1, 2, 3].map(|round| config.phase(round).unwrap().policy);
+        assert_eq!(policies.each_ref().map(|policy| policy.actor), [ActorKind::Likelihood, ActorKind::Likelihood, ActorKind::Ratio]);
+        assert_eq!(policies.map(|policy| policy.lr), [1e-3, 1e-3, PolicyConfig::default().lr]);
     }
 
     #[test]
     fn rltr_masks_the_summarizer_and_its_baseline_does_not() {
-        let roles = |recipe: Recipe| recipe.phase(1, &[], &PolicyConfig::default()).unwrap().roles;
+        let roles = |recipe| ImproveConfig { recipe, ..ImproveConfig::default() }.phase(1).unwrap().roles;
         assert!(!roles(Recipe::Rltr).contains(&Role::Summarizer) && roles(Recipe::RltrEndToEnd).contains(&Role::Summarizer));
     }
 }

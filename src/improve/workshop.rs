@@ -81,11 +81,11 @@ impl SuiteWorkshop<'_> {
     }
 
     fn place(&self, round: usize) -> PathBuf {
-        self.directory.join(format!("round-{round}"))
+        round_directory(&self.directory, round)
     }
 
     fn phase(&self, round: usize) -> Result<Phase> {
-        self.settings().recipe.phase(round, &self.settings().stages, &self.settings().update)
+        self.settings().phase(round)
     }
 
     /// Settings with which training episodes are played, or greedy ones with which a generation is measured.
@@ -300,8 +300,14 @@ impl SuiteWorkshop<'_> {
 
 const COLLECTED: &str = "collected.jsonl";
 const CALLS: &str = "calls.jsonl";
-const CANDIDATE: &str = "candidate";
+/// The file of a round's directory that names the generation that it made.
+pub const CANDIDATE: &str = "candidate";
 const UPDATE: &str = "update";
+
+/// Where a round keeps what it does.
+pub fn round_directory(directory: &Path, round: usize) -> PathBuf {
+    directory.join(format!("round-{round}"))
+}
 
 /// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
 fn read_lines(directory: &Path) -> Result<Vec<Collected>> {

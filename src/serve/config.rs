@@ -7,6 +7,7 @@ use milepost_learners::gate::LiveConfig;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::canary::CanaryConfig;
 use super::improve::config::ImproveInDaemon;
 
 /// How log lines look.
@@ -68,6 +69,9 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// Whether an adapter whose verified live outcomes fall below what its validation promised is taken out of service, and when.
     pub live: Option<LiveConfig>,
+    /// Whether a generation that was promoted by whoever trains serves a share of the tasks first, and how long; null puts it into service
+    /// at once. The model is held twice meanwhile.
+    pub canary: Option<CanaryConfig>,
     /// The improvement loop inside the daemon.
     pub improve: ImproveInDaemon,
 }
@@ -92,6 +96,7 @@ impl Default for ServeConfig {
             otlp_endpoint: None,
             log_format: LogFormat::Pretty,
             live: Some(LiveConfig::default()),
+            canary: None,
             improve: ImproveInDaemon::default(),
         }
     }

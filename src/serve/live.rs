@@ -11,6 +11,7 @@ use milepost_service::{EventKind, TaskRecord};
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::canary::CanaryStatus;
 use crate::generations;
 
 /// A generation under watch, as it is written down.
@@ -38,6 +39,9 @@ impl LiveWatch {
     pub async fn outcome(&self, app: &App, task: &TaskRecord) {
         let (Some(success), Some(episode)) = (task.success, &task.episode) else { return };
         let Ok(Some(episode)) = app.store.load(episode).await else { return };
+        if let Some((status, breach)) = app.canary.outcome(&episode.generation, success) {
+            return break_off(app, &status, &breach).await;
+        }
         let serving = app.mind.engine.generation();
         if episode.generation != serving.id() || serving.adapter.is_none() {
             return;
@@ -70,6 +74,26 @@ impl LiveWatch {
             tracing::warn!(%error, file = %self.file.display(), "the live watch was not written down");
         }
         breach
+    }
+}
+
+/// Takes a generation back that did not hold its bound on its share of the tasks; what served goes on.
+async fn break_off(app: &App, canary: &CanaryStatus, breach: &Breach) {
+    tracing::warn!(generation = canary.generation, reason = %breach.reason, "the canary is rolled back");
+    let _turn = app.improvement.changing().await;
+    if app.canary.status().is_none_or(|now| now.generation != canary.generation) {
+        return;
+    }
+    let undo = async {
+        app.registry.measured(&canary.generation, Figure::new(Occasion::Canary, canary.live, breach.reason.clone())).await?;
+        app.registry.rollback(&app.mind.engine.generation(), &breach.reason).await
+    };
+    match undo.await {
+        Ok(_) => {
+            app.canary.close();
+            metrics::counter!("milepost_rollbacks_total").increment(1);
+        }
+        Err(error) => tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand"),
     }
 }
 

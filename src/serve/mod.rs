@@ -3,6 +3,7 @@
 //! [`App`] is what every handler sees. [`router`] puts the parts together, one line each; [`auth::guard`] stands before all of them.
 
 pub mod auth;
+pub mod canary;
 pub mod config;
 mod deliver;
 pub mod improve;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// The improvement loop.
     pub improvement: improve::Improvement,
+    /// A new generation on trial.
+    pub canary: Arc<canary::Canary>,
     /// Verified live outcomes of what serves.
     pub live: live::LiveWatch,
     /// Which request handed which task in.

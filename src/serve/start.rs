@@ -13,6 +13,7 @@ use milepost_tools::mcp::McpTools;
 use tokio::sync::watch;
 
 use super::auth::{Doors, Sessions, Tokens};
+use super::canary::{self, Canary};
 use super::deliver::Post;
 use super::improve::{self, Improvement};
 use super::live::{self, LiveWatch};
@@ -52,6 +53,9 @@ pub async fn serve(config: Config, start: Start, mut stop: watch::Receiver<bool>
 
 async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) -> Result<Exit> {
     wiring::check_model(&config).map_err(|error| error.context(crate::commands::BadConfig))?;
+    if let Some(canary) = &config.serve.canary {
+        canary.check().map_err(|error| anyhow::Error::from(error).context(crate::commands::BadConfig))?;
+    }
     let triggers = improve::triggers(&config.serve.improve)?;
     let tls = match &config.serve.tls {
         Some(tls) => Some(listen::certificate(tls).await?),
@@ -72,7 +76,7 @@ async fn run(config: Config, start: &Start, stop: &mut watch::Receiver<bool>) ->
         tokio::spawn(improve::watch(app.clone(), reason, trigger));
     }
     tokio::spawn(improve::follow_registry(app.clone()));
-    if app.config.serve.live.is_some() {
+    if app.config.serve.live.is_some() || app.config.serve.canary.is_some() {
         tokio::spawn(live::follow(app.clone()));
     }
     app.ready.store(true, Ordering::Release);
@@ -110,10 +114,13 @@ pub(super) async fn assemble(config: Config) -> Result<App> {
         EngineKind::Local => config.local.model.clone(),
         EngineKind::Remote => config.remote.model.clone(),
     };
-    let mind = Mind::load(&config).await?.through(|engine| Arc::new(MeteredEngine::new(engine, &model)));
+    let registry = wiring::registry(&config);
+    let adapter = canary::at_start(&config, &home, &registry).await?;
+    let canary = Arc::new(Canary::new(&config, &home));
+    let mind = Mind::load(&Config { adapter, ..config.clone() }).await?.through(|engine| Arc::new(MeteredEngine::new(engine, &model)));
     let (mind, requests) = (Arc::new(mind), Arc::new(Requests::default()));
     let mcp = McpTools::connect(&config.mcp).await?;
-    let runner = BrowserRunner::new(&config, mcp, mind.clone(), store.clone(), requests.clone())
+    let runner = BrowserRunner::new(&config, mcp, mind.clone(), canary.clone(), store.clone(), requests.clone())
         .map_err(|error| error.context(crate::commands::BadConfig))?;
     let timeout = Duration::from_secs(config.service.webhooks.timeout_seconds);
     let deliver = Arc::new(Post::new(&config.serve.webhook_hosts, timeout).await?);
@@ -122,7 +129,8 @@ pub(super) async fn assemble(config: Config) -> Result<App> {
     Ok(App::new(Parts {
         service,
         mind,
-        registry: wiring::registry(&config),
+        registry,
+        canary,
         store,
         tokens,
         sessions: Sessions::default(),

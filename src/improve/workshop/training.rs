@@ -62,7 +62,7 @@ impl SuiteWorkshop<'_> {
     /// many of its answers were the expert's.
     pub(super) async fn expert_states(&self, actor: &Mind, round: usize, directory: &Path) -> Result<(usize, usize)> {
         let settings = self.settings();
-        let purpose = if round == 1 { Use::Imitate } else { Use::Match(settings.group) };
+        let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(settings.group) };
         let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
         let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use self::config::{ImproveInDaemon, LearnFrom};
 use super::App;
+use super::canary::Taken;
 use super::problem::Problem;
 use crate::config::{AdapterChoice, EngineKind};
 use crate::improve::config::Recipe;
@@ -200,13 +201,21 @@ async fn take_up(app: &App, told: &mut String) {
         return;
     }
     let _turn = app.improvement.changing().await;
-    match follow(&app.registry, &*app.mind.engine).await {
+    let taken = async {
+        match app.canary.take(app).await? {
+            Taken::OnTrial => Ok(None),
+            Taken::ByAll => anyhow::Ok(follow(&app.registry, &*app.mind.engine).await?),
+        }
+    };
+    match taken.await {
         Ok(None) => told.clear(),
         Ok(Some(generation)) => tracing::info!(generation = generation.id(), "another generation serves"),
-        Err(error) if *told == error.to_string() => {}
         Err(error) => {
-            tracing::error!(%error, "what should serve does not");
-            *told = error.to_string();
+            let error = format!("{error:#}");
+            if *told != error {
+                tracing::error!(error, "what should serve does not");
+            }
+            *told = error;
         }
     }
 }

@@ -13,6 +13,7 @@ use super::refusals::{Absent, Refused, Unchanged};
 use crate::generations::{self, Row};
 use crate::serve::App;
 use crate::serve::auth::{Administrator, Reader};
+use crate::serve::canary::CanaryStatus;
 use crate::serve::payload::{Optional, Path};
 use crate::serve::problem::Problem;
 
@@ -46,6 +47,8 @@ pub struct Adapter {
 pub struct Adapters {
     /// The generation that answers now: the base's own id where no adapter serves.
     generation: String,
+    /// A generation that serves a share of the tasks on trial; null is none.
+    canary: Option<CanaryStatus>,
     /// The generations.
     adapters: Vec<Adapter>,
 }
@@ -92,7 +95,7 @@ impl From<Row> for Adapter {
 #[utoipa::path(get, path = "/v1/adapters", tag = "adapters", responses((status = 200, description = "Newest first", body = Adapters), Refused))]
 pub(super) async fn list(Of(app): Of<App>, _: Reader) -> Result<Json<Adapters>, Problem> {
     let adapters = generations::rows(&app.registry).await?.into_iter().map(Adapter::from).collect();
-    Ok(Json(Adapters { generation: app.mind.engine.generation().id(), adapters }))
+    Ok(Json(Adapters { generation: app.mind.engine.generation().id(), canary: app.canary.status(), adapters }))
 }
 
 /// Put a generation into service: it proves itself first, and no request fails meanwhile

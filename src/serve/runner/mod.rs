@@ -14,6 +14,7 @@ use milepost_service::{Job, Report, RunFailure, Runner};
 use milepost_tools::mcp::McpTools;
 use tracing::Instrument;
 
+use super::canary::Canary;
 use super::metered::MeteredBrowser;
 use super::requests::Requests;
 use crate::config::Config;
@@ -25,6 +26,7 @@ use watch::{Person, Watcher};
 pub(super) struct BrowserRunner {
     config: Config,
     mind: Arc<Mind>,
+    canary: Arc<Canary>,
     store: Arc<SqliteStore>,
     secrets: Secrets,
     browsers: Arc<Browsers>,
@@ -41,11 +43,12 @@ impl BrowserRunner {
         config: &Config,
         mcp: McpTools,
         mind: Arc<Mind>,
+        canary: Arc<Canary>,
         store: Arc<SqliteStore>,
         requests: Arc<Requests>,
     ) -> anyhow::Result<Self> {
         let browsers = Browsers::new(config);
-        Ok(Self { config: config.clone(), secrets: config.secrets()?, mind, store, browsers, requests, mcp })
+        Ok(Self { config: config.clone(), secrets: config.secrets()?, mind, canary, store, browsers, requests, mcp })
     }
 
     async fn carry_out(&self, job: &Job) -> Result<Report, RunFailure> {
@@ -80,14 +83,15 @@ impl BrowserRunner {
         seed: u64,
         with: &mut Equipped,
     ) -> milepost_runtime::Result<Episode> {
-        let policy = self.mind.policy(kind, &self.config);
+        let mind = self.canary.mind(&job.record.id, &self.mind);
+        let policy = mind.policy(kind, &self.config);
         let mut tools = with.tools(&self.config).map_err(|error| Error::Environment(format!("{error:#}")))?;
         tools.extend(self.mcp.tools());
         let person = Person::new(job.desk.clone(), task.capability.clone(), with.egress());
         let mut watcher = Watcher::new(job.desk.clone());
         let agent = Agent {
             policy: &policy,
-            verifier: Some(&self.mind.verifier),
+            verifier: Some(&mind.verifier),
             environment: with.browser(),
             tools: &tools,
             store: &*self.store,
@@ -95,7 +99,7 @@ impl BrowserRunner {
             overseer: Some(&person),
             cancel: job.desk.cancel(),
             screenshots: self.config.episodes.screenshots,
-            generation: self.mind.engine.generation().id(),
+            generation: mind.engine.generation().id(),
             seed,
         };
         agent.run(task).await

@@ -16,7 +16,7 @@ pub(super) async fn list(Of(app): Of<App>, viewer: Viewer) -> Result<Response, O
     let serving = app.mind.engine.generation().id();
     let improvement = Value::from_serialize(app.improvement.status());
     let adapters: Vec<Value> = rows.iter().map(line).collect();
-    let values = context! { adapters, serving, improvement, curve => Value::from_safe_string(curve) };
+    let values = context! { adapters, serving, canary => app.canary.status(), improvement, curve => Value::from_safe_string(curve) };
     show("adapters.html", &viewer, values)
 }
 

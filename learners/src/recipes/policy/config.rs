@@ -86,6 +86,9 @@ pub struct PolicyConfig {
     pub tokens_per_batch: usize,
     /// The largest gradient norm.
     pub clip: f32,
+    /// Added to the root of AdamW's second moment. Most batches of a policy that is nearly sure of itself say next to nothing; without a
+    /// bound their noise would be scaled up to whole steps, and the policy would wander off. PPO's usual constant (1e-5).
+    pub eps: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// The longest call in tokens; longer ones are left out and counted.
@@ -129,6 +132,7 @@ impl Default for PolicyConfig {
             epochs: 1,
             tokens_per_batch: 16_384,
             clip: 1.0,
+            eps: 1e-5,
             weight_decay: 0.0,
             max_tokens: 1536,
             lora: LoraConfig::default(),
@@ -157,6 +161,9 @@ impl PolicyConfig {
         if self.epochs == 0 {
             return refuse("epochs", "must be at least 1");
         }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return refuse("eps", "must be above 0, such as 0.00001");
+        }
         if self.tokens_per_batch == 0 {
             return refuse("tokens_per_batch", "must be at least 1, such as 16384");
         }
@@ -169,6 +176,6 @@ impl PolicyConfig {
 
     /// The optimiser's constants.
     pub fn optimizer(&self) -> AdamWConfig {
-        AdamWConfig { clip: self.clip, weight_decay: self.weight_decay, ..AdamWConfig::default() }
+        AdamWConfig { clip: self.clip, eps: self.eps, weight_decay: self.weight_decay, ..AdamWConfig::default() }
     }
 }

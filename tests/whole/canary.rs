@@ -1,0 +1,107 @@
+//! A canary in the running daemon: a generation that was promoted gets a share of the tasks first.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milepost::config::Config;
+use milepost::wiring::{self, Mind};
+use milepost_learners::adapter::LoraConfig;
+use milepost_runtime::AdapterRegistry;
+use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::generations::{scaled, settings};
+use harness::Daemon;
+use site::Site;
+
+#[path = "../daemon/harness.rs"]
+#[allow(dead_code, reason = "shared with the tests of the daemon, which use the rest")]
+mod harness;
+#[path = "../daemon_tables/site.rs"]
+#[allow(dead_code, reason = "shared with the tables of the daemon, which use the rest")]
+mod site;
+
+const SETTINGS: [(&str, &str); 3] =
+    [("MILEPOST_SERVE__CANARY__SHARE", "0.999"), ("MILEPOST_SERVE__CANARY__TASKS", "3"), ("MILEPOST_SERVE__LIVE__CHECK_EVERY", "1")];
+
+/// A generation that its validation calls perfect; the larger `alpha`, the further it is from the seed model.
+async fn generation(config: &Config, directory: &Path, alpha: f32, seed: u64) -> Record {
+    let base = Mind::load(config).await.unwrap().engine.generation();
+    let registry = wiring::registry(config);
+    let lora = LoraConfig { rank: 4, alpha, ..LoraConfig::default() };
+    let record = registry.register(&scaled(directory, &base, lora, seed), &base).await.unwrap();
+    registry.measured(&record.id, Figure::new(Occasion::Gate, [100, 100], "of this test")).await.unwrap()
+}
+
+/// A task, and what a person says of it.
+async fn task(daemon: &Daemon, seed: u64, success: bool) -> Value {
+    let site = Site::open("shop_price", seed, &Arc::default()).await;
+    let id = daemon.submit(site.goal(), site.url(), json!({ "limits": { "max_steps": 6 } })).await;
+    daemon.follow(&id, 0, |_| false).await;
+    daemon.expect(200, Method::POST, &format!("/v1/tasks/{id}/feedback"), Some(json!({ "success": success }))).await;
+    daemon.get(&format!("/v1/tasks/{id}")).await
+}
+
+async fn wait(daemon: &Daemon, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..300 {
+        let adapters = daemon.get("/v1/adapters").await;
+        if holds(&adapters) {
+            return adapters;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{what}: {}\n{}", daemon.get("/v1/adapters").await, daemon.log());
+}
+
+async fn played_by(daemon: &Daemon, task: &Value) -> String {
+    let episode = daemon.get(&format!("/v1/tasks/{}/episode", task["id"].as_str().unwrap())).await;
+    episode["generation"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path());
+    let good = generation(&config, directory.path(), 1e-3, 1).await;
+    let broken = generation(&config, directory.path(), 500.0, 2).await;
+    let registry = wiring::registry(&config);
+    let mut daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
+    let base = daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned();
+
+    registry.promote(&good.id, Over::Base, "as the loop does").await.unwrap();
+    let trial = wait(&daemon, "it is tried", |adapters| adapters["canary"]["generation"] == good.id.as_str()).await;
+    assert_eq!(
+        (trial["generation"].as_str(), trial["canary"]["live"].clone()),
+        (Some(base.as_str()), json!([0, 0])),
+        "the base serves the rest"
+    );
+    let first = task(&daemon, 10_000, true).await;
+    assert_eq!(played_by(&daemon, &first).await, good.id, "{first}");
+
+    // A restart goes on with the trial and with what served.
+    daemon.signal("-TERM");
+    tokio::task::block_in_place(|| daemon.wait());
+    daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
+    let trial = wait(&daemon, "the trial goes on", |adapters| !adapters["canary"].is_null()).await;
+    assert_eq!((trial["generation"].as_str(), trial["canary"]["live"].clone()), (Some(base.as_str()), json!([1, 1])));
+    for seed in 10_001..10_003 {
+        task(&daemon, seed, true).await;
+    }
+    wait(&daemon, "it serves all", |adapters| adapters["canary"].is_null() && adapters["generation"] == good.id.as_str()).await;
+
+    registry.promote(&broken.id, Over::Generation(&good.id), "as the loop does").await.unwrap();
+    wait(&daemon, "the broken one is tried", |adapters| adapters["canary"]["generation"] == broken.id.as_str()).await;
+    for seed in 10_010..10_016 {
+        task(&daemon, seed, false).await;
+        if daemon.get("/v1/adapters").await["canary"].is_null() {
+            break;
+        }
+    }
+    let after = wait(&daemon, "it is taken back", |adapters| adapters["canary"].is_null()).await;
+    assert_eq!(after["generation"], good.id.as_str(), "what served went on");
+    let record = registry.get(&broken.id).await.unwrap().unwrap();
+    assert!(record.status == Status::RolledBack && record.figure(Occasion::Canary).is_some(), "{record:?}");
+    assert_eq!(played_by(&daemon, &task(&daemon, 10_020, true).await).await, good.id);
+}
