@@ -52,6 +52,9 @@ pub struct ArmResult {
     pub asst: Option<f64>,
     /// Two-sided exact McNemar test against the first arm, on the same seeds and tasks; `None` for the first.
     pub p: Option<f64>,
+    /// The same test against the arm that this one goes on from, where there is one.
+    #[serde(default)]
+    pub p_before: Option<f64>,
 }
 
 /// All results.
@@ -76,7 +79,8 @@ impl Results {
             for (index, arm) in spec.arms.iter().enumerate() {
                 let own = select(tested, &arm.name, level);
                 let p = (index > 0).then(|| paired(&own, &first));
-                arms.extend((!own.is_empty()).then(|| sum(&arm.name, level, &own, p)));
+                let p_before = spec.before(arm).map(|before| paired(&own, &select(tested, &before.name, level)));
+                arms.extend((!own.is_empty()).then(|| ArmResult { p, p_before, ..sum(&arm.name, level, &own) }));
             }
         }
         Self { spec: spec.clone(), arms }
@@ -84,17 +88,19 @@ impl Results {
 
     /// The table in Markdown.
     pub fn table(&self) -> String {
-        let mut out = String::from("| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p |\n");
-        out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+        let mut out = String::from(
+            "| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p | p, against the arm it goes on from |\n",
+        );
+        out.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
         for arm in &self.arms {
             let percent = |x: f64| 100.0 * x;
             let [low, high] = arm.interval.map(percent);
             let [least, most] = arm.range.map(percent);
             let asst = arm.asst.map_or("".into(), |asst| format!("{asst:.1}"));
-            let p = arm.p.map_or("".into(), |p| format!("{p:.2e}"));
+            let [p, before] = [arm.p, arm.p_before].map(|p| p.map_or("".into(), |p| format!("{p:.2e}")));
             let _ = writeln!(
                 out,
-                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} |",
+                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} | {before} |",
                 arm.level, arm.arm, arm.k, arm.n, arm.seeds, arm.complete[0], arm.complete[1], arm.asat
             );
         }
@@ -126,7 +132,7 @@ fn paired(own: &Selected<'_>, first: &Selected<'_>) -> f64 {
     mcnemar_exact(wins, losses)
 }
 
-fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>, p: Option<f64>) -> ArmResult {
+fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>) -> ArmResult {
     let (k, n) = (own.values().filter(|one| one.solved).count() as u64, own.len() as u64);
     let mut by_seed: BTreeMap<u64, [f64; 2]> = BTreeMap::new();
     for one in own.values() {
@@ -150,7 +156,8 @@ fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>, p: Option<f64>) -> Ar
         complete: [told().filter(|complete| *complete).count() as u64, told().count() as u64],
         asat: mean(&mut own.values().map(|one| one.actions)).unwrap_or(0.0),
         asst: mean(&mut own.values().filter(|one| one.solved).map(|one| one.actions)),
-        p,
+        p: None,
+        p_before: None,
     }
 }
 
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn arms_are_summed_and_compared_on_the_same_tasks() {
-        let text = "{name: x, claim: y, start: m, levels: [medium, long], test: 8, seeds: [1, 2], arms: [{name: a}, {name: b, rounds: 1}]}";
+        let text = "{name: x, claim: y, start: m, levels: [medium, long], test: 8, seeds: [1, 2], arms: [{name: a}, {name: b, rounds: 1}, {name: c, after: b, rounds: 2}]}";
         let spec: Spec = serde_norway::from_str(text).unwrap();
         let one = |arm: &str, seed, level: &str, task, solved| Tested {
             arm: arm.into(),
@@ -176,12 +183,15 @@ mod tests {
             // The first arm is not trained and was measured once.
             tested.push(one("a", 1, "medium", task, task < 2));
             tested.extend([1, 2].map(|seed| one("b", seed, "medium", task, seed == 1 || task < 4)));
+            tested.extend([1, 2].map(|seed| one("c", seed, "medium", task, true)));
         }
         let results = Results::of(&spec, &tested);
         let b = results.arms.iter().find(|arm| arm.arm == "b" && arm.level == "medium").unwrap();
         assert_eq!((b.k, b.n, b.seeds, b.range, b.complete), (12, 16, 2, [0.5, 1.0], [16, 16]));
         // Better on six tasks with the one seed and on two with the other, worse on none.
         assert!((b.p.unwrap() - 2.0 * 0.5f64.powi(8)).abs() < 1e-12, "{b:?}");
+        let c = results.arms.iter().find(|arm| arm.arm == "c" && arm.level == "medium").unwrap();
+        assert!(b.p_before.is_none() && (c.p_before.unwrap() - 2.0 * 0.5f64.powi(4)).abs() < 1e-12, "{c:?}");
         assert_eq!((b.asat, b.asst.unwrap()), (3.5, (28.0 + 6.0) / 12.0));
         assert!(results.arms.iter().any(|arm| arm.level == "all") && results.table().contains("| medium | b | 12 of 16 |"));
     }

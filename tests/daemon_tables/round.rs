@@ -35,17 +35,19 @@ async fn tasks(daemon: &Daemon, number: usize) -> (Vec<Duration>, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_go_on_while_a_round_runs() {
     let directory = tempfile::tempdir().unwrap();
+    let number = count("DAEMON_ROUND_TASKS", 4);
+    // As many training tasks, so that the round lasts as long.
+    let training = number.to_string();
     let settings = [
         ("MILEPOST_SERVICE__WORKERS", "4"),
         ("MILEPOST_SERVICE__PER_CALLER_RUNNING", "4"),
         // The round is never stopped: the harder case.
         ("MILEPOST_SERVE__IMPROVE__PAUSE_ABOVE", "1.0"),
-        ("MILEPOST_IMPROVE__TASKS", "4"),
+        ("MILEPOST_IMPROVE__TASKS", &training),
         ("MILEPOST_IMPROVE__GROUP", "2"),
         ("MILEPOST_IMPROVE__LEVELS", "[easy]"),
     ];
     let daemon = start(directory.path(), &settings);
-    let number = count("DAEMON_ROUND_TASKS", 4);
     tasks(&daemon, WORKERS).await;
     let (alone, failed_alone) = tasks(&daemon, number).await;
     daemon.expect(202, Method::POST, "/v1/improve", Some(json!({ "suite": "bundled", "recipe": "successes" }))).await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 const ARROWS: [(&str, &[&str]); 8] = [
     ("milepost-runtime", &[]),
     ("milepost-text", &["milepost-runtime"]),
-    ("milepost-engines", &["milepost-runtime", "milepost-text"]),
+    ("milepost-engines", &["milepost-learners", "milepost-runtime", "milepost-text"]),
     ("milepost-learners", &["milepost-runtime", "milepost-text"]),
     ("milepost-tools", &["milepost-runtime"]),
     ("milepost-planners", &["milepost-runtime"]),

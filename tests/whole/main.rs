@@ -7,5 +7,6 @@ mod command_line;
 mod generations;
 mod house;
 mod improve;
+mod native;
 mod recording;
 mod suite;

@@ -38,12 +38,25 @@ impl Isq {
     }
 }
 
+/// What computes a model on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// mistralrs: every format and device, one request at a time on a CPU.
+    #[default]
+    Mistralrs,
+    /// The trainer's kernels: safetensors of Qwen3, Qwen2 and Llama in F32 on a CPU, a request on each core.
+    Native,
+}
+
 /// A model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalModelConfig {
     /// A directory of safetensors, a `.gguf` file, or a hub id (`org/name`).
     pub model: String,
+    /// What computes it.
+    pub backend: Backend,
     /// Number type of the weights in memory.
     pub dtype: WeightType,
     /// Quantise while loading.
@@ -64,6 +77,7 @@ impl Default for LocalModelConfig {
     fn default() -> Self {
         Self {
             model: "models/seed".into(),
+            backend: Backend::default(),
             dtype: WeightType::Auto,
             isq: None,
             adapter: None,

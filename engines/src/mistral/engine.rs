@@ -7,18 +7,15 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use milepost_runtime::{Call, Engine, Error, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest, Span};
-use milepost_text::{masked_logprob, rebuild_masks};
+use milepost_runtime::{Engine, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest};
+use milepost_text::masked_logprob;
 
 use super::config::LocalModelConfig;
 use super::load::{Served, load};
-use super::request::{self, CancelOnDrop};
-use super::sampler::{Sampled, Sampling};
+use super::request;
 use crate::failed;
 use crate::proof::check_probes;
-
-/// Least room for an answer with which a prompt is accepted.
-const LEAST_ROOM: usize = 32;
+use crate::sampling::CancelOnDrop;
 
 /// A model on this machine, driven by mistralrs.
 pub struct MistralEngine {
@@ -46,7 +43,7 @@ impl MistralEngine {
 
     /// Most tokens of prompt and completion together.
     pub fn max_seq(&self) -> usize {
-        self.serving.load().max_seq
+        self.serving.load().front.max_seq
     }
 
     /// Holds what serves now to the probes of its adapter: the proof of a start with an adapter.
@@ -59,7 +56,7 @@ impl MistralEngine {
 
     /// Puts a model into service and waits until nobody is served by the old one.
     async fn flip(&self, next: Arc<Served>) -> Generation {
-        let generation = next.generation.clone();
+        let generation = next.front.generation.clone();
         let old = self.serving.swap(next);
         old.drain().await;
         tracing::info!(generation = generation.id(), "a new generation is in service");
@@ -86,7 +83,7 @@ impl Engine for MistralEngine {
     }
 
     fn generation(&self) -> Generation {
-        self.serving.load().generation.clone()
+        self.serving.load().front.generation.clone()
     }
 
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation> {
@@ -120,68 +117,19 @@ async fn score(served: Arc<Served>, request: ScoreRequest) -> Result<Vec<f32>> {
 
 impl Served {
     async fn generate(self: Arc<Self>, request: GenerateRequest, cancelled: &Arc<AtomicBool>) -> Result<Generated> {
-        let prompt_ids = self.text.encode_prompt(&request.messages)?;
-        let max_tokens = self.room(&prompt_ids, request.max_tokens)?;
-        let machine = request.grammar.as_ref().map(|grammar| self.compiler.matcher(grammar)).transpose()?;
+        let (prompt_ids, sampling) = self.front.begin(&request)?;
         let _place = self.places.acquire().await.map_err(failed)?;
         if cancelled.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(failed("the caller has gone"));
         }
         let begun = Instant::now();
-        let make = || {
-            Ok(Sampling {
-                machine: machine.clone(),
-                temperature: request.temperature,
-                seed: request.seed,
-                max_tokens,
-                end_ids: self.text.eos_ids.clone(),
-            })
-        };
-        let sampled = request::sample(&self.model, &prompt_ids, make, cancelled).await?;
-        Ok(self.record(&request, prompt_ids, sampled, begun))
-    }
-
-    fn record(&self, request: &GenerateRequest, prompt_ids: Vec<u32>, sampled: Sampled, begun: Instant) -> Generated {
-        let Sampled { ids, logprobs, free_logprobs, .. } = sampled;
-        let (text, ends) = (self.text.decode(&ids), self.text.text_ends(&ids));
-        let call = Call {
-            role: request.role,
-            prompt_ids,
-            spans: vec![Span { role: request.role, start: 0, end: ids.len() }],
-            completion_ids: ids,
-            grammar: request.grammar.clone(),
-            logprobs,
-            free_logprobs,
-            temperature: request.temperature,
-            seed: request.seed,
-            generation: self.generation.id(),
-            latency_ms: begun.elapsed().as_secs_f64() * 1e3,
-        };
-        Generated { text, call, ends }
-    }
-
-    /// Tokens that the completion may have; the engine crate itself would run past the context.
-    fn room(&self, prompt_ids: &[u32], wanted: usize) -> Result<usize> {
-        let reserved = wanted.clamp(1, LEAST_ROOM);
-        let room = self.max_seq.saturating_sub(prompt_ids.len());
-        if prompt_ids.is_empty() || room < reserved {
-            return Err(Error::PromptTooLong { tokens: prompt_ids.len(), limit: self.max_seq, reserved });
-        }
-        Ok(room.min(wanted.max(1)))
+        let sampled = request::sample(&self.model, &prompt_ids, &sampling, cancelled).await?;
+        Ok(self.front.record(&request, prompt_ids, sampled, begun))
     }
 
     async fn score(self: Arc<Self>, request: ScoreRequest) -> Result<Vec<f32>> {
-        let ScoreRequest { prompt_ids, completion_ids, grammar, temperature } = request;
-        if prompt_ids.is_empty() {
-            return Err(failed("a completion can be scored only after a prompt of at least one token"));
-        }
-        if prompt_ids.len() + completion_ids.len() > self.max_seq {
-            return Err(Error::PromptTooLong { tokens: prompt_ids.len(), limit: self.max_seq, reserved: completion_ids.len() });
-        }
-        let masks = match &grammar {
-            Some(grammar) => Some(rebuild_masks(&self.compiler, grammar, &completion_ids)?),
-            None => None,
-        };
+        let masks = self.front.masks(&request)?;
+        let ScoreRequest { prompt_ids, completion_ids, temperature, .. } = request;
         // All places: the engine crate panics when raw and sampled requests meet in a batch.
         let _places = self.places.acquire_many(self.place_count).await.map_err(failed)?;
         let logits = request::logits(&self.model, &[prompt_ids.as_slice(), &completion_ids].concat()).await?;

@@ -17,22 +17,19 @@ use super::adapter::Adapter;
 use super::config::{Isq, LocalModelConfig, WeightType};
 use super::source::Source;
 use crate::failed;
+use crate::front::Front;
 use crate::proof::Tolerance;
 
 /// The engine crate grows its key-value cache in blocks of so many tokens and fails where a block would pass the context.
-const CACHE_BLOCK: usize = 512;
+pub(crate) const CACHE_BLOCK: usize = 512;
 
 /// A model in service: everything that one generation answers with.
 pub(super) struct Served {
     pub(super) model: Model,
-    pub(super) text: TextModel,
-    pub(super) compiler: GrammarCompiler,
+    pub(super) front: Front,
     /// A place for each request in flight; one on a CPU, where a batch of two is answered wrongly.
     pub(super) places: Arc<Semaphore>,
     pub(super) place_count: u32,
-    /// Most tokens of prompt and completion together.
-    pub(super) max_seq: usize,
-    pub(super) generation: Generation,
     pub(super) tolerance: Tolerance,
     /// Dropped last: gives the freed memory back to the system.
     pub(super) _release: Release,
@@ -89,12 +86,9 @@ pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
         parent,
     };
     Ok(Served {
-        compiler: GrammarCompiler::new(&text)?,
-        text,
+        front: Front { compiler: GrammarCompiler::new(&text)?, text, generation, max_seq },
         places: Arc::new(Semaphore::new(place_count as usize)),
         place_count,
-        max_seq,
-        generation,
         tolerance: if config.isq.is_none() && weight_type(config, loaded.on_cpu) == ModelDType::F32 {
             Tolerance::Exact
         } else {
@@ -114,7 +108,7 @@ pub fn base_hash(config: &LocalModelConfig) -> Result<String> {
 }
 
 /// Hash of the weights, with the quantisation and number type they are served in: both change the answers.
-fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<String> {
+pub(crate) fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<String> {
     let mut hash = match source {
         Source::Hub(id) => hash16(id.as_bytes()),
         _ => hash_files(&source.weight_files()?)?,

@@ -8,11 +8,11 @@
 mod adapter;
 mod config;
 mod engine;
-mod load;
+pub(crate) mod load;
 mod request;
 mod sampler;
-mod source;
+pub(crate) mod source;
 
-pub use config::{Isq, LocalModelConfig, WeightType};
+pub use config::{Backend, Isq, LocalModelConfig, WeightType};
 pub use engine::MistralEngine;
 pub use load::base_hash;

@@ -1,7 +1,7 @@
 //! Requests to the engine crate's queue: a wide channel of our own, and a task that stays until the engine has let go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Tensor};
 use milepost_runtime::Result;
@@ -9,8 +9,9 @@ use mistralrs::core::Response;
 use mistralrs::{Model, NormalRequest, Request, RequestMessage, SamplingParams};
 use tokio::sync::mpsc;
 
-use super::sampler::{Sampled, Sampler, Sampling};
+use super::sampler::Sampler;
 use crate::failed;
+use crate::sampling::{Sampled, Sampling};
 
 /// Why a request came to nothing.
 enum Failure {
@@ -20,27 +21,11 @@ enum Failure {
     Other(String),
 }
 
-/// Sets a flag when the caller is dropped, so that the task can end early.
-pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Samples a completion. `make` builds the sampler's state, once for each attempt.
-pub(super) async fn sample(
-    model: &Model,
-    prompt_ids: &[u32],
-    make: impl Fn() -> Result<Sampling>,
-    cancelled: &Arc<AtomicBool>,
-) -> Result<Sampled> {
+/// Samples a completion; a second attempt begins anew.
+pub(super) async fn sample(model: &Model, prompt_ids: &[u32], sampling: &Sampling, cancelled: &Arc<AtomicBool>) -> Result<Sampled> {
     for attempt in 0.. {
-        let sampling = make()?;
-        let max_tokens = sampling.max_tokens;
-        let sampler = Arc::new(Sampler::new(sampling, cancelled.clone()));
-        match sample_once(model, prompt_ids, &sampler, max_tokens).await {
+        let sampler = Arc::new(Sampler::new(sampling.clone(), cancelled.clone()));
+        match sample_once(model, prompt_ids, &sampler, sampling.max_tokens).await {
             Ok(()) => return Ok(sampler.sampled()),
             Err(Failure::Closed) if attempt == 0 => tracing::warn!("the model's engine stopped and is started again"),
             Err(Failure::Closed) => break,

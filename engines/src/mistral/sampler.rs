@@ -1,4 +1,4 @@
-//! Our own sampler, run by mistralrs as a logits processor: mask → temperature → seeded Gumbel → record.
+//! Our own sampler, run by mistralrs as a logits processor.
 //!
 //! mistralrs' sampler has no seed per request, reports log10 probabilities, and samples twice under a constraint, which leaves no
 //! usable log-probability of the behaviour. Ours returns logits that leave it no choice.
@@ -7,59 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
-use milepost_text::{BitMask, GrammarMask, masked_logprob};
 
-/// What a completion may do.
-pub(super) struct Sampling {
-    /// The grammar's machine at its beginning, if there is one.
-    pub(super) machine: Option<GrammarMask>,
-    /// 0 is greedy.
-    pub(super) temperature: f32,
-    /// Seed of the noise.
-    pub(super) seed: u64,
-    /// Most tokens, the end token included.
-    pub(super) max_tokens: usize,
-    /// Tokens that end a free completion; under a grammar the first is the only end.
-    pub(super) end_ids: Vec<u32>,
-}
-
-/// The completion as it was sampled.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sampled {
-    /// Token ids.
-    pub(super) ids: Vec<u32>,
-    /// Log-probability of each under the masked, tempered distribution; nats.
-    pub(super) logprobs: Vec<f32>,
-    /// The same without the mask.
-    pub(super) free_logprobs: Vec<f32>,
-    /// Why sampling failed, if it did.
-    pub(super) error: Option<String>,
-    /// Whether nothing is to follow.
-    pub(super) finished: bool,
-}
-
-/// Tokens before the budget's end at which an unfinished sentence is brought to its end.
-const LANDING: usize = 64;
+use crate::sampling::{Completion, Sampled, Sampling};
 
 /// One completion's sampler.
 pub(super) struct Sampler {
-    state: Mutex<State>,
+    state: Mutex<Completion>,
     cancelled: Arc<AtomicBool>,
-}
-
-struct State {
-    sampling: Sampling,
-    sampled: Sampled,
-    mask: BitMask,
-    /// Forced tokens still to come, last first.
-    landing: Vec<u32>,
 }
 
 impl Sampler {
     /// A sampler; setting `cancelled` ends the completion at the next token.
     pub(super) fn new(sampling: Sampling, cancelled: Arc<AtomicBool>) -> Self {
-        let state = State { sampling, sampled: Sampled::default(), mask: BitMask::default(), landing: Vec::new() };
-        Self { state: Mutex::new(state), cancelled }
+        Self { state: Mutex::new(Completion::new(sampling)), cancelled }
     }
 
     /// What was sampled so far.
@@ -67,7 +27,7 @@ impl Sampler {
         self.lock().sampled.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Completion> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,118 +53,5 @@ impl mistralrs::CustomLogitsProcessor for Sampler {
         values[token as usize] = 0.0;
         let length = values.len();
         Tensor::from_vec(values, length, logits.device())
-    }
-}
-
-impl State {
-    /// Chooses, records and returns the next token.
-    fn next(&mut self, logits: &[f32]) -> Result<u32, String> {
-        let position = self.sampled.ids.len();
-        if let Some(machine) = &mut self.sampling.machine {
-            machine.allowed(&mut self.mask).map_err(|error| error.to_string())?;
-        }
-        self.plan_landing(position)?;
-        let mask = self.sampling.machine.as_ref().map(|_| &self.mask);
-        let Sampling { temperature, seed, .. } = self.sampling;
-        let token = match self.landing.pop() {
-            Some(token) => token,
-            None => choose(logits, mask, temperature, seed, position as u64)
-                .ok_or("the model's logits are not numbers; the weights are broken")?,
-        };
-        self.sampled.logprobs.push(masked_logprob(logits, mask, temperature, token));
-        self.sampled.free_logprobs.push(masked_logprob(logits, None, temperature, token));
-        self.sampled.ids.push(token);
-        let ends = match &mut self.sampling.machine {
-            Some(machine) => {
-                machine.advance(token).map_err(|error| error.to_string())?;
-                Some(&token) == self.sampling.end_ids.first()
-            }
-            None => self.sampling.end_ids.contains(&token),
-        };
-        self.sampled.finished = ends || position + 1 >= self.sampling.max_tokens;
-        Ok(token)
-    }
-
-    /// Near the end of its budget a sentence is finished on the shortest way that is found; those tokens are recorded with the
-    /// log-probabilities that the policy gives them.
-    fn plan_landing(&mut self, position: usize) -> Result<(), String> {
-        let Sampling { machine: Some(machine), max_tokens, seed, .. } = &self.sampling else { return Ok(()) };
-        let room = LANDING.min(max_tokens / 2).max(1);
-        if position + room != *max_tokens || !self.landing.is_empty() {
-            return Ok(());
-        }
-        let path = machine.landing(room, *seed);
-        self.landing =
-            path.ok_or_else(|| format!("no sentence of the grammar ends within {max_tokens} tokens; raise the call's max_tokens"))?;
-        self.landing.reverse();
-        Ok(())
-    }
-}
-
-/// The token with the largest `logit / T + Gumbel(seed, position, token)` among those allowed: an exact sample of the tempered
-/// softmax (Gumbel-max), and the same in whatever order requests are served. Temperature 0 takes the largest logit.
-fn choose(logits: &[f32], mask: Option<&BitMask>, temperature: f32, seed: u64, position: u64) -> Option<u32> {
-    let score = |token: u32| {
-        let logit = f64::from(logits[token as usize]);
-        if temperature > 0.0 { logit / f64::from(temperature) + gumbel(seed, position, token) } else { logit }
-    };
-    let better = |best: Option<(u32, f64)>, token: u32| {
-        let score = score(token);
-        if score > best.map_or(f64::NEG_INFINITY, |(_, score)| score) { Some((token, score)) } else { best }
-    };
-    let rows = logits.len() as u32;
-    match mask {
-        Some(mask) => mask.ids().filter(|token| *token < rows).fold(None, better),
-        None => (0..rows).fold(None, better),
-    }
-    .map(|(token, _)| token)
-}
-
-/// Counter-based Gumbel noise: two rounds of SplitMix64's finaliser over seed, position and token.
-fn gumbel(seed: u64, position: u64, token: u32) -> f64 {
-    let key = mix(seed ^ mix(position.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D));
-    let bits = mix(key ^ u64::from(token).wrapping_mul(0xD1B5_4A32_D192_ED03)) >> 11;
-    let uniform = (bits as f64 + 0.5) / (1_u64 << 53) as f64;
-    -(-uniform.ln()).ln()
-}
-
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use milepost_text::log_softmax_masked;
-
-    /// Frequencies of 20,000 draws against the softmax: each within four standard errors.
-    #[test]
-    fn gumbel_draws_follow_the_tempered_softmax() {
-        let logits = [0.0, 1.0, -1.0, 2.0, 0.5];
-        let mut mask = BitMask::all(5);
-        mask.set(4, false);
-        let mut counts = [0_u32; 5];
-        let draws = 20_000;
-        for seed in 0..draws {
-            let token = choose(&logits, Some(&mask), 0.7, seed, seed % 7);
-            counts[token.map_or(4, |token| token as usize)] += 1;
-        }
-        for (count, logprob) in counts.iter().zip(log_softmax_masked(&logits, Some(&mask), 0.7)) {
-            let p = f64::from(logprob.exp());
-            let error = 4.0 * (p * (1.0 - p) * draws as f64).sqrt();
-            assert!((f64::from(*count) - p * draws as f64).abs() <= error, "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn greedy_takes_the_largest_allowed_logit() {
-        let mut mask = BitMask::all(3);
-        assert_eq!(choose(&[1.0, 3.0, 2.0], Some(&mask), 0.0, 9, 0), Some(1));
-        mask.set(1, false);
-        assert_eq!(choose(&[1.0, 3.0, 2.0], Some(&mask), 0.0, 9, 0), Some(2));
-        assert_eq!(choose(&[f32::NAN; 3], None, 0.0, 9, 0), None);
     }
 }

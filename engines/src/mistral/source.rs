@@ -10,7 +10,7 @@ use crate::failed;
 
 /// A model's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A directory of safetensors.
     Directory(PathBuf),
     /// One GGUF file, which carries its tokenizer and template.
@@ -21,7 +21,7 @@ pub(super) enum Source {
 
 impl Source {
     /// Finds the model that the configuration names.
-    pub(super) fn find(config: &LocalModelConfig) -> Result<Self> {
+    pub(crate) fn find(config: &LocalModelConfig) -> Result<Self> {
         let (name, path) = (config.model.as_str(), PathBuf::from(&config.model));
         let source = if path.is_dir() {
             check_directory(&path)?;
@@ -45,7 +45,7 @@ impl Source {
     }
 
     /// Files whose bytes are the weights, in a fixed order, with the configuration that shapes them.
-    pub(super) fn weight_files(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn weight_files(&self) -> Result<Vec<PathBuf>> {
         match self {
             Self::Directory(dir) => {
                 let mut files = safetensors(dir)?;
@@ -58,7 +58,7 @@ impl Source {
     }
 
     /// `vocab_size` of a directory's config.json.
-    pub(super) fn vocab_size(&self) -> Result<Option<usize>> {
+    pub(crate) fn vocab_size(&self) -> Result<Option<usize>> {
         let Self::Directory(dir) = self else { return Ok(None) };
         let path = dir.join("config.json");
         let text = std::fs::read(&path).map_err(|error| failed(format!("{} cannot be read: {error}", path.display())))?;

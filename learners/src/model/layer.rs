@@ -34,6 +34,21 @@ pub(crate) struct Kept {
     act: Vec<f32>,
 }
 
+/// Keys and values of the positions that were read, where a sequence is read on.
+#[derive(Default)]
+pub(crate) struct Cache {
+    k: Vec<f32>,
+    kv: Vec<f32>,
+}
+
+impl Kept {
+    /// Takes in what an earlier pass left, or hands it back.
+    pub(crate) fn swap(&mut self, cache: &mut Cache) {
+        std::mem::swap(&mut self.k, &mut cache.k);
+        std::mem::swap(&mut self.kv, &mut cache.kv);
+    }
+}
+
 /// Buffers that all layers share.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -71,6 +86,8 @@ pub(crate) struct Context<'a> {
 }
 
 struct Shape {
+    /// Rows of keys and values that are there already.
+    past: usize,
     n: usize,
     m: usize,
     c: usize,
@@ -85,6 +102,7 @@ impl<'a> Context<'a> {
     fn shape(&self) -> Shape {
         let heads = self.config.heads();
         Shape {
+            past: self.packed.past,
             n: self.packed.tokens.len(),
             m: self.asking().0.len(),
             c: self.config.hidden_size,
@@ -139,13 +157,14 @@ pub(crate) fn forward(ctx: Context<'_>, kept: &mut Kept, scratch: &mut Scratch, 
     };
     let q_raw = fit(&mut kept.q_raw, s.m * s.q);
     ctx.linear(Site::Q, q_raw, asking, s.m, Write::Set, &mut scratch.low);
-    let kv = fit(&mut kept.kv, s.n * 2 * s.kv);
-    ctx.linear(Site::Kv, kv, h1, s.n, Write::Set, &mut scratch.low);
+    let kv = fit(&mut kept.kv, (s.past + s.n) * 2 * s.kv);
+    let new_kv = &mut kv[s.past * 2 * s.kv..];
+    ctx.linear(Site::Kv, new_kv, h1, s.n, Write::Set, &mut scratch.low);
     let (q, inv_q) = (fit(&mut kept.q, s.m * s.q), fit(&mut kept.inv_q, s.m * s.heads.heads));
     rope::forward(q, inv_q, (q_raw, s.q), ctx.weight(&ctx.at.q_norm), s.eps, (ctx.rope, positions));
-    let (k, inv_k) = (fit(&mut kept.k, s.n * s.kv), fit(&mut kept.inv_k, s.n * s.heads.kv_heads));
+    let (k, inv_k) = (fit(&mut kept.k, (s.past + s.n) * s.kv), fit(&mut kept.inv_k, s.n * s.heads.kv_heads));
     let k_norm = ctx.weight(&ctx.at.k_norm);
-    rope::forward(k, inv_k, (kv, 2 * s.kv), k_norm, s.eps, (ctx.rope, &ctx.packed.positions));
+    rope::forward(&mut k[s.past * s.kv..], inv_k, (new_kv, 2 * s.kv), k_norm, s.eps, (ctx.rope, &ctx.packed.positions));
     let attended = fit(&mut kept.attended, s.m * s.q);
     let lse = fit(&mut kept.lse, s.m * s.heads.heads);
     attention::forward(&mut scratch.attention, ctx.attention_inputs(&s, q, k, kv), attended, lse);

@@ -1,6 +1,7 @@
 //! The trainable model: its configuration, its parameters, its packed input, and its way forward and back.
 
 mod config;
+mod decoder;
 pub(crate) mod frozen;
 mod layer;
 pub(crate) mod linear;
@@ -11,6 +12,7 @@ mod store;
 mod transformer;
 
 pub use config::{ModelConfig, RopeParameters, RopeScaling};
+pub use decoder::{Decoder, Desk};
 pub use frozen::Storage;
 pub use packed::Packed;
 pub(crate) use packed::{input_len, shared_len};

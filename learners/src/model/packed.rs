@@ -34,6 +34,8 @@ pub struct Packed {
     pub lenses: Vec<Lens>,
     /// Which sequence of the batch each span is.
     pub sequences: Vec<usize>,
+    /// Rows of keys and values that an earlier pass has left before these tokens'; 0 but where a sequence is read on.
+    pub past: usize,
 }
 
 impl Packed {
@@ -50,6 +52,20 @@ impl Packed {
         self.entropy_weights.clear();
         self.lenses.clear();
         self.sequences.clear();
+        self.past = 0;
+    }
+
+    /// The rest of one sequence, whose first `past` tokens have been read: only what follows the last token is needed.
+    pub(crate) fn read_on(&mut self, past: usize, tokens: &[u32]) {
+        self.clear();
+        let (count, total) = (tokens.len(), past + tokens.len());
+        self.past = past;
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend(past as u32..total as u32);
+        self.spans.push(Span { queries: 0..count, prefix: 0..0, keys: 0..total });
+        self.rows.push(count as u32 - 1);
+        self.row_positions.push(total as u32 - 1);
+        self.row_spans.push(Span { queries: 0..1, prefix: 0..0, keys: 0..total });
     }
 
     /// Adds a sequence, which is number `index` of its batch.

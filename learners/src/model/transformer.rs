@@ -1,7 +1,7 @@
 //! The transformer of Qwen3, Qwen2 and Llama, forward and backward over packed sequences.
 
 use super::config::RopeScaling;
-use super::layer::{self, Context, Kept, Scratch};
+use super::layer::{self, Cache, Context, Kept, Scratch};
 use super::linear::Sink;
 use super::{ModelConfig, Packed, Params, Storage};
 use crate::Result;
@@ -116,7 +116,17 @@ impl Model {
 
     /// Runs all layers and the last norm, up to `workspace.normed` `[M, C]`.
     pub(crate) fn hidden(&self, packed: &Packed, ws: &mut Workspace) {
-        let (width, layers, slots) = (self.config.hidden_size, self.config.num_hidden_layers, self.slots());
+        self.layers(packed, ws, None);
+    }
+
+    /// The same for the rest of a sequence, after the keys and values of its beginning, a cache for each layer; there is no way back.
+    pub(super) fn read_on(&self, packed: &Packed, ws: &mut Workspace, caches: &mut [Cache]) {
+        self.layers(packed, ws, Some(caches));
+    }
+
+    fn layers(&self, packed: &Packed, ws: &mut Workspace, mut caches: Option<&mut [Cache]>) {
+        let (width, layers) = (self.config.hidden_size, self.config.num_hidden_layers);
+        let slots = if caches.is_some() { 1 } else { self.slots() };
         ws.kept.resize_with(slots, Kept::default);
         ws.inputs.resize_with(if self.recompute { layers } else { 0 }, Vec::new);
         let table = &self.params.data[self.params.layout.embedding.clone()];
@@ -124,8 +134,13 @@ impl Model {
         for layer in 0..layers {
             let kept = &mut ws.kept[layer % slots];
             std::mem::swap(&mut kept.x, &mut ws.x);
+            if let Some(caches) = &mut caches {
+                kept.swap(&mut caches[layer]);
+            }
             layer::forward(self.context(packed, layer), kept, &mut ws.scratch, &mut ws.next);
-            if self.recompute {
+            if let Some(caches) = &mut caches {
+                kept.swap(&mut caches[layer]);
+            } else if self.recompute {
                 std::mem::swap(&mut kept.x, &mut ws.inputs[layer]);
             }
             std::mem::swap(&mut ws.x, &mut ws.next);
