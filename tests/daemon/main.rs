@@ -13,6 +13,7 @@ mod document;
 mod figures;
 mod harness;
 mod mcp_client;
+mod outside;
 mod page;
 mod starting;
 mod terminal;

@@ -105,3 +105,30 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     assert!(record.status == Status::RolledBack && record.figure(Occasion::Canary).is_some(), "{record:?}");
     assert_eq!(played_by(&daemon, &task(&daemon, 10_020, true).await).await, good.id);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_promotes_and_rolls_back_under_traffic() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path());
+    let generations = [generation(&config, directory.path(), 1e-3, 1).await.id, generation(&config, directory.path(), 1e-3, 2).await.id];
+    let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
+    let base = daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned();
+    let traffic = futures_util::future::join_all((10_000..10_006).map(|seed| task(&daemon, seed, true)));
+    let changes = async {
+        let mut serving = Vec::new();
+        for (id, what) in [(0, "promote"), (1, "promote"), (1, "rollback"), (0, "rollback")] {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let path = format!("/v1/adapters/{}/{what}", generations[id]);
+            daemon.expect(200, Method::POST, &path, Some(json!({ "reason": "a test" }))).await;
+            serving.push(daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned());
+        }
+        serving
+    };
+    let (tasks, serving) = tokio::join!(traffic, changes);
+    assert_eq!(
+        serving.iter().map(String::as_str).collect::<Vec<_>>(),
+        [&*generations[0], &generations[1], &generations[0], &base],
+        "no canary: a person decided"
+    );
+    assert!(tasks.iter().all(|task| !task["ended_at"].is_null() && task["stop"] != "failed"), "{tasks:?}\n{}", daemon.log());
+}
