@@ -14,6 +14,36 @@ use sha2::Sha256;
 
 use super::harness::Daemon;
 
+/// Tasks go before training: a run stands still while the workers are busy, and goes on afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_improvement_run_stands_still_under_load() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [
+        ("MILEPOST_SERVICE__WORKERS", "1"),
+        ("MILEPOST_IMPROVE__LEVELS", "[easy]"),
+        ("MILEPOST_IMPROVE__TASKS", "200"),
+        ("MILEPOST_IMPROVE__GROUP", "2"),
+    ];
+    let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &settings));
+    let (url, _) = site().await;
+    daemon.expect(202, Method::POST, "/v1/improve", Some(json!({ "suite": "bundled", "recipe": "successes" }))).await;
+    let paused = async |wanted: bool| {
+        for _ in 0..200 {
+            let status = daemon.get("/v1/improve").await;
+            assert!(!status["running"].is_null(), "it goes on: {status}");
+            if status["running"]["paused"] == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("paused should become {wanted}: {}", daemon.log());
+    };
+    paused(false).await;
+    let busy = futures_util::future::join_all((0..3).map(|_| visit(&daemon, &url, json!({}))));
+    tokio::join!(busy, paused(true));
+    paused(false).await;
+}
+
 type Seen<T> = Arc<Mutex<Vec<T>>>;
 
 async fn serve(router: Router) -> String {

@@ -130,5 +130,7 @@ async fn a_person_promotes_and_rolls_back_under_traffic() {
         [&*generations[0], &generations[1], &generations[0], &base],
         "no canary: a person decided"
     );
+    let page = daemon.send(Method::GET, "/adapters", None).await.text().await.unwrap();
+    assert!(generations.iter().all(|id| page.contains(&**id)) && page.contains("100 of 100") && page.contains("<svg"), "{page}");
     assert!(tasks.iter().all(|task| !task["ended_at"].is_null() && task["stop"] != "failed"), "{tasks:?}\n{}", daemon.log());
 }
