@@ -20,7 +20,7 @@ const ARGUMENTS: [&str; 9] = ["improve", "--recipe", "successes", "--environment
 fn configure(directory: &Path) {
     let text = format!(
         "local: {{model: {SEED}}}\nepisodes: {{directory: data}}\nimprove:\n  levels: [easy]\n  tasks: 4\n  group: 2\n  temperature: 1.0\n  \
-         update: {{precision: bf16, lr: 0.0001}}\n  gate: {{looks: 1, tasks_per_look: 3}}\n"
+         update: {{precision: bf16, lr: 0.003}}\n  gate: {{looks: 1, tasks_per_look: 3}}\n"
     );
     std::fs::write(directory.join("config.yaml"), text).unwrap();
 }
