@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use milepost_engines::{Backend, LocalModelConfig, MistralEngine, NativeEngine, RemoteEngine, RemoteModelConfig};
+use milepost_engines::{LocalEngine, LocalModelConfig, RemoteEngine, RemoteModelConfig};
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, Prompts};
 use milepost_runtime::{DirectoryRegistry, Engine, Secrets, SqliteStore, Task, Tool};
 use milepost_tools::browser::{BrowserConfig, BrowserEnvironment};
@@ -61,22 +61,11 @@ async fn engine(config: &Config, prompts: &str, chosen: Option<&Chosen>) -> mile
             let adapter = chosen.map(|chosen| chosen.directory.clone());
             let local = LocalModelConfig { prompts_hash: prompts.to_owned(), adapter, ..config.local.clone() };
             let probes = chosen.and_then(|chosen| chosen.probes.as_ref());
-            match local.backend {
-                Backend::Mistralrs => {
-                    let engine = MistralEngine::load(&local).await?;
-                    if let Some(probes) = probes {
-                        engine.prove(probes).await?;
-                    }
-                    Ok(Arc::new(engine))
-                }
-                Backend::Native => {
-                    let engine = NativeEngine::load(&local).await?;
-                    if let Some(probes) = probes {
-                        engine.prove(probes).await?;
-                    }
-                    Ok(Arc::new(engine))
-                }
+            let engine = LocalEngine::load(&local).await?;
+            if let Some(probes) = probes {
+                engine.prove(probes).await?;
             }
+            Ok(Arc::new(engine))
         }
         EngineKind::Remote => {
             let engine = RemoteEngine::new(&RemoteModelConfig { prompts_hash: prompts.to_owned(), ..config.remote.clone() })?;

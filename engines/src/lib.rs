@@ -1,18 +1,16 @@
 //! Model engines: mistralrs and the trainer's kernels (local), and the OpenAI protocol (remote).
 //!
 //! All stand behind [`milepost_runtime::Engine`]. The local ones record exact token ids and the log-probabilities of the
-//! masked distribution, which is the policy that the learner trains; see [`mistral`] for how it is driven.
+//! masked distribution, which is the policy that the learner trains.
 
-pub mod mistral;
-pub mod native;
+pub mod local;
 pub mod remote;
 
-mod front;
+mod mistral;
+mod native;
 mod proof;
-mod sampling;
 
-pub use mistral::{Backend, Isq, LocalModelConfig, MistralEngine, WeightType, base_hash};
-pub use native::NativeEngine;
+pub use local::{Backend, Isq, LocalEngine, LocalModelConfig, WeightType, base_hash};
 pub use proof::{Tolerance, check_probes};
 pub use remote::{GrammarField, RemoteEngine, RemoteModelConfig};
 

@@ -23,13 +23,14 @@ fn lasted(episode: &Value) -> Duration {
 
 /// Waits until the daemon has a browser ready and rests, so that neither side works beside its start.
 async fn rested(daemon: &Daemon) {
-    loop {
+    for _ in 0..3000 {
         let metrics = daemon.send(Method::GET, "/metrics", None).await.text().await.unwrap();
         if metrics.lines().any(|line| line == "milepost_browsers_ready 1") {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    panic!("no spare browser was ready within a minute");
 }
 
 async fn by_daemon(daemon: &Daemon) -> (Duration, Value) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use milepost_engines::{LocalModelConfig, MistralEngine};
+use milepost_engines::{LocalEngine, LocalModelConfig};
 use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Model, Precision, Sequence, Trainer, probes};
@@ -34,7 +34,7 @@ async fn the_engine_serves_what_was_trained() {
     let prompt_ids = text.encode_prompt(&[Message::user("plan\ngoal Put \"Red Chair\" into the cart.")]).unwrap();
     let completion_ids = text.encode_completion("click \"Red Chair\" => text visible \"About Red Chair\"\nend").unwrap();
     let config = LocalModelConfig { model: merged.display().to_string(), ..Default::default() };
-    let engine = MistralEngine::load(&config).await.unwrap();
+    let engine = LocalEngine::load(&config).await.unwrap();
     let request = ScoreRequest { prompt_ids: prompt_ids.clone(), completion_ids: completion_ids.clone(), grammar: None, temperature: 1.0 };
     let served = engine.score(request).await.unwrap();
 
@@ -59,7 +59,7 @@ async fn the_engine_serves_what_was_trained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trainer_rebuilds_the_policy_that_acted() {
     let config = LocalModelConfig { model: SEED.into(), ..Default::default() };
-    let engine = MistralEngine::load(&config).await.unwrap();
+    let engine = LocalEngine::load(&config).await.unwrap();
     let grammar = Grammar(
         "start: \"click \" name \" \" /[1-9][0-9]?/\nname: \"\\\"Red Chair\\\"\" | \"\\\"Blue Lamp\\\"\" | \"\\\"Cart\\\"\"".into(),
     );
@@ -127,7 +127,7 @@ async fn a_set_up_is_examined_trained_and_put_into_service() {
     let adapter = directory.path().join("run/adapter");
     let probes = probes::read(&adapter).unwrap();
     assert_eq!(probes.requests.len(), 16);
-    let engine = MistralEngine::load(&LocalModelConfig { model: SEED.into(), ..Default::default() }).await.unwrap();
+    let engine = LocalEngine::load(&LocalModelConfig { model: SEED.into(), ..Default::default() }).await.unwrap();
     let generation = engine.swap(&adapter, &probes).await.unwrap();
     assert_eq!(engine.generation(), generation);
 }

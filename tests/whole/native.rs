@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use milepost::config::Config;
 use milepost::wiring::{self, Mind};
-use milepost_engines::{Backend, Isq, LocalModelConfig, MistralEngine, NativeEngine};
+use milepost_engines::{Backend, Isq, LocalEngine, LocalModelConfig};
 use milepost_runtime::registry::read_probes;
 use milepost_runtime::{AdapterRegistry, Engine, GenerateRequest, Generated, Grammar, Message, Role, ScoreRequest};
 
@@ -42,8 +42,8 @@ fn worst(ours: &[f32], theirs: &[f32]) -> f32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_native_engine_answers_as_mistralrs_does() {
-    let theirs: Arc<dyn Engine> = Arc::new(MistralEngine::load(&config(Backend::Mistralrs)).await.unwrap());
-    let native: Arc<dyn Engine> = Arc::new(NativeEngine::load(&config(Backend::Native)).await.unwrap());
+    let theirs: Arc<dyn Engine> = Arc::new(LocalEngine::load(&config(Backend::Mistralrs)).await.unwrap());
+    let native: Arc<dyn Engine> = Arc::new(LocalEngine::load(&config(Backend::Native)).await.unwrap());
     assert_eq!(native.generation().id(), theirs.generation().id());
     let (ours, expected) = (all(&native, 0..24).await, all(&theirs, 0..24).await);
     for (ours, theirs) in ours.iter().zip(&expected) {
@@ -93,7 +93,7 @@ async fn the_native_engine_says_what_it_does_not_serve() {
     let quantised = LocalModelConfig { isq: Some(Isq::Q8_0), ..config(Backend::Native) };
     let hub = LocalModelConfig { model: "Qwen/Qwen3-0.6B".into(), ..config(Backend::Native) };
     for (config, what) in [(quantised, "q8_0"), (hub, "not a directory of safetensors")] {
-        let error = NativeEngine::load(&config).await.unwrap_err().to_string();
+        let error = LocalEngine::load(&config).await.unwrap_err().to_string();
         assert!(error.contains(what) && error.contains("local.backend: mistralrs"), "{error}");
     }
 }

@@ -2,37 +2,29 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
+use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
-use milepost_runtime::hash::hash_files;
-use milepost_runtime::{Generation, Result};
-use milepost_text::{ChatTemplate, GrammarCompiler, TextModel, Tokenizer, hash16};
+use milepost_runtime::{Result, ScoreRequest};
+use milepost_text::{BitMask, ChatTemplate, TextModel, Tokenizer, masked_logprob};
 use mistralrs::core::Pipeline;
 use mistralrs::model_builder_trait::build_model_from_pipeline;
 use mistralrs::{AnyModelBuilder, GgufModelBuilder, IsqType, Model, ModelDType, TextModelBuilder, TokenSource, best_device};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::adapter::Adapter;
-use super::config::{Isq, LocalModelConfig, WeightType};
-use super::source::Source;
+use super::request;
 use crate::failed;
-use crate::front::Front;
+use crate::local::{Compute, Front, Isq, LocalModelConfig, Sampled, Sampling, Served, Source, WeightType, hash_base, whole_blocks};
 use crate::proof::Tolerance;
 
-/// The engine crate grows its key-value cache in blocks of so many tokens and fails where a block would pass the context.
-pub(crate) const CACHE_BLOCK: usize = 512;
-
-/// A model in service: everything that one generation answers with.
-pub(super) struct Served {
-    pub(super) model: Model,
-    pub(super) front: Front,
-    /// A place for each request in flight; one on a CPU, where a batch of two is answered wrongly.
-    pub(super) places: Arc<Semaphore>,
-    pub(super) place_count: u32,
-    pub(super) tolerance: Tolerance,
+/// A model that mistralrs computes.
+struct Mistral {
+    model: Model,
     /// Dropped last: gives the freed memory back to the system.
-    pub(super) _release: Release,
+    _release: Release,
 }
 
 /// What the loader thread hands back.
@@ -46,7 +38,7 @@ struct Loaded {
 }
 
 /// Loads a model, with an adapter merged where one is given.
-pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
+pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
     let source = Source::find(config)?;
     if let (Source::Gguf(path), Some(_)) = (&source, adapter) {
         return Err(failed(format!(
@@ -76,50 +68,35 @@ pub(super) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
         )));
     }
     let place_count = if loaded.on_cpu { 1 } else { config.concurrency.max(1) as u32 };
-    let max_seq = loaded.max_seq.min(config.max_seq.unwrap_or(usize::MAX));
-    let generation = Generation {
-        base,
-        tokenizer: text.tokenizer.hash(),
-        chat_template: text.template.hash(),
-        prompts: config.prompts_hash.clone(),
-        adapter: adapter_hash,
-        parent,
-    };
+    // All places: mistralrs panics when raw and sampled requests meet in a batch.
+    let score_places = place_count;
+    let exact = config.isq.is_none() && weight_type(config, loaded.on_cpu) == ModelDType::F32;
     Ok(Served {
-        front: Front { compiler: GrammarCompiler::new(&text)?, text, generation, max_seq },
-        places: Arc::new(Semaphore::new(place_count as usize)),
+        front: Front::new(config, text, base, adapter_hash, parent, loaded.max_seq)?,
+        compute: Box::new(Mistral { model: loaded.model, _release: Release(loaded.pipeline) }),
         place_count,
-        tolerance: if config.isq.is_none() && weight_type(config, loaded.on_cpu) == ModelDType::F32 {
-            Tolerance::Exact
-        } else {
-            Tolerance::Rounded
-        },
-        model: loaded.model,
-        _release: Release(loaded.pipeline),
+        places: Semaphore::new(place_count as usize),
+        score_places,
+        tolerance: if exact { Tolerance::Exact } else { Tolerance::Rounded },
     })
 }
 
-/// Hash of the weights of the model that a configuration names, as [`Generation::base`] holds it; nothing is loaded.
-///
-/// # Errors
-/// A model that is missing or incomplete.
-pub fn base_hash(config: &LocalModelConfig) -> Result<String> {
-    hash_base(&Source::find(config)?, config)
-}
+#[async_trait]
+impl Compute for Mistral {
+    async fn sample(&self, prompt_ids: &[u32], sampling: Sampling, cancelled: &Arc<AtomicBool>) -> Result<Sampled> {
+        request::sample(&self.model, prompt_ids, &sampling, cancelled).await
+    }
 
-/// Hash of the weights, with the quantisation and number type they are served in: both change the answers.
-pub(crate) fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<String> {
-    let mut hash = match source {
-        Source::Hub(id) => hash16(id.as_bytes()),
-        _ => hash_files(&source.weight_files()?)?,
-    };
-    if let Some(isq) = config.isq {
-        hash = format!("{hash}-{}", isq.name());
+    async fn score(&self, request: ScoreRequest, masks: Option<Vec<BitMask>>) -> Result<Vec<f32>> {
+        let ScoreRequest { prompt_ids, completion_ids, temperature, .. } = request;
+        let logits = request::logits(&self.model, &[prompt_ids.as_slice(), &completion_ids].concat()).await?;
+        let row = |index: usize| logits.get(prompt_ids.len() - 1 + index).and_then(|row| row.to_vec1::<f32>()).map_err(failed);
+        let one = |(index, token): (usize, &u32)| {
+            let mask = masks.as_ref().map(|masks| &masks[index]);
+            Ok(masked_logprob(&row(index)?, mask, temperature, *token))
+        };
+        completion_ids.iter().enumerate().map(one).collect()
     }
-    if config.dtype == WeightType::Bf16 {
-        hash.push_str("-bf16");
-    }
-    Ok(hash)
 }
 
 async fn on_fresh_thread(config: LocalModelConfig, source: Source, adapter: Option<Adapter>) -> Result<Loaded> {
@@ -154,7 +131,7 @@ fn build(config: &LocalModelConfig, source: &Source, adapter: Option<Adapter>) -
         let (pipeline, scheduler, options) = builder.build_pipeline().await.map_err(|error| wrong(&format!("{error:#}")))?;
         let weak = Arc::downgrade(&pipeline);
         let (limit, eos, text) = inspect(&pipeline, source).await?;
-        let max_seq = if on_cpu && limit >= CACHE_BLOCK { limit / CACHE_BLOCK * CACHE_BLOCK } else { limit };
+        let max_seq = if on_cpu { whole_blocks(limit) } else { limit };
         let model = build_model_from_pipeline(pipeline, scheduler, options).await;
         Ok(Loaded { model, pipeline: weak, max_seq, on_cpu, eos, text })
     })

@@ -1,4 +1,4 @@
-//! The local engine: mistralrs, driven so that what it answers is right.
+//! mistralrs, driven so that what it answers is right.
 //!
 //! On a CPU mistralrs 0.8.1 decodes a batch wrongly, leaks adapters and quantisation between loads on one thread, grows a prefix
 //! cache for ever, panics when a request is dropped at the wrong moment and runs past the context. So here: one request in flight
@@ -6,13 +6,8 @@
 //! load on a thread of its own with the thread-locals cleared; our own sampler, which also decides the end; our own length limits.
 
 mod adapter;
-mod config;
-mod engine;
-pub(crate) mod load;
+mod load;
 mod request;
 mod sampler;
-pub(crate) mod source;
 
-pub use config::{Backend, Isq, LocalModelConfig, WeightType};
-pub use engine::MistralEngine;
-pub use load::base_hash;
+pub(crate) use load::load;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::sampler::Sampler;
 use crate::failed;
-use crate::sampling::{Sampled, Sampling};
+use crate::local::{Sampled, Sampling};
 
 /// Why a request came to nothing.
 enum Failure {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 
-use crate::sampling::{Completion, Sampled, Sampling};
+use crate::local::{Completion, Sampled, Sampling};
 
 /// One completion's sampler.
 pub(super) struct Sampler {

@@ -1,4 +1,4 @@
-//! The native engine: the trainer's own kernels on a CPU.
+//! The native backend: the trainer's own kernels on a CPU.
 //!
 //! mistralrs computes attention on a CPU row by row, one request at a time, and its prefix cache answers wrongly there. An agent's
 //! prompts are long, alike in their beginnings, and many are in flight when episodes are collected. Here each request has a core, and the
@@ -8,132 +8,39 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
-use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use milepost_learners::adapter::Adapter;
 use milepost_learners::model::{Decoder, Desk};
 use milepost_learners::{Model, Precision};
 use milepost_runtime::hash::adapter_hash;
-use milepost_runtime::{Engine, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest};
-use milepost_text::{BitMask, GrammarCompiler, TextModel, masked_logprob};
+use milepost_runtime::{Result, ScoreRequest};
+use milepost_text::{BitMask, TextModel, masked_logprob};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::failed;
-use crate::front::Front;
-use crate::mistral::LocalModelConfig;
-use crate::mistral::load::{CACHE_BLOCK, hash_base};
-use crate::mistral::source::Source;
-use crate::mistral::{Isq, WeightType};
-use crate::proof::{Tolerance, check_probes};
-use crate::sampling::{CancelOnDrop, Completion, Sampled, Sampling};
+use crate::local::{
+    Completion, Compute, Front, Isq, LocalModelConfig, Sampled, Sampling, Served, Source, WeightType, hash_base, whole_blocks,
+};
+use crate::proof::Tolerance;
 
 /// Prompts whose keys and values are kept, for each core.
 const KEPT: usize = 4;
 
-/// A model on this machine's CPU, computed by the trainer's kernels.
-pub struct NativeEngine {
-    config: LocalModelConfig,
-    serving: ArcSwap<Served>,
-    /// One swap at a time.
-    swapping: tokio::sync::Mutex<()>,
-}
-
-/// A model in service.
-struct Served {
+/// A model that the trainer's kernels compute.
+struct Native {
     model: Model,
-    front: Front,
-    places: Semaphore,
-    place_count: u32,
+    /// Prompts that are kept.
+    kept: usize,
     /// The latest prompts, as far as they were read; the newest last.
     readers: Mutex<Vec<Decoder>>,
     /// What reading takes, for as many threads as have read at once.
     desks: Mutex<Vec<Desk>>,
 }
 
-impl std::fmt::Debug for NativeEngine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NativeEngine({}, {})", self.config.model, self.generation().id())
-    }
-}
-
-impl NativeEngine {
-    /// Loads the model that the configuration names, with its adapter merged where one is named.
-    ///
-    /// # Errors
-    /// A missing, incomplete or mismatched model, or one that only mistralrs computes, by file and fix.
-    pub async fn load(config: &LocalModelConfig) -> Result<Self> {
-        let served = load(config, config.adapter.as_deref(), None).await?;
-        Ok(Self { config: config.clone(), serving: ArcSwap::from_pointee(served), swapping: tokio::sync::Mutex::default() })
-    }
-
-    /// Holds what serves now to the probes of its adapter: the proof of a start with an adapter.
-    ///
-    /// # Errors
-    /// A model that is not the trainer's, and by how much.
-    pub async fn prove(&self, probes: &Probes) -> Result<()> {
-        prove(&self.serving.load_full(), probes).await
-    }
-
-    /// Puts a model into service and waits until nobody is served by the old one.
-    async fn flip(&self, next: Arc<Served>) -> Generation {
-        let generation = next.front.generation.clone();
-        let old = self.serving.swap(next);
-        drop(old.places.acquire_many(old.place_count).await);
-        tracing::info!(generation = generation.id(), "a new generation is in service");
-        generation
-    }
-}
-
-#[async_trait]
-impl Engine for NativeEngine {
-    async fn generate(&self, request: GenerateRequest) -> Result<Generated> {
-        let served = self.serving.load_full();
-        let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let flag = cancel.0.clone();
-        // A task of its own: a caller that goes away must not free the place while a core still works on the request.
-        let task = tokio::spawn(async move {
-            let (prompt_ids, sampling) = served.front.begin(&request)?;
-            let _place = served.places.acquire().await.map_err(failed)?;
-            let begun = Instant::now();
-            let work = {
-                let (served, prompt_ids) = (served.clone(), prompt_ids.clone());
-                move || served.sample(&prompt_ids, sampling, &flag)
-            };
-            let sampled = spawn_blocking(work).await.map_err(|error| failed(format!("the model's thread failed: {error}")))??;
-            Ok(served.front.record(&request, prompt_ids, sampled, begun))
-        });
-        let result = task.await.map_err(|error| failed(format!("the request's task failed: {error}")))?;
-        drop(cancel);
-        result
-    }
-
-    async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>> {
-        score(self.serving.load_full(), request).await
-    }
-
-    fn generation(&self) -> Generation {
-        self.serving.load().front.generation.clone()
-    }
-
-    async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation> {
-        let _one = self.swapping.lock().await;
-        let parent = self.generation().id();
-        let next = Arc::new(load(&self.config, Some(adapter), Some(parent)).await?);
-        prove(&next, probes).await?;
-        Ok(self.flip(next).await)
-    }
-
-    async fn serve_base(&self) -> Result<Generation> {
-        let _one = self.swapping.lock().await;
-        Ok(self.flip(Arc::new(load(&self.config, None, None).await?)).await)
-    }
-}
-
 /// Loads a model, with an adapter merged where one is given.
-async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
+pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
     let source = Source::find(config)?;
     let Source::Directory(directory) = source.clone() else {
         return Err(refused(config, "is not a directory of safetensors"));
@@ -143,8 +50,7 @@ async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<
         return Err(refused(config, &format!("cannot be served with {what}")));
     }
     let base = hash_base(&source, config)?;
-    let prompts = config.prompts_hash.clone();
-    let (adapter, most) = (adapter.map(Path::to_owned), config.max_seq);
+    let (config, adapter) = (config.clone(), adapter.map(Path::to_owned));
     let build = move || {
         let text = TextModel::load(&directory)?;
         if let Some(rows) = source.vocab_size()? {
@@ -156,26 +62,16 @@ async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<
         }
         let mut model = model.merged().map_err(failed)?;
         model.precision = Precision::F32;
-        let limit = model.max_tokens();
-        // The same limit as mistralrs': whatever computes it, a prompt is cut to the same page.
-        let max_seq = if limit >= CACHE_BLOCK { limit / CACHE_BLOCK * CACHE_BLOCK } else { limit };
-        let generation = Generation {
-            base,
-            tokenizer: text.tokenizer.hash(),
-            chat_template: text.template.hash(),
-            prompts,
-            adapter: adapter.as_deref().map(adapter_hash).transpose()?,
-            parent,
-        };
-        let compiler = GrammarCompiler::new(&text)?;
+        let (limit, hash) = (whole_blocks(model.max_tokens()), adapter.as_deref().map(adapter_hash).transpose()?);
         let place_count = available_parallelism().map_or(1, usize::from) as u32;
+        let native = Native { model, kept: KEPT * place_count as usize, readers: Mutex::default(), desks: Mutex::default() };
         Ok(Served {
-            model,
-            front: Front { text, compiler, generation, max_seq: max_seq.min(most.unwrap_or(usize::MAX)) },
-            places: Semaphore::new(place_count as usize),
+            compute: Box::new(Arc::new(native)),
+            front: Front::new(&config, text, base, hash, parent, limit)?,
             place_count,
-            readers: Mutex::default(),
-            desks: Mutex::default(),
+            places: Semaphore::new(place_count as usize),
+            score_places: 1,
+            tolerance: Tolerance::Exact,
         })
     };
     spawn_blocking(build).await.map_err(|error| failed(format!("loading the model failed: {error}")))?
@@ -185,31 +81,26 @@ fn refused(config: &LocalModelConfig, what: &str) -> milepost_runtime::Error {
     failed(format!("model: {} {what} by `local.backend: native`; use `local.backend: mistralrs`", config.model))
 }
 
-/// Holds a model to the probes of its adapter.
-async fn prove(served: &Arc<Served>, probes: &Probes) -> Result<()> {
-    let mut answers = Vec::with_capacity(probes.requests.len());
-    for probe in &probes.requests {
-        answers.push(score(served.clone(), probe.clone()).await?);
+#[async_trait]
+impl Compute for Arc<Native> {
+    async fn sample(&self, prompt_ids: &[u32], sampling: Sampling, cancelled: &Arc<AtomicBool>) -> Result<Sampled> {
+        let (native, prompt_ids, cancelled) = (self.clone(), prompt_ids.to_vec(), cancelled.clone());
+        on_a_core(move || native.sample_now(&prompt_ids, sampling, &cancelled)).await?
     }
-    check_probes(probes, &answers, Tolerance::Exact)
+
+    async fn score(&self, request: ScoreRequest, masks: Option<Vec<BitMask>>) -> Result<Vec<f32>> {
+        let native = self.clone();
+        on_a_core(move || native.score_now(&request, masks.as_deref())).await
+    }
 }
 
-async fn score(served: Arc<Served>, request: ScoreRequest) -> Result<Vec<f32>> {
-    let masks = served.front.masks(&request)?;
-    let task = tokio::spawn(async move {
-        let _place = served.places.acquire().await.map_err(failed)?;
-        let work = {
-            let served = served.clone();
-            move || served.score(&request, masks.as_deref())
-        };
-        spawn_blocking(work).await.map_err(|error| failed(format!("the model's thread failed: {error}")))
-    });
-    task.await.map_err(|error| failed(format!("the request's task failed: {error}")))?
+async fn on_a_core<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.map_err(|error| failed(format!("the model's thread failed: {error}")))
 }
 
-impl Served {
+impl Native {
     /// Samples a completion, on this thread.
-    fn sample(&self, prompt_ids: &[u32], sampling: Sampling, cancelled: &AtomicBool) -> Result<Sampled> {
+    fn sample_now(&self, prompt_ids: &[u32], sampling: Sampling, cancelled: &AtomicBool) -> Result<Sampled> {
         let (mut reader, mut desk, mut completion) = (self.reader(prompt_ids), self.desk(), Completion::new(sampling));
         let mut token = completion.next(reader.read(&self.model, prompt_ids, &mut desk)).map_err(failed)?;
         while !completion.sampled.finished {
@@ -222,7 +113,7 @@ impl Served {
         Ok(completion.sampled)
     }
 
-    fn score(&self, request: &ScoreRequest, masks: Option<&[BitMask]>) -> Vec<f32> {
+    fn score_now(&self, request: &ScoreRequest, masks: Option<&[BitMask]>) -> Vec<f32> {
         let ScoreRequest { prompt_ids, completion_ids, temperature, .. } = request;
         let (mut reader, mut desk) = (self.reader(prompt_ids), self.desk());
         let mut logprobs = Vec::with_capacity(completion_ids.len());
@@ -248,7 +139,7 @@ impl Served {
         // One that begins alike only as all prompts do belongs to another episode, which will go on from it.
         match (0..shared.len()).max_by_key(|at| shared[*at]).filter(|at| 4 * shared[*at] > prompt_ids.len()) {
             Some(at) => readers.remove(at),
-            None if readers.len() >= KEPT * self.place_count as usize => readers.remove(0),
+            None if readers.len() >= self.kept => readers.remove(0),
             None => Decoder::default(),
         }
     }

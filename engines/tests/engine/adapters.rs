@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use milepost_engines::{LocalModelConfig, MistralEngine};
+use milepost_engines::{LocalEngine, LocalModelConfig};
 use milepost_runtime::{Call, Engine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, TestModel, check_decoding, difference, free, rescore};
@@ -22,8 +22,8 @@ async fn probes(parent: &dyn Engine, trained: &TestModel) -> Probes {
     }
 }
 
-async fn with_adapter(model: &TestModel, adapter: &Path) -> MistralEngine {
-    MistralEngine::load(&LocalModelConfig { adapter: Some(adapter.to_owned()), ..model.config_for_engine() }).await.unwrap()
+async fn with_adapter(model: &TestModel, adapter: &Path) -> LocalEngine {
+    LocalEngine::load(&LocalModelConfig { adapter: Some(adapter.to_owned()), ..model.config_for_engine() }).await.unwrap()
 }
 
 /// Fails when loads share a thread without clearing: the second adapter is then merged on top of the first, and a base load
@@ -147,7 +147,7 @@ async fn what_the_engine_crate_would_ignore_is_refused() {
         changed[key] = value;
         std::fs::write(&path, changed.to_string()).unwrap();
         let config = LocalModelConfig { adapter: Some(adapter.clone()), ..model.config_for_engine() };
-        let error = MistralEngine::load(&config).await.unwrap_err().to_string();
+        let error = LocalEngine::load(&config).await.unwrap_err().to_string();
         assert!(error.contains("adapter_config.json") && (error.contains(key) || error.contains("target module")), "{error}");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use milepost_engines::MistralEngine;
+use milepost_engines::LocalEngine;
 use milepost_runtime::{Engine, GenerateRequest, Generated, Message, Speaker};
 use milepost_text::TextModel;
 
 use crate::model::{SMALL, TestModel, check_decoding, free};
 
-async fn together(engine: &Arc<MistralEngine>, numbers: impl Iterator<Item = u64>, max_tokens: usize) -> Vec<Generated> {
+async fn together(engine: &Arc<LocalEngine>, numbers: impl Iterator<Item = u64>, max_tokens: usize) -> Vec<Generated> {
     let one = |number| {
         let engine = engine.clone();
         tokio::spawn(async move { engine.generate(free(number, max_tokens)).await.unwrap() })

@@ -2,7 +2,7 @@
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
-use milepost_engines::{Isq, LocalModelConfig, MistralEngine};
+use milepost_engines::{Isq, LocalEngine, LocalModelConfig};
 use milepost_runtime::{Engine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, WIDE, check_decoding, difference, free};
@@ -19,7 +19,7 @@ async fn quantised_models_load_run_and_do_not_leak() {
     let want = plain.score(probe()).await.unwrap();
     for (isq, most) in [(Isq::Q8_0, 0.2), (Isq::Q4K, 2.0)] {
         let config = LocalModelConfig { isq: Some(isq), ..model.config_for_engine() };
-        let engine = MistralEngine::load(&config).await.unwrap();
+        let engine = LocalEngine::load(&config).await.unwrap();
         let off = difference(&engine.score(probe()).await.unwrap(), &want);
         assert!(off > 1e-4 && off < most, "{} is {off} off the plain model", isq.name());
         let answer = engine.generate(free(1, 12)).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_quantised_base_must_keep_the_adapter() {
     // With logits as sharp as the other models' the rounding of the base alone is larger than the mean that is allowed.
     let model = TestModel::new(Shape { sharpness: 0.25, ..WIDE }, 4);
     let plain = model.engine().await;
-    let engine = MistralEngine::load(&LocalModelConfig { isq: Some(Isq::Q8_0), ..model.config_for_engine() }).await.unwrap();
+    let engine = LocalEngine::load(&LocalModelConfig { isq: Some(Isq::Q8_0), ..model.config_for_engine() }).await.unwrap();
     for (name, scale, kept) in [("tiny", 1e-4, false), ("large", 0.4, true)] {
         let (adapter, merged) = model.adapter(name, 9000, scale);
         let trained = merged.engine().await;
@@ -121,7 +121,7 @@ async fn a_gguf_file_carries_its_tokenizer_and_refuses_adapters() {
     let model = TestModel::new(SMALL, 5);
     let file = write_gguf(&model);
     let config = LocalModelConfig { model: file.display().to_string(), ..LocalModelConfig::default() };
-    let engine = MistralEngine::load(&config).await.unwrap();
+    let engine = LocalEngine::load(&config).await.unwrap();
     let off = difference(&engine.score(probe()).await.unwrap(), &model.engine().await.score(probe()).await.unwrap());
     assert!(off < 1e-2, "{off} off the safetensors");
     let answer = engine.generate(free(1, 16)).await.unwrap();
@@ -131,6 +131,6 @@ async fn a_gguf_file_carries_its_tokenizer_and_refuses_adapters() {
     let (adapter, _) = model.adapter("any", 1, 0.1);
     let error = engine.swap(&adapter, &Probes::default()).await.unwrap_err().to_string();
     assert!(error.contains("GGUF") && error.contains("cannot be merged"), "{error}");
-    let error = MistralEngine::load(&LocalModelConfig { isq: Some(Isq::Q8_0), ..config }).await.unwrap_err().to_string();
+    let error = LocalEngine::load(&LocalModelConfig { isq: Some(Isq::Q8_0), ..config }).await.unwrap_err().to_string();
     assert!(error.contains("isq"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use milepost_engines::{LocalModelConfig, MistralEngine};
+use milepost_engines::{LocalEngine, LocalModelConfig};
 use milepost_runtime::{Call, Engine, GenerateRequest, Grammar, Message, Role, ScoreRequest};
 use milepost_text::{SEED_SPECIALS, train_bpe, write_seed_template};
 use serde_json::json;
@@ -128,8 +128,8 @@ impl TestModel {
         LocalModelConfig { model: self.path().display().to_string(), ..LocalModelConfig::default() }
     }
 
-    pub async fn engine(&self) -> MistralEngine {
-        MistralEngine::load(&self.config_for_engine()).await.unwrap()
+    pub async fn engine(&self) -> LocalEngine {
+        LocalEngine::load(&self.config_for_engine()).await.unwrap()
     }
 
     /// A random adapter in `dir/name`, and the model with it merged by hand, as a model of its own.

@@ -1,12 +1,12 @@
 //! Bad input: one clear error each, before the engine crate sees it.
 
-use milepost_engines::{LocalModelConfig, MistralEngine, WeightType};
+use milepost_engines::{LocalEngine, LocalModelConfig, WeightType};
 use milepost_runtime::{Engine, Error, Message, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, check_decoding, free};
 
 async fn check_refused(config: LocalModelConfig, words: &[&str]) {
-    let error = MistralEngine::load(&config).await.unwrap_err().to_string();
+    let error = LocalEngine::load(&config).await.unwrap_err().to_string();
     assert!(words.iter().all(|word| error.contains(word)), "{error}");
 }
 
@@ -37,7 +37,7 @@ async fn a_completion_ends_at_the_context() {
     request.messages = vec![Message::user("click 12 ".repeat(80))];
     let answer = engine.generate(request).await.unwrap();
     assert!(answer.call.prompt_ids.len() + answer.call.completion_ids.len() <= 512);
-    let capped = MistralEngine::load(&LocalModelConfig { max_seq: Some(100), ..model.config_for_engine() }).await.unwrap();
+    let capped = LocalEngine::load(&LocalModelConfig { max_seq: Some(100), ..model.config_for_engine() }).await.unwrap();
     let answer = capped.generate(free(1, 10_000)).await.unwrap();
     assert!(answer.call.prompt_ids.len() + answer.call.completion_ids.len() <= 100);
 }

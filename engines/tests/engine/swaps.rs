@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
-use milepost_engines::{Isq, LocalModelConfig, MistralEngine};
+use milepost_engines::{Isq, LocalEngine, LocalModelConfig};
 use milepost_runtime::{Engine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, WIDE, free};
@@ -82,7 +82,7 @@ async fn sabotaged_adapters_are_refused() {
     let wide = TestModel::new(Shape { sharpness: 0.25, ..WIDE }, 4);
     let engine = model.engine().await;
     let (plain, quantised) = (wide.engine().await, LocalModelConfig { isq: Some(Isq::Q8_0), ..wide.config_for_engine() });
-    let quantised = MistralEngine::load(&quantised).await.unwrap();
+    let quantised = LocalEngine::load(&quantised).await.unwrap();
     let before = [engine.generation().id(), quantised.generation().id()];
     let tries = count("TRIES");
     for number in 0..tries {
@@ -94,7 +94,7 @@ async fn sabotaged_adapters_are_refused() {
         let (tiny, faint) = wide.adapter(&format!("tiny-{seed}"), seed, 1e-4);
         let faint = probes(&plain, &faint).await;
         let foreign = other.adapter(&format!("foreign-{seed}"), seed, 0.3).0;
-        let table: [(&MistralEngine, PathBuf, &Probes, &str); 5] = [
+        let table: [(&LocalEngine, PathBuf, &Probes, &str); 5] = [
             (&engine, scaled(again("zero"), 0.0), &trained, "zeroed, with the proof of the trained one"),
             (&engine, scaled(again("still"), 0.0), &unmoved, "zeroed, with a proof that it changes nothing"),
             (&engine, foreign, &trained, "of another base"),

@@ -5,8 +5,9 @@ use std::time::Instant;
 use milepost_runtime::{Call, Error, GenerateRequest, Generated, Generation, Result, ScoreRequest, Span};
 use milepost_text::{BitMask, GrammarCompiler, TextModel, rebuild_masks};
 
+use super::config::LocalModelConfig;
+use super::sampling::{Sampled, Sampling};
 use crate::failed;
-use crate::sampling::{Sampled, Sampling};
 
 /// Least room for an answer with which a prompt is accepted.
 const LEAST_ROOM: usize = 32;
@@ -20,7 +21,36 @@ pub(crate) struct Front {
     pub(crate) max_seq: usize,
 }
 
+/// mistralrs grows its key-value cache in blocks of so many tokens on a CPU, and fails where a block would pass the context.
+const CACHE_BLOCK: usize = 512;
+
+/// A context's limit in whole blocks; whatever computes a model on a CPU, a prompt is cut to the same page.
+pub(crate) fn whole_blocks(limit: usize) -> usize {
+    if limit >= CACHE_BLOCK { limit / CACHE_BLOCK * CACHE_BLOCK } else { limit }
+}
+
 impl Front {
+    /// The text side of a model, served with these weights and at most so many tokens.
+    pub(crate) fn new(
+        config: &LocalModelConfig,
+        text: TextModel,
+        base: String,
+        adapter: Option<String>,
+        parent: Option<String>,
+        limit: usize,
+    ) -> Result<Self> {
+        let generation = Generation {
+            base,
+            tokenizer: text.tokenizer.hash(),
+            chat_template: text.template.hash(),
+            prompts: config.prompts_hash.clone(),
+            adapter,
+            parent,
+        };
+        let max_seq = limit.min(config.max_seq.unwrap_or(usize::MAX));
+        Ok(Self { compiler: GrammarCompiler::new(&text)?, text, generation, max_seq })
+    }
+
     /// The prompt's tokens, and what the completion may do.
     pub(crate) fn begin(&self, request: &GenerateRequest) -> Result<(Vec<u32>, Sampling)> {
         let prompt_ids = self.text.encode_prompt(&request.messages)?;

@@ -1,18 +1,6 @@
 //! Sampling, the same whatever computes the logits: mask → temperature → seeded Gumbel → record.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use milepost_text::{BitMask, GrammarMask, masked_logprob};
-
-/// Sets a flag when the caller is dropped, so that the work can end early.
-pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// What a completion may do.
 #[derive(Clone)]

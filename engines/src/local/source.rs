@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use milepost_runtime::Result;
+use milepost_runtime::hash::hash_files;
+use milepost_text::hash16;
 use serde_json::Value;
 
-use super::config::LocalModelConfig;
+use super::config::{LocalModelConfig, WeightType};
 use crate::failed;
 
 /// A model's place.
@@ -67,6 +69,29 @@ impl Source {
         size.map(|size| Some(size as usize))
             .ok_or_else(|| failed(format!("{} has no vocab_size; it is not a text model's", path.display())))
     }
+}
+
+/// Hash of the weights of the model that a configuration names, as [`Generation::base`] holds it; nothing is loaded.
+///
+/// # Errors
+/// A model that is missing or incomplete.
+pub fn base_hash(config: &LocalModelConfig) -> Result<String> {
+    hash_base(&Source::find(config)?, config)
+}
+
+/// Hash of the weights, with the quantisation and number type they are served in: both change the answers.
+pub(crate) fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<String> {
+    let mut hash = match source {
+        Source::Hub(id) => hash16(id.as_bytes()),
+        _ => hash_files(&source.weight_files()?)?,
+    };
+    if let Some(isq) = config.isq {
+        hash = format!("{hash}-{}", isq.name());
+    }
+    if config.dtype == WeightType::Bf16 {
+        hash.push_str("-bf16");
+    }
+    Ok(hash)
 }
 
 /// `org/name` with the hub's characters; a path that was mistyped usually has more or fewer parts.
