@@ -6,7 +6,7 @@ use crate::{Error, Result, Sequence, Trainer};
 impl Trainer {
     /// The normalised hidden state `[C]` behind the last token of each prompt, under the policy as it is; nothing is trained.
     ///
-    /// Neighbours that begin alike share the work of their beginning, so the prompts of an episode stand best in their order.
+    /// Prompts that begin alike share the work of their beginning.
     ///
     /// # Errors
     /// A prompt that is empty, too long, or holds a token that the vocabulary does not.

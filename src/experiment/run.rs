@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::{Split, SqliteStore};
+use milepost_runtime::SqliteStore;
 use tokio::sync::watch;
 
 use super::figure;
@@ -14,7 +14,7 @@ use super::table::{Results, Tested};
 use crate::cli::PlaceArg;
 use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
-use crate::improve::workshop::{CANDIDATE, SuiteWorkshop, round_directory};
+use crate::improve::workshop::{CALLS, CANDIDATE, COLLECTED, SuiteWorkshop, round_directory};
 use crate::wiring::{self, Mind};
 
 /// How an experiment is run.
@@ -61,6 +61,9 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
         serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, before.rounds)?;
         done = before.rounds;
     }
+    if let Some(other) = &arm.episodes_of {
+        take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory)?;
+    }
     for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
         let store = wiring::store(&config).await?;
@@ -84,22 +87,43 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
 
 /// Copies what another arm did, all but its test, and gives the generation that it came to.
 fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
+    copy(from, to, &|path| path.file_name() != Some(TESTED.as_ref()))?;
+    // A round that taught nothing left no candidate: the one before it stands.
+    let candidate = |round: usize| std::fs::read_to_string(round_directory(to, round).join(CANDIDATE)).ok();
+    Ok((1..=rounds).rev().find_map(candidate))
+}
+
+/// Copies the episodes of another arm's first round, and nothing that was learned from them.
+fn take_episodes(from: &Path, to: &Path) -> Result<()> {
+    let first = round_directory(Path::new(""), 1);
+    if round_directory(to, 1).join(COLLECTED).is_file() {
+        return Ok(());
+    }
+    copy(from, to, &|path| match path.strip_prefix(&first) {
+        Ok(inner) => inner.as_os_str().is_empty() || [COLLECTED, CALLS].iter().any(|name| inner == Path::new(name)),
+        Err(_) => path.components().count() == 1 && path.to_str().is_some_and(|name| name.starts_with("episodes.db")),
+    })
+}
+
+/// Copies a directory, as far as it is wanted; paths are given from its root.
+fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
     let mut open = vec![PathBuf::new()];
     while let Some(inner) = open.pop() {
         std::fs::create_dir_all(to.join(&inner))?;
         for entry in std::fs::read_dir(from.join(&inner)).with_context(|| format!("{} cannot be read", from.display()))? {
             let entry = entry?;
             let path = inner.join(entry.file_name());
+            if !wanted(&path) {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
                 open.push(path);
-            } else if entry.file_name() != TESTED {
+            } else {
                 std::fs::copy(entry.path(), to.join(&path)).with_context(|| format!("{} cannot be written", to.join(&path).display()))?;
             }
         }
     }
-    // A round that taught nothing left no candidate: the one before it stands.
-    let candidate = |round: usize| std::fs::read_to_string(round_directory(to, round).join(CANDIDATE)).ok();
-    Ok((1..=rounds).rev().find_map(candidate))
+    Ok(())
 }
 
 /// The hands of an arm, with this generation in service.
@@ -140,7 +164,7 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
     let workshop = workshop(&config, &store, serving, directory, running).await?;
     let mut lines = String::new();
     for level in &spec.levels {
-        let assignments = measuring(&templates(std::slice::from_ref(level))?, Split::Test, 0, spec.test);
+        let assignments = measuring(&templates(std::slice::from_ref(level))?, spec.split, 0, spec.test);
         for (task, ended) in workshop.measure(&workshop.mind, &assignments).await?.into_iter().enumerate() {
             let (solved, complete, actions) = (ended.solved, ended.complete, ended.actions);
             let tested = Tested { arm: arm.name.clone(), seed, level: level.clone(), task, solved, complete, actions };
@@ -195,5 +219,24 @@ mod tests {
         assert_eq!(std::fs::read_to_string(to.join("adapters/x/weights")).unwrap(), "w");
         assert!(!to.join(TESTED).exists());
         assert!(take_over(&work.path().join("c-1"), &to, 1).is_err());
+    }
+
+    #[test]
+    fn an_arm_takes_episodes_and_nothing_that_was_learned() {
+        let work = tempfile::tempdir().unwrap();
+        let (from, to) = (work.path().join("a-1"), work.path().join("b-1"));
+        std::fs::create_dir_all(round_directory(&from, 1).join("update")).unwrap();
+        std::fs::create_dir_all(round_directory(&from, 2)).unwrap();
+        std::fs::create_dir_all(from.join("adapters/x")).unwrap();
+        let first = round_directory(Path::new(""), 1);
+        let files = ["episodes.db", "episodes.db-wal", "adapters/x/weights", TESTED].map(PathBuf::from);
+        let of_round = [COLLECTED, CANDIDATE, "update.json", "update/report.json"].map(|name| first.join(name));
+        for file in files.iter().chain(&of_round) {
+            std::fs::write(from.join(file), "x").unwrap();
+        }
+        take_episodes(&from, &to).unwrap();
+        let there: Vec<bool> = files.iter().chain(&of_round).map(|file| to.join(file).exists()).collect();
+        assert_eq!(there, [true, true, false, false, true, false, false, false]);
+        assert!(!round_directory(&to, 2).exists());
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::rewards::RewardConfig;
+use milepost_runtime::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::improve::config::ImproveConfig;
 
 /// An experiment file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub struct Spec {
     pub levels: Vec<String>,
     /// Test tasks a level, the same for all arms and seeds.
     pub test: usize,
+    /// What the test tasks are drawn from; constants are chosen on `validation`, and what is reported is measured on `test`.
+    #[serde(default = "test")]
+    pub split: Split,
     /// Training seeds.
     pub seeds: Vec<u64>,
     /// Settings of all arms, over the defaults of the configuration.
@@ -44,12 +50,19 @@ pub struct Arm {
     /// An arm above, whose rounds are this one's first rounds: what both do alike is done once.
     #[serde(default)]
     pub after: Option<String>,
+    /// An arm above that plays the same first round: its episodes are taken over, and only what is learned from them differs.
+    #[serde(default)]
+    pub episodes_of: Option<String>,
     /// Settings over the experiment's.
     #[serde(default)]
     pub settings: Value,
     /// Settings of single rounds over the arm's, by number.
     #[serde(default)]
     pub by_round: BTreeMap<usize, Value>,
+}
+
+fn test() -> Split {
+    Split::Test
 }
 
 impl Spec {
@@ -63,7 +76,18 @@ impl Spec {
         if spec.arms.is_empty() || spec.seeds.is_empty() || spec.levels.is_empty() || spec.test == 0 {
             bail!("{}: an experiment needs arms, seeds, levels and test tasks", path.display());
         }
+        if spec.split == Split::Train {
+            bail!("{}: `split: train` would measure on what was trained; use `validation` or `test`", path.display());
+        }
         for (place, arm) in spec.arms.iter().enumerate() {
+            if let Some(other) = &arm.episodes_of {
+                let Some(other) = spec.arms[..place].iter().find(|known| known.name == *other) else {
+                    bail!("{}: arm {}: `episodes_of` must name an arm above it", path.display(), arm.name);
+                };
+                if arm.after.is_some() || arm.rounds == 0 || spec.playing(arm)? != spec.playing(other)? {
+                    bail!("{}: arm {}: it does not play the first round of {}; remove `episodes_of`", path.display(), arm.name, other.name);
+                }
+            }
             let Some(after) = &arm.after else { continue };
             if !spec.arms[..place].iter().any(|other| other.name == *after && other.rounds < arm.rounds) {
                 bail!("{}: arm {}: `after` must name an arm above it with fewer rounds than its own", path.display(), arm.name);
@@ -75,6 +99,16 @@ impl Spec {
     /// The arm whose rounds are this one's first.
     pub fn before(&self, arm: &Arm) -> Option<&Arm> {
         self.arms.iter().find(|other| arm.after.as_deref() == Some(other.name.as_str()))
+    }
+
+    /// What decides an arm's episodes of the first round, and what they are worth.
+    fn playing(&self, arm: &Arm) -> Result<(Config, RewardConfig)> {
+        let mut config = self.config(arm, 0, 1, Path::new(""))?;
+        let rewards = config.improve.phase(1)?.rewards;
+        let plain = ImproveConfig::default();
+        (config.improve.recipe, config.improve.update) = (plain.recipe, plain.update);
+        (config.improve.stages, config.improve.imitation) = (plain.stages, plain.imitation);
+        Ok((config, rewards))
     }
 
     /// The settings of an arm with a seed in a round (0: before the first).
@@ -135,5 +169,25 @@ arms:
         assert_eq!((second.policy.planner.word(), second.policy.temperature, second.improve.tasks), ("react", 0.5, 3));
         assert_eq!((config(1, 1).unwrap().improve.tasks, second.improve.seed), (Config::default().improve.tasks, 7));
         assert!(format!("{:#}", config(2, 0).unwrap_err()).contains("planer"));
+    }
+
+    #[test]
+    fn episodes_are_shared_by_arms_that_play_alike_only() {
+        let check = |arms: &str, problem: Option<&str>| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let head = "name: x\nclaim: y\nstart: models/seed\nlevels: [medium]\ntest: 10\nseeds: [1]\nsettings: {improve: {recipe: mira}}\narms:\n";
+            std::fs::write(file.path(), format!("{head}- {{name: a, rounds: 1}}\n{arms}")).unwrap();
+            match (Spec::load(file.path()), problem) {
+                (Ok(_), None) => {}
+                (found, problem) => {
+                    let found = format!("{:#}", found.unwrap_err());
+                    assert!(problem.is_some_and(|problem| found.contains(problem)), "{found}");
+                }
+            }
+        };
+        check("- {name: b, rounds: 1, episodes_of: a, settings: {improve: {recipe: outcome, update: {lr: 0.1}}}}", None);
+        check("- {name: b, rounds: 1, episodes_of: a, settings: {improve: {temperature: 0.1}}}", Some("does not play"));
+        check("- {name: b, rounds: 1, episodes_of: a, settings: {improve: {recipe: rltr}}}", Some("does not play"));
+        check("- {name: b, rounds: 1, episodes_of: c}", Some("an arm above"));
     }
 }

@@ -1,4 +1,5 @@
 //! Expert trajectories as one-step problems (2509.20616, section 2): the oracle plays, and at each of its states the model is asked as well.
+//! The lines of the plan are the first of them: most long tasks that fail do so by one wrong word in the plan.
 
 use std::sync::Mutex;
 
@@ -39,6 +40,10 @@ pub struct Shadow<'a> {
 }
 
 impl Shadow<'_> {
+    fn samples(&self) -> usize {
+        if let Use::Match(samples) = self.purpose { samples } else { 1 }
+    }
+
     fn note(&self, call: RewardedCall) {
         self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(call);
     }
@@ -54,6 +59,36 @@ impl Shadow<'_> {
     }
 }
 
+/// The lines of sampled plans as one-step problems: up to its first line that is not the expert's, every line of a plan was written in a
+/// state of the expert. Lines on which all samples are alike say nothing and are left out.
+fn plan_lines(text: &TextModel, said: &[Call], words: &str, group: &str) -> Vec<RewardedCall> {
+    let mut lines: Vec<Vec<RewardedCall>> = Vec::new();
+    for call in said {
+        let (plan, ends) = (text.decode(&call.completion_ids), text.text_ends(&call.completion_ids));
+        let mut place = 0;
+        for (number, (own, expert)) in plan.split_inclusive('\n').zip(words.split_inclusive('\n')).enumerate() {
+            let (start, end) = (ends.partition_point(|end| *end <= place), ends.partition_point(|end| *end <= place + own.len()));
+            place += own.len();
+            let right = own == expert;
+            let cut = |list: &[f32]| list[..end].to_vec();
+            let line = Call {
+                completion_ids: call.completion_ids[..end].to_vec(),
+                logprobs: cut(&call.logprobs),
+                free_logprobs: cut(&call.free_logprobs),
+                spans: vec![Span { role: call.role, start, end }],
+                ..call.clone()
+            };
+            lines.resize_with(lines.len().max(number + 1), Vec::new);
+            lines[number].push(RewardedCall { group: format!("{group} {number}"), reward: f64::from(u8::from(right)), call: line });
+            if !right {
+                break;
+            }
+        }
+    }
+    let differ = |line: &Vec<RewardedCall>| line.iter().any(|call| call.reward != line[0].reward);
+    lines.into_iter().filter(differ).flatten().collect()
+}
+
 #[async_trait]
 impl Policy for Shadow<'_> {
     fn name(&self) -> &str {
@@ -62,14 +97,18 @@ impl Policy for Shadow<'_> {
 
     async fn plan(&self, context: Context<'_>) -> milepost_runtime::Result<(Vec<Planned>, Vec<Call>)> {
         let planned = self.expert.plan(context).await?;
-        if self.purpose == Use::Imitate {
-            let words: String = planned.0.iter().map(|step| format!("{step}\n")).collect();
+        let words = format!("{}end", planned.0.iter().map(|step| format!("{step}\n")).collect::<String>());
+        let group = format!("{} plan", self.task);
+        let mut said = Vec::new();
+        for sample in 0..self.samples() {
+            let seed = context.seed.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(sample as u64);
             // A plan of the model that cannot be read has its prompt all the same, but there is none to take it from.
-            if let Ok((_, calls)) = self.model.plan(context).await {
-                for call in calls.into_iter().filter(|call| call.role == Role::Planner).take(1) {
-                    self.imitate(call, &format!("{words}end"), format!("{} plan", self.task))?;
-                }
-            }
+            let Ok((_, calls)) = self.model.plan(Context { seed, ..context }).await else { continue };
+            said.extend(calls.into_iter().filter(|call| call.role == Role::Planner).take(1));
+        }
+        match self.purpose {
+            Use::Imitate => said.into_iter().try_for_each(|call| self.imitate(call, &words, group.clone()))?,
+            Use::Match(_) => plan_lines(self.text, &said, &words, &group).into_iter().for_each(|call| self.note(call)),
         }
         Ok(planned)
     }
@@ -77,7 +116,7 @@ impl Policy for Shadow<'_> {
     async fn turn(&self, context: Context<'_>) -> milepost_runtime::Result<Decision> {
         let decision = self.expert.turn(context).await?;
         let group = format!("{} turn {}", self.task, context.steps.len());
-        let samples = if let Use::Match(samples) = self.purpose { samples } else { 1 };
+        let samples = self.samples();
         for sample in 0..samples {
             let seed = context.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((context.steps.len() * samples + sample) as u64);
             let mut said = self.model.turn(Context { seed, ..context }).await?;
@@ -113,4 +152,45 @@ pub fn write(path: &std::path::Path, calls: &[RewardedCall]) -> Result<()> {
     let partial = path.with_extension("partial");
     std::fs::write(&partial, lines)?;
     Ok(std::fs::rename(&partial, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_compared_line_by_line_until_it_leaves_the_experts() {
+        let text = TextModel::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))).unwrap();
+        let line = |name: &str, field: &str| format!("type \"{name}\" into \"{field}\" [field \"{field}\" is \"{name}\"]\n");
+        let plan = |name: &str, road: &str| format!("{}{}end", line(name, "User"), line(road, "Street"));
+        let call = |words: &str| {
+            let completion_ids = text.encode_completion(words).unwrap();
+            let logprobs = vec![-0.5; completion_ids.len()];
+            Call {
+                role: Role::Planner,
+                prompt_ids: vec![1],
+                spans: Vec::new(),
+                grammar: None,
+                free_logprobs: logprobs.clone(),
+                logprobs,
+                completion_ids,
+                temperature: 0.8,
+                seed: 1,
+                generation: String::new(),
+                latency_ms: 0.0,
+            }
+        };
+        let expert = plan("gina", "Park Road");
+        let said =
+            [expert.clone(), plan("emil", "Park Road"), plan("gina", "Mill Road"), plan("gina", "Park Road")].map(|words| call(&words));
+        let found = plan_lines(&text, &said, &expert, "task");
+        let rewards = |group: &str| found.iter().filter(|call| call.group == group).map(|call| call.reward).collect::<Vec<_>>();
+        assert_eq!(rewards("task 0"), [1.0, 0.0, 1.0, 1.0]);
+        assert_eq!(rewards("task 1"), [1.0, 0.0, 1.0], "the plan that has left the expert's is asked no more");
+        assert_eq!(found.len(), 7, "`end` was said by all: it teaches nothing");
+        let second = &found.iter().find(|call| call.group == "task 1").unwrap().call;
+        let Span { start, end, .. } = second.spans[0];
+        assert_eq!(text.decode(&second.completion_ids[start..end]), line("Park Road", "Street"));
+        assert_eq!((second.completion_ids.len(), second.logprobs.len()), (end, end));
+    }
 }

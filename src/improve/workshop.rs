@@ -298,8 +298,10 @@ impl SuiteWorkshop<'_> {
     }
 }
 
-const COLLECTED: &str = "collected.jsonl";
-const CALLS: &str = "calls.jsonl";
+/// The file in a round's directory that holds its episodes' rewards.
+pub const COLLECTED: &str = "collected.jsonl";
+/// The file in a round's directory that holds single calls.
+pub const CALLS: &str = "calls.jsonl";
 /// The file of a round's directory that names the generation that it made.
 pub const CANDIDATE: &str = "candidate";
 const UPDATE: &str = "update";

@@ -19,6 +19,15 @@ pub struct CriticFit {
     pub loss_after: f64,
     /// Steps that moved the head.
     pub steps: u64,
+    /// Mean loss on states that it was not fitted to, where it was cross-fitted; that of always saying the targets' mean is `held_out_base`.
+    #[serde(default)]
+    pub held_out: Option<f64>,
+    /// What the targets' mean alone would lose.
+    #[serde(default)]
+    pub held_out_base: Option<f64>,
+    /// Passes over the data.
+    #[serde(default)]
+    pub epochs: usize,
 }
 
 impl Critic {
@@ -27,6 +36,17 @@ impl Critic {
     /// # Errors
     /// No states, states of another width, targets that are no outcomes or no progress, or a loss that is not finite.
     pub fn fit(&mut self, features: &[Vec<f32>], targets: &[f64], config: &CriticConfig) -> Result<CriticFit> {
+        self.fit_watched(features, targets, config, |_, _| Ok(()))
+    }
+
+    /// [`Self::fit`], shown after every pass with that pass's number from 0.
+    pub(crate) fn fit_watched(
+        &mut self,
+        features: &[Vec<f32>],
+        targets: &[f64],
+        config: &CriticConfig,
+        mut watch: impl FnMut(usize, &Self) -> Result<()>,
+    ) -> Result<CriticFit> {
         config.check()?;
         self.check(features, targets)?;
         self.scale.get_or_insert_with(|| Scale::of(features));
@@ -36,7 +56,7 @@ impl Critic {
         let mut rng = StdRng::seed_from_u64(config.seed);
         let mut order: Vec<usize> = (0..states.len()).collect();
         let (mut grads, mut inner) = (vec![0.0; self.head.params.len()], Vec::new());
-        for _ in 0..config.epochs {
+        for epoch in 0..config.epochs {
             order.shuffle(&mut rng);
             for batch in order.chunks(config.batch) {
                 for &i in batch {
@@ -46,15 +66,29 @@ impl Critic {
                 }
                 optimizer.step(&mut self.head.params, &mut [&mut grads], 1.0 / batch.len() as f32, config.lr as f32);
             }
+            watch(epoch, self)?;
         }
         let loss_after = self.mean_loss(&states, targets);
         match loss_after.is_finite() && optimizer.skipped == 0 {
-            true => Ok(CriticFit { loss_before, loss_after, steps: optimizer.steps }),
+            true => Ok(CriticFit {
+                loss_before,
+                loss_after,
+                steps: optimizer.steps,
+                held_out: None,
+                held_out_base: None,
+                epochs: config.epochs,
+            }),
             false => Err(Error::Unhealthy(format!(
                 "the critic's loss is {loss_after} after {} steps, {} of them skipped; lower its `lr`",
                 optimizer.steps, optimizer.skipped
             ))),
         }
+    }
+
+    /// The loss of saying `estimate` where `target` was right.
+    pub(crate) fn loss_of(&self, estimate: f64, target: f64) -> f64 {
+        let p = estimate.clamp(1e-6, 1.0 - 1e-6);
+        self.kind.loss((p / (1.0 - p)).ln(), target).0
     }
 
     fn mean_loss(&self, states: &[Vec<f32>], targets: &[f64]) -> f64 {

@@ -46,6 +46,23 @@ pub fn mean_kl(samples: &[Sample], reference: &[Vec<f32>]) -> Result<f64> {
     Ok(sum / count.max(1) as f64)
 }
 
+/// The mean KL divergence of the policy from the reference that the tokens were sampled from, in nats a trained token: k3 weighed by the ratio
+/// `ρ` to that reference, `1 - ρ + ρ ln ρ`. [`mean_kl`] is for tokens of the policy itself; on tokens of the reference it explodes where a
+/// wrong token was unlearned, which is no drift but the point.
+pub fn drift(samples: &[Sample], reference: &[Vec<f32>]) -> Result<f64> {
+    check(samples, reference)?;
+    let (mut sum, mut count) = (0.0, 0usize);
+    for (sample, reference) in samples.iter().zip(reference) {
+        for t in trained(&sample.mask) {
+            let log_ratio = f64::from(sample.logprobs[t]) - f64::from(reference[t]);
+            let ratio = log_ratio.min(LOG_RATIO_LIMIT).exp();
+            sum += 1.0 - ratio + ratio * log_ratio.min(LOG_RATIO_LIMIT);
+            count += 1;
+        }
+    }
+    Ok(sum / count.max(1) as f64)
+}
+
 fn check(samples: &[Sample], reference: &[Vec<f32>]) -> Result<()> {
     check_samples(samples)?;
     if samples.len() != reference.len() {
@@ -74,6 +91,22 @@ mod tests {
         assert!(k3(-5.0, -1.0, None).0 > 10.0);
         let (value, slope) = k3(-500.0, -1.0, None);
         assert!(value.is_finite() && slope == 0.0);
+    }
+
+    #[test]
+    fn a_token_that_was_unlearned_is_little_drift() {
+        let drift_of = |ratio: f64| {
+            let sample = sample(&[ratio], 1.0);
+            let reference = vec![sample.old_logprobs.clone()];
+            drift(&[sample], &reference).unwrap()
+        };
+        assert_eq!(drift_of(1.0), 0.0);
+        assert!((drift_of((-20.0f64).exp()) - 1.0).abs() < 1e-6, "{}", drift_of((-20.0f64).exp()));
+        let e = std::f64::consts::E;
+        assert!((drift_of(e) - 1.0).abs() < 1e-6, "{}", drift_of(e));
+        // Two tokens of the reference with 1/4 and 3/4, the policy with 1/2 each: the expectation is the divergence.
+        let expected = 0.25 * drift_of(2.0) + 0.75 * drift_of(2.0 / 3.0);
+        assert!((expected - (0.5 * 2.0f64.ln() + 0.5 * (2.0f64 / 3.0).ln())).abs() < 1e-6, "{expected}");
     }
 
     #[test]

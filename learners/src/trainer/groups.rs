@@ -1,16 +1,14 @@
 //! Which sequences go through the model together, and on which core.
 
-use std::ops::Range;
-
 use super::Sequence;
 use crate::model::{Packed, input_len, shared_len};
 
 /// The shortest common beginning that is worth sharing, in tokens.
 const LEAST_SHARED: usize = 16;
 
-/// Neighbours that share a beginning, or one sequence alone.
+/// Sequences that share a beginning, or one alone.
 pub(super) struct Group {
-    pub members: Range<usize>,
+    pub members: Vec<usize>,
     /// Tokens that all members begin with, and none is trained on.
     pub shared: usize,
     /// Tokens that go through the model.
@@ -19,7 +17,7 @@ pub(super) struct Group {
 
 impl Group {
     pub fn pack(&self, packed: &mut Packed, sequences: &[Sequence]) {
-        let members: Vec<_> = self.members.clone().map(|index| (index, &sequences[index])).collect();
+        let members: Vec<_> = self.members.iter().map(|index| (*index, &sequences[*index])).collect();
         match members[..] {
             [(index, sequence)] => packed.push(index, sequence),
             _ => packed.push_group(&members, self.shared),
@@ -30,21 +28,24 @@ impl Group {
 /// Every needed sequence alone.
 pub(super) fn singles(sequences: &[Sequence]) -> Vec<Group> {
     let needed = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0);
-    needed.map(|i| Group { members: i..i + 1, shared: 0, tokens: input_len(&sequences[i]) }).collect()
+    needed.map(|i| Group { members: vec![i], shared: 0, tokens: input_len(&sequences[i]) }).collect()
 }
 
-/// Neighbours with a long enough common beginning together.
+/// Sequences with a long enough common beginning together, wherever they stand in the batch.
 pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
+    let mut sorted = singles(sequences);
+    sorted.sort_by(|a, b| sequences[a.members[0]].tokens.cmp(&sequences[b.members[0]].tokens));
     let mut groups: Vec<Group> = Vec::new();
-    for single in singles(sequences) {
-        let index = single.members.start;
-        if let Some(last) = groups.last_mut().filter(|last| last.members.end == index) {
-            let with_first = shared_len(&sequences[last.members.start], &sequences[index]);
+    for single in sorted {
+        let index = single.members[0];
+        if let Some(last) = groups.last_mut() {
+            let with_first = shared_len(&sequences[last.members[0]], &sequences[index]);
             let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
             // A group keeps the beginning that it has: giving some of it up would cost every member more.
             if shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
                 last.tokens += single.tokens - shared.min(single.tokens);
-                (last.members.end, last.shared) = (index + 1, shared);
+                last.members.push(index);
+                last.shared = shared;
                 continue;
             }
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use futures_util::{StreamExt, TryStreamExt};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
 use milepost_learners::rewards::{Preset, compose, per_step};
@@ -18,8 +19,9 @@ use crate::commands::suite::episode::{Place, Player, play};
 use crate::forgetful::Forgetful;
 use crate::improve::config::Phase;
 use crate::improve::experts::{self, Shadow, Use};
+use crate::improve::field::Assignment;
 use crate::improve::tasks::{Counts, training};
-use crate::improve::update::{Rewarded, UpdateRequest};
+use crate::improve::update::{Rewarded, RewardedCall, UpdateRequest};
 use crate::wiring::Mind;
 
 impl SuiteWorkshop<'_> {
@@ -68,29 +70,33 @@ impl SuiteWorkshop<'_> {
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
         // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
         let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
-        let mut calls = Vec::new();
-        for assignment in tasks {
-            let instance = assignment.template.instantiate(assignment.seed);
-            let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
-            let shadow =
-                Shadow { expert: &expert, model: &model, text: &text, config: &config.policy, purpose, task, calls: Mutex::default() };
-            let player = Player {
-                policy: Some(&shadow as &dyn Policy),
-                verifier: None,
-                store: &Forgetful,
-                screenshots: Screenshots::Off,
-                generation: "oracle".into(),
-                cancel: self.cancel.clone(),
-            };
-            let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, &config, &mut NoListener).await?;
-            if *self.cancel.borrow() {
-                bail!(Cancelled);
+        let shown = |assignment: Assignment| {
+            let (config, model, text) = (&config, &model, &text);
+            async move {
+                let instance = assignment.template.instantiate(assignment.seed);
+                let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
+                let shadow = Shadow { expert: &expert, model, text, config: &config.policy, purpose, task, calls: Mutex::default() };
+                let player = Player {
+                    policy: Some(&shadow as &dyn Policy),
+                    verifier: None,
+                    store: &Forgetful,
+                    screenshots: Screenshots::Off,
+                    generation: "oracle".into(),
+                    cancel: self.cancel.clone(),
+                };
+                let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, config, &mut NoListener).await?;
+                if *self.cancel.borrow() {
+                    bail!(Cancelled);
+                }
+                // Only trajectories that solve their task are the expert's.
+                let calls = shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                Ok(if played.solved { calls } else { Vec::new() })
             }
-            // Only trajectories that solve their task are the expert's.
-            if played.solved {
-                calls.extend(shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-            }
-        }
+        };
+        // In the tasks' order, however many are played at once.
+        let played: Vec<Vec<RewardedCall>> =
+            futures_util::stream::iter(tasks).map(shown).buffered(settings.workers.max(1)).try_collect().await?;
+        let calls: Vec<RewardedCall> = played.into_iter().flatten().collect();
         experts::write(&directory.join(CALLS), &calls)?;
         Ok((calls.len(), calls.iter().filter(|call| call.reward > 0.0).count()))
     }

@@ -144,6 +144,7 @@ impl Default for PolicyConfig {
             doctor: PolicyDoctorConfig {
                 entropy: Bounds { fail_below: Some(1e-4), ..Bounds::default() },
                 sampler_difference: Bounds { fail_above: Some(0.05), ..Bounds::default() },
+                kl: Bounds { fail_above: Some(0.5), ..Bounds::warn(None, Some(0.1)) },
                 ..PolicyDoctorConfig::default()
             },
             seed: 1,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{PolicyConfig, Rollout};
-use crate::critic::{Critic, CriticFit};
+use crate::critic::{Critic, CriticConfig, CriticFit};
 use crate::{Result, Trainer};
 
 /// How the critics were fitted.
@@ -99,6 +99,9 @@ fn parts(rollouts: &[Rollout], folds: usize) -> Vec<usize> {
 }
 
 /// What critics fitted to the other parts say of every state; the critic of all of them is saved.
+///
+/// They are fitted for as many passes as made those others' judgement best: a critic that is fitted for longer repeats its own tasks, and is
+/// as sure as wrong about all others.
 fn cross_fit(
     critic: Critic,
     data: &Data,
@@ -107,28 +110,51 @@ fn cross_fit(
     config: &PolicyConfig,
     directory: &Path,
 ) -> Result<(Option<CriticFit>, Vec<f64>)> {
+    let folds = config.critic_folds.max(1);
     let mut whole = critic.clone();
-    let fit = match data.features.is_empty() {
-        true => None,
-        false => Some(whole.fit(&data.features, &data.targets, &config.critic)?),
-    };
-    whole.save(directory)?;
-    let mut estimates = vec![0.0; states.len()];
-    for part in 0..config.critic_folds.max(1) {
-        let others = (0..data.parts.len()).filter(|i| data.parts[*i] != part);
-        let (features, targets): (Vec<_>, Vec<_>) = others.map(|i| (data.features[i].clone(), data.targets[i])).unzip();
+    if data.features.is_empty() {
+        whole.save(directory)?;
+        return Ok((None, vec![0.0; states.len()]));
+    }
+    // With one fold there is nobody else to learn from: the critic of all judges.
+    if folds == 1 {
+        let fit = whole.fit(&data.features, &data.targets, &config.critic)?;
+        whole.save(directory)?;
+        return Ok((Some(fit), states.iter().map(|state| whole.predict(state)).collect::<Result<_>>()?));
+    }
+    // `[pass][state]`, and the summed loss of each pass over the states with a target; the first is before any.
+    let mut estimates = vec![vec![0.0; states.len()]; config.critic.epochs + 1];
+    let mut losses = vec![0.0; config.critic.epochs + 1];
+    for part in 0..folds {
+        let own: Vec<usize> = (0..states.len()).filter(|i| parts[*i] == part).collect();
+        let held_out: Vec<usize> = (0..data.parts.len()).filter(|i| data.parts[*i] == part).collect();
+        let (features, targets): (Vec<_>, Vec<_>) =
+            (0..data.parts.len()).filter(|i| data.parts[*i] != part).map(|i| (data.features[i].clone(), data.targets[i])).unzip();
+        let mut ask = |pass: usize, judge: &Critic| {
+            for i in &own {
+                estimates[pass][*i] = judge.predict(&states[*i])?;
+            }
+            for i in &held_out {
+                losses[pass] += judge.loss_of(judge.predict(&data.features[*i])?, data.targets[*i]);
+            }
+            Ok(())
+        };
         let mut judge = critic.clone();
-        // With one fold there is nobody else to learn from: the critic of all judges.
-        if config.critic_folds <= 1 {
-            judge = whole.clone();
-        } else if !features.is_empty() {
-            judge.fit(&features, &targets, &config.critic)?;
-        }
-        for (i, estimate) in estimates.iter_mut().enumerate().filter(|(i, _)| parts[*i] == part) {
-            *estimate = judge.predict(&states[i])?;
+        ask(0, &judge)?;
+        if features.is_empty() {
+            (1..=config.critic.epochs).try_for_each(|pass| ask(pass, &judge))?;
+        } else {
+            judge.fit_watched(&features, &targets, &config.critic, |epoch, judge| ask(epoch + 1, judge))?;
         }
     }
-    Ok((fit, estimates))
+    let best = (1..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap_or(1);
+    let count = data.targets.len() as f64;
+    let fit = whole.fit(&data.features, &data.targets, &CriticConfig { epochs: best, ..config.critic.clone() })?;
+    whole.save(directory)?;
+    let mean = data.targets.iter().sum::<f64>() / count;
+    let base = data.targets.iter().map(|target| whole.loss_of(mean, *target)).sum::<f64>() / count;
+    let fit = CriticFit { held_out: Some(losses[best] / count), held_out_base: Some(base), ..fit };
+    Ok((Some(fit), estimates.swap_remove(best)))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct Status {
     pub loss: f64,
     /// Mean reward of the episodes in the update.
     pub reward: f64,
-    /// Divergence from the policy at the start, k3, nats a trained token.
+    /// Divergence from the policy at the start, nats a trained token ([`crate::losses::drift`]).
     pub kl: f64,
     /// Fraction of ratios that are clipped.
     pub clip_fraction: f64,
@@ -75,7 +75,7 @@ pub struct Report {
     pub replayed: usize,
     /// How MiRA's critics were fitted.
     pub critics: Option<CriticReport>,
-    /// Divergence of the finished policy from that at the start, at the last step; k3, nats a token.
+    /// Divergence of the finished policy from that at the start, at the last step; nats a trained token ([`crate::losses::drift`]).
     pub kl: f64,
     /// Largest fraction of clipped ratios in a step.
     pub clip_fraction: f64,

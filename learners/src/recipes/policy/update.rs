@@ -12,9 +12,12 @@ use super::report::Progress;
 use super::{ActorKind, CreditKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
 use crate::doctor::Level;
 use crate::doctor::policy::{PolicyUpdate, diagnose_update};
-use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, policy_loss};
+use crate::losses::{Action, Loss, Sample, clip_fraction, correction, drift, kl_loss, mira_loss, policy_loss};
 use crate::optim::Step;
 use crate::{Batch, Error, Result, Scored, Sequence, Trainer};
+
+/// Most calls that stay together for their common beginning.
+const BUNDLE: usize = 8;
 
 /// A call with what the update needs to know of it.
 struct Item<'a> {
@@ -49,15 +52,12 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
     }
     score_start(trainer, &mut items, &group_rewards(rollouts, config), config, &mut report)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    let batches_an_epoch = batches(&order, &items, config.tokens_per_batch).len();
+    let mut order = alike(&items);
+    let batches_an_epoch = batches(&order, config.tokens_per_batch).len();
     let mut progress = Progress::new(directory, (batches_an_epoch * config.epochs) as u64)?;
     for _ in 0..config.epochs {
         order.shuffle(&mut rng);
-        for mut batch in batches(&order, &items, config.tokens_per_batch) {
-            // Neighbours with a common beginning are computed against one copy of it.
-            batch.sort_by(|a, b| items[*a].turn.prompt.cmp(&items[*b].turn.prompt).then(a.cmp(b)));
-            let batch: Vec<&Item> = batch.iter().map(|i| &items[*i]).collect();
+        for batch in batches(&order, config.tokens_per_batch) {
             let status = step(trainer, &batch, config, &mut report, start)?;
             progress.step(&status)?;
         }
@@ -148,18 +148,38 @@ fn group_rewards(rollouts: &[Rollout], config: &PolicyConfig) -> Vec<Vec<f32>> {
     groups.into_values().collect()
 }
 
-/// Cuts an order into batches of at most so many tokens, at least one call each.
-fn batches(order: &[usize], items: &[Item], tokens: usize) -> Vec<Vec<usize>> {
-    let (mut batches, mut held): (Vec<Vec<usize>>, usize) = (Vec::new(), usize::MAX);
-    for &i in order {
-        let n = items[i].turn.tokens();
+/// Calls whose prompts begin alike, such as those of one group in one state: together in a batch, they are computed against one copy of their
+/// beginning. Few enough of them that a batch still holds many states.
+fn alike<'a>(items: &'a [Item<'a>]) -> Vec<Vec<&'a Item<'a>>> {
+    let mut sorted: Vec<&Item> = items.iter().collect();
+    sorted.sort_by(|a, b| a.turn.prompt.cmp(&b.turn.prompt));
+    let mut bundles: Vec<Vec<&Item>> = Vec::new();
+    for item in sorted {
+        let goes_on = |bundle: &&mut Vec<&Item>| {
+            let (first, prompt) = (&bundle[0].turn.prompt, &item.turn.prompt);
+            let shared = first.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+            bundle.len() < BUNDLE && 2 * shared > prompt.len()
+        };
+        match bundles.last_mut().filter(goes_on) {
+            Some(bundle) => bundle.push(item),
+            None => bundles.push(vec![item]),
+        }
+    }
+    bundles
+}
+
+/// Puts bundles together into batches of at most so many tokens, at least one bundle each.
+fn batches<'a>(bundles: &[Vec<&'a Item<'a>>], tokens: usize) -> Vec<Vec<&'a Item<'a>>> {
+    let (mut batches, mut held): (Vec<Vec<&Item>>, usize) = (Vec::new(), usize::MAX);
+    for bundle in bundles {
+        let n = bundle.iter().map(|item| item.turn.tokens()).sum::<usize>();
         match batches.last_mut() {
             Some(batch) if held.saturating_add(n) <= tokens => {
-                batch.push(i);
+                batch.extend(bundle);
                 held += n;
             }
             _ => {
-                batches.push(vec![i]);
+                batches.push(bundle.clone());
                 held = n;
             }
         }
@@ -197,7 +217,7 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
         report.first_loss = loss.value;
     }
     report.last_loss = loss.value;
-    report.kl = mean_kl(&samples, &reference)?;
+    report.kl = drift(&samples, &reference)?;
     if let Some(most) = config.doctor.kl.fail_above.filter(|most| report.kl.is_nan() || report.kl > *most) {
         return Err(Error::Unhealthy(format!(
             "the policy ran away: at step {} it is {:.3} nats a token from where it began (at most {most} is allowed); lower `lr` or `epochs`",
