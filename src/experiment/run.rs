@@ -81,6 +81,8 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
             Err(Failure::Workshop(error)) => return Err(error),
         }
         workshop.tell(&round);
+        drop(workshop);
+        store.close().await;
     }
     test(spec, arm, seed, serving, directory, running).await
 }
@@ -171,6 +173,9 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
             lines.push_str(&(serde_json::to_string(&tested)? + "\n"));
         }
     }
+    drop(workshop);
+    // Another arm may copy it.
+    store.close().await;
     let path = directory.join(TESTED);
     let partial = path.with_extension("partial");
     let mut file = std::fs::File::create(&partial).with_context(|| format!("{} cannot be written", partial.display()))?;

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use milepost_learners::rewards::{Match, expert_match};
 use milepost_planners::{ModelPolicy, PlannersConfig, turn_completion};
@@ -143,6 +143,25 @@ impl Policy for Shadow<'_> {
     }
 }
 
+/// How many calls there are, and how many of them were right.
+pub fn count(calls: &[RewardedCall]) -> (usize, usize) {
+    (calls.len(), calls.iter().filter(|call| call.reward > 0.0).count())
+}
+
+/// [`count`] of the calls in a file; `None` where there is none.
+///
+/// # Errors
+/// A file that cannot be read, or holds something else.
+pub fn counts(path: &std::path::Path) -> Result<Option<(usize, usize)>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let read = || format!("{} cannot be read", path.display());
+    let text = std::fs::read_to_string(path).with_context(read)?;
+    let calls = text.lines().map(serde_json::from_str).collect::<Result<Vec<RewardedCall>, _>>().with_context(read)?;
+    Ok(Some(count(&calls)))
+}
+
 /// Writes the calls, a line each.
 ///
 /// # Errors
@@ -192,5 +211,10 @@ mod tests {
         let Span { start, end, .. } = second.spans[0];
         assert_eq!(text.decode(&second.completion_ids[start..end]), line("Park Road", "Street"));
         assert_eq!((second.completion_ids.len(), second.logprobs.len()), (end, end));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("calls.jsonl");
+        assert_eq!(counts(&file).unwrap(), None);
+        write(&file, &found).unwrap();
+        assert_eq!(counts(&file).unwrap(), Some((7, 5)));
     }
 }

@@ -62,6 +62,11 @@ impl SqliteStore {
         Ok(Self { pool, directory: directory.to_owned() })
     }
 
+    /// Closes the store and waits until its files are whole and at rest, to be copied or moved; a store that is dropped closes some time later.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
     /// The directory of the store.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -63,6 +63,10 @@ impl SuiteWorkshop<'_> {
     /// Lets the oracle play training tasks in the plain reader and asks the model at each of its states; how many it was asked at, and how
     /// many of its answers were the expert's.
     pub(super) async fn expert_states(&self, actor: &Mind, round: usize, directory: &Path) -> Result<(usize, usize)> {
+        // The file is written at once and last: what is there is whole.
+        if let Some(counts) = experts::counts(&directory.join(CALLS))? {
+            return Ok(counts);
+        }
         let settings = self.settings();
         let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(settings.group) };
         let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
@@ -98,7 +102,7 @@ impl SuiteWorkshop<'_> {
             futures_util::stream::iter(tasks).map(shown).buffered(settings.workers.max(1)).try_collect().await?;
         let calls: Vec<RewardedCall> = played.into_iter().flatten().collect();
         experts::write(&directory.join(CALLS), &calls)?;
-        Ok((calls.len(), calls.iter().filter(|call| call.reward > 0.0).count()))
+        Ok(experts::count(&calls))
     }
 
     pub(super) async fn request(
