@@ -3,12 +3,14 @@
 //! Potential-based shaping adds `-Φ(s_0)` to the return of every episode of a group, so every estimator that subtracts the
 //! group's mean removes it: it acts through [`gigpo`] across states or through [`mira`] only (Ng et al. 1999).
 
+mod gae;
 mod gigpo;
 mod mira;
 mod shaping;
 
 use serde::{Deserialize, Serialize};
 
+pub use gae::{GaeConfig, gae};
 pub use gigpo::{Gigpo, GigpoConfig, Step, gigpo};
 pub use mira::{MiraConfig, MiraStep, MonteCarlo, mira, mira_step};
 pub use shaping::{ShapingConfig, ShapingForm, mira_steps, shaping};
@@ -109,17 +111,25 @@ pub fn reinforce_plus_plus_baseline(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
     }
     let mut values = groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<Vec<_>>>()?;
     let tokens: Vec<f64> = groups.iter().flat_map(|group| &group.tokens).map(|n| *n as f64).collect();
+    let mut all: Vec<f64> = values.iter().flatten().copied().collect();
+    whiten(&mut all, &tokens)?;
+    for (value, whitened) in values.iter_mut().flatten().zip(all) {
+        *value = whitened;
+    }
+    Ok(values)
+}
+
+/// Brings values that stand for so many trained tokens each to mean 0 and spread 1 over all of them (verl 0.9.1, `masked_whiten`).
+pub fn whiten(values: &mut [f64], tokens: &[f64]) -> Result<()> {
     let total: f64 = tokens.iter().sum();
     if total < 2.0 {
         return Err(Error::Batch { index: 0, problem: "a batch is whitened over at least two trained tokens".into() });
     }
-    let sum = |f: &dyn Fn(f64) -> f64| values.iter().flatten().zip(&tokens).map(|(v, n)| n * f(*v)).sum::<f64>();
+    let sum = |f: &dyn Fn(f64) -> f64| values.iter().zip(tokens).map(|(v, n)| n * f(*v)).sum::<f64>();
     let mean = sum(&|v| v) / total;
     let scale = 1.0 / (sum(&|v| (v - mean).powi(2)) / (total - 1.0) + WHITEN_EPS).sqrt();
-    for value in values.iter_mut().flatten() {
-        *value = (*value - mean) * scale;
-    }
-    Ok(values)
+    values.iter_mut().for_each(|value| *value = (*value - mean) * scale);
+    Ok(())
 }
 
 /// Whether a group says nothing about which episode was better.

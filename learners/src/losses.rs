@@ -15,7 +15,7 @@ mod policy;
 
 pub use config::{LossConfig, Normalisation, Objective};
 pub use correction::{Band, CorrectionConfig, Rule, correction};
-pub use kl::{drift, k3, kl_loss, mean_kl};
+pub use kl::{k3, kl_loss, mean_kl, moved};
 pub use mira::{Action, ActorLoss, MiraLossConfig, mira_loss};
 pub use overlong::{OverlongConfig, overlong};
 pub use policy::{clip_fraction, policy_loss};

@@ -276,6 +276,7 @@ fn an_update_of_the_policy_ends_at_the_same_weights() {
                 lr: 2e-3,
                 warmup_steps: 1,
                 tokens_per_batch: 24,
+                most_moved: 1.0,
                 ..Default::default()
             };
             let mut trainer = Trainer::new(model.clone(), config.optimizer());

@@ -249,7 +249,7 @@ fn derivatives_of_the_kl_and_of_mira_are_their_differences() {
     let action = |s: Sample| Action { mask: s.mask, logprobs: s.logprobs, reference_logprobs: s.old_logprobs, advantage: 0.4 };
     let actions: Vec<Action> = samples.into_iter().map(action).collect();
     for loss in [ActorLoss::SquaredLogRatio, ActorLoss::Kl] {
-        let config = MiraLossConfig { beta: 0.5, loss };
+        let config = MiraLossConfig { beta: 0.5, loss, ..Default::default() };
         check_derivatives(&format!("{loss:?}"), &actions, |a| mira_loss(&config, a).unwrap(), |a, t, by| nudge(&mut a.logprobs, t, by));
     }
 }

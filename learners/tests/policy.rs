@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use milepost_learners::adapter::LoraConfig;
-use milepost_learners::doctor::Bounds;
-use milepost_learners::doctor::policy::PolicyDoctorConfig;
 use milepost_learners::model::Storage;
 use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig, Rollout, Turn, run};
 use milepost_learners::{Error, Model, ModelConfig, Sequence, Trainer};
@@ -97,14 +95,14 @@ fn learned(config: &PolicyConfig, updates: usize) -> f32 {
 #[test]
 fn every_loss_and_credit_finds_what_pays() {
     // A policy that is to become sure from nothing moves far.
-    let doctor = PolicyDoctorConfig { kl: Bounds::default(), ..Default::default() };
-    let base = PolicyConfig { lr: 0.003, tokens_per_batch: 200, doctor, ..Default::default() };
+    let base = PolicyConfig { lr: 0.003, tokens_per_batch: 200, most_moved: 1.0, ..Default::default() };
     let before = learned(&base, 0);
     assert!(before < 0.5, "the untrained policy must not know: {before}");
     for (credit, actor) in [
         (CreditKind::Episode, ActorKind::Ratio),
         (CreditKind::Step, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Ratio),
+        (CreditKind::Ppo, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Squares),
         (CreditKind::Success, ActorKind::Likelihood),
     ] {

@@ -72,7 +72,8 @@ impl Recipe {
         let acting = vec![Role::Planner, Role::Executor];
         let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
         let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
-        let ratio = with(CreditKind::Episode, ActorKind::Ratio);
+        // The rewards are the recipe's; whether a group or a critic is what they are compared with may be chosen.
+        let ratio = with(if base.credit == CreditKind::Ppo { CreditKind::Ppo } else { CreditKind::Episode }, ActorKind::Ratio);
         // Nothing is compared and nothing explored: no group has to vary, and a policy that is sure may learn to be surer.
         let free = Bounds::default();
         let doctor = PolicyDoctorConfig {
@@ -235,6 +236,14 @@ mod tests {
         let policies = [1, 2, 3].map(|round| config.phase(round).unwrap().policy);
         assert_eq!(policies.each_ref().map(|policy| policy.actor), [ActorKind::Likelihood, ActorKind::Likelihood, ActorKind::Ratio]);
         assert_eq!(policies.map(|policy| policy.lr), [1e-3, 1e-3, PolicyConfig::default().lr]);
+    }
+
+    #[test]
+    fn recipes_with_ratios_take_ppos_credit_where_it_is_asked_for() {
+        let update = PolicyConfig { credit: CreditKind::Ppo, ..PolicyConfig::default() };
+        let credit = |recipe| ImproveConfig { recipe, update: update.clone(), ..ImproveConfig::default() }.phase(1).unwrap().policy.credit;
+        assert_eq!([Recipe::Rltr, Recipe::RltrEndToEnd, Recipe::Outcome].map(credit), [CreditKind::Ppo; 3]);
+        assert_eq!([Recipe::Mira, Recipe::Gigpo].map(credit), [CreditKind::Mira, CreditKind::Step]);
     }
 
     #[test]

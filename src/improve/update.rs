@@ -148,6 +148,7 @@ fn train(request: &UpdateRequest, mut rollouts: Vec<Rollout>, memory: Vec<Rollou
         CreditKind::Mira => {
             Some(policy::estimate(&mut trainer, rollouts, policy, request.critics.as_deref(), &request.out.join("critics"))?)
         }
+        CreditKind::Ppo => Some(policy::estimate_returns(&mut trainer, rollouts, policy, &request.out.join("critics"))?),
         CreditKind::Episode | CreditKind::Step | CreditKind::Success => None,
     };
     let report = Report { critics, replayed, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };

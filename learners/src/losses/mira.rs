@@ -25,11 +25,14 @@ pub struct MiraLossConfig {
     pub beta: f64,
     /// What an action costs.
     pub loss: ActorLoss,
+    /// Most tokens of an action: a longer completion, such as a plan, is several actions with one advantage. MiRA's actions are short; the
+    /// log-ratio of hundreds of tokens swings by nats at every step, and its square is all that would be learned.
+    pub action_tokens: usize,
 }
 
 impl Default for MiraLossConfig {
     fn default() -> Self {
-        Self { beta: 1.0, loss: ActorLoss::default() }
+        Self { beta: 1.0, loss: ActorLoss::default(), action_tokens: 32 }
     }
 }
 
@@ -52,15 +55,19 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     if !(beta > 0.0 && beta.is_finite()) {
         return Err(Error::Config { key: "beta", problem: format!("{beta} is not over 0") });
     }
+    if config.action_tokens == 0 {
+        return Err(Error::Config { key: "action_tokens", problem: "must be at least 1, such as 32".into() });
+    }
     check(actions)?;
     let mut loss = Loss::zero(actions.iter().map(|action| &action.mask));
-    for (action, derivatives) in actions.iter().zip(&mut loss.derivatives) {
-        let tokens = trained(&action.mask);
-        let log_ratio: f64 = tokens.clone().map(|t| f64::from(action.logprobs[t]) - f64::from(action.reference_logprobs[t])).sum();
-        let (value, slope) = config.of(log_ratio, action.advantage);
-        loss.value += value / actions.len() as f64;
-        for t in tokens {
-            derivatives[t] = (slope / actions.len() as f64) as f32;
+    let tokens: Vec<Vec<usize>> = actions.iter().map(|action| trained(&action.mask).collect()).collect();
+    let count = tokens.iter().map(|tokens| tokens.len().div_ceil(config.action_tokens)).sum::<usize>() as f64;
+    for ((action, tokens), derivatives) in actions.iter().zip(&tokens).zip(&mut loss.derivatives) {
+        for tokens in tokens.chunks(config.action_tokens) {
+            let log_ratio: f64 = tokens.iter().map(|t| f64::from(action.logprobs[*t]) - f64::from(action.reference_logprobs[*t])).sum();
+            let (value, slope) = config.of(log_ratio, action.advantage);
+            loss.value += value / count;
+            tokens.iter().for_each(|t| derivatives[*t] = (slope / count) as f32);
         }
     }
     Ok(loss)
@@ -127,10 +134,20 @@ mod tests {
         assert_eq!((loss.value, &loss.derivatives[1][..]), (1.5625, &[2.5, 2.5][..]));
     }
 
+    #[test]
+    fn a_long_completion_is_several_actions() {
+        let n = 5;
+        let long = Action { mask: vec![true; n], logprobs: vec![-1.0; n], reference_logprobs: vec![-1.5; n], advantage: 0.5 };
+        let loss = mira_loss(&MiraLossConfig { action_tokens: 2, ..Default::default() }, &[long]).unwrap();
+        // Log-ratios of 1, 1 and 0.5 against an advantage of 0.5.
+        assert!((loss.value - (0.25 + 0.25 + 0.0) / 3.0).abs() < 1e-9, "{loss:?}");
+        assert!((loss.derivatives[0][0] - 1.0 / 3.0).abs() < 1e-6 && loss.derivatives[0][4] == 0.0, "{loss:?}");
+    }
+
     /// At the reference the divergence is flat, so the gradient is the advantage's alone; far off it pulls back.
     #[test]
     fn the_kl_ablation_is_a_policy_gradient_held_at_the_reference() {
-        let config = MiraLossConfig { beta: 0.5, loss: ActorLoss::Kl };
+        let config = MiraLossConfig { beta: 0.5, loss: ActorLoss::Kl, ..Default::default() };
         let slope = |policy, advantage| f64::from(mira_loss(&config, &[action(policy, 0.25, advantage)]).unwrap().derivatives[0][1]);
         assert!((slope(0.25, 0.31) + 0.31).abs() < 1e-6);
         assert!((slope(0.50, 0.0) - 0.5 * (1.0 - 0.5)).abs() < 1e-6);
@@ -148,6 +165,7 @@ mod tests {
                 .contains("`beta`")
         );
         assert!(mira_loss(&MiraLossConfig::default(), &[]).is_err());
+        assert!(mira_loss(&MiraLossConfig { action_tokens: 0, ..Default::default() }, std::slice::from_ref(&good)).is_err());
         let silent = Action { mask: vec![false, false], ..good.clone() };
         assert!(mira_loss(&MiraLossConfig::default(), &[good.clone(), silent]).unwrap_err().to_string().starts_with("sequence 1 "));
         assert!(mira_loss(&MiraLossConfig::default(), &[Action { advantage: f64::NAN, ..good }]).is_err());

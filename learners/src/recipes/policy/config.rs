@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::LoraConfig;
-use crate::advantages::{AdvantageConfig, GigpoConfig, MiraConfig, ShapingConfig};
+use crate::advantages::{AdvantageConfig, GaeConfig, GigpoConfig, MiraConfig, ShapingConfig};
 use crate::critic::CriticConfig;
 use crate::doctor::Bounds;
 use crate::doctor::policy::PolicyDoctorConfig;
@@ -25,6 +25,8 @@ pub enum CreditKind {
     Step,
     /// MiRA's doubly robust advantage from value and potential critics (section `mira`).
     Mira,
+    /// PPO: what a call's episode earned from it on, against a critic of these returns (section `gae`).
+    Ppo,
     /// 1 for every call of a success, and nothing of failures: filtered behaviour cloning, or imitation where an expert played.
     Success,
 }
@@ -52,13 +54,15 @@ pub struct PolicyConfig {
     pub advantage: AdvantageConfig,
     /// Step-level advantages.
     pub gigpo: GigpoConfig,
+    /// PPO's advantages.
+    pub gae: GaeConfig,
     /// MiRA's advantages.
     pub mira: MiraConfig,
     /// What MiRA's potential adds to its rewards.
     pub shaping: ShapingConfig,
     /// Also shape steps of episodes that failed; MiRA shapes from positive traces only.
     pub shape_failures: bool,
-    /// How MiRA's value and potential critics are fitted.
+    /// How MiRA's and PPO's critics are fitted.
     pub critic: CriticConfig,
     /// What MiRA replays of earlier rounds.
     pub replay: ReplayConfig,
@@ -103,6 +107,8 @@ pub struct PolicyConfig {
     pub precision: Precision,
     /// Keep only layer inputs and compute the rest again on the way back.
     pub recompute: bool,
+    /// The share of its probability that a policy may move from what was said, 0 to 1, before the update is stopped.
+    pub most_moved: f64,
     /// What is looked at before the first step; a failure stops the update.
     pub doctor: PolicyDoctorConfig,
     /// Seeds the order of the calls and the adapter.
@@ -115,6 +121,7 @@ impl Default for PolicyConfig {
             credit: CreditKind::default(),
             advantage: AdvantageConfig::default(),
             gigpo: GigpoConfig::default(),
+            gae: GaeConfig::default(),
             mira: MiraConfig::default(),
             shaping: ShapingConfig::default(),
             shape_failures: false,
@@ -140,11 +147,11 @@ impl Default for PolicyConfig {
             device: DeviceKind::default(),
             precision: Precision::F32,
             recompute: false,
+            most_moved: 0.08,
             // The grammar leaves many tokens without a choice: their entropy is 0 whatever the policy.
             doctor: PolicyDoctorConfig {
                 entropy: Bounds { fail_below: Some(1e-4), ..Bounds::default() },
                 sampler_difference: Bounds { fail_above: Some(0.05), ..Bounds::default() },
-                kl: Bounds { fail_above: Some(0.5), ..Bounds::warn(None, Some(0.1)) },
                 ..PolicyDoctorConfig::default()
             },
             seed: 1,
@@ -170,6 +177,9 @@ impl PolicyConfig {
         }
         if !(self.entropy >= 0.0 && self.entropy.is_finite()) {
             return refuse("entropy", "must be at least 0; 0 for no bonus");
+        }
+        if !(self.most_moved > 0.0 && self.most_moved <= 1.0) {
+            return refuse("most_moved", "must lie above 0 and be at most 1, such as 0.08");
         }
         self.critic.check()?;
         self.loss.check()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CreditKind, PolicyConfig, Rollout, Turn};
 use crate::Result;
-use crate::advantages::{Group, ShapingConfig, Step, advantages, flat, gigpo, mira, mira_steps};
+use crate::advantages::{Group, ShapingConfig, Step, advantages, flat, gae, gigpo, mira, mira_steps, whiten};
 
 /// Advantages, and what was found on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,8 +36,8 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         let totals: Vec<f64> = members.iter().map(|i| rollouts[*i].total()).collect();
         let says_nothing = flat(&totals) && (config.credit == CreditKind::Episode || same_by_call(rollouts, &members));
         credited.flat_groups += usize::from(says_nothing);
-        // MiRA compares an episode with its critics, and learns from a lone one too.
-        if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Success) {
+        // MiRA and PPO compare an episode with their critics, and learn from a lone one too.
+        if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Ppo | CreditKind::Success) {
             kept.push(members);
         }
     }
@@ -45,6 +45,7 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         CreditKind::Episode => by_episode(rollouts, &kept, config, &mut credited)?,
         CreditKind::Step => by_step(rollouts, &kept, config, &mut credited)?,
         CreditKind::Mira => by_critics(rollouts, &kept, config, &mut credited)?,
+        CreditKind::Ppo => by_returns(rollouts, &kept, config, &mut credited)?,
         CreditKind::Success => {
             for i in kept.into_iter().flatten().filter(|i| rollouts[*i].success) {
                 credited.advantages[i] = Some(vec![1.0; rollouts[i].turns.len()]);
@@ -80,10 +81,8 @@ fn by_episode(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
 fn by_step(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
     for members in kept {
         let steps = |i: &usize| -> Vec<Step> {
-            let rollout = &rollouts[*i];
-            let last = rollout.turns.len().saturating_sub(1);
-            let reward = |t: usize| rollout.turns[t].reward + if t == last { rollout.reward } else { 0.0 };
-            (0..rollout.turns.len()).map(|t| Step { anchor: rollout.turns[t].anchor.clone(), reward: reward(t) }).collect()
+            let turns = rollouts[*i].turns.iter().zip(rollouts[*i].rewards());
+            turns.map(|(turn, reward)| Step { anchor: turn.anchor.clone(), reward }).collect()
         };
         let found = gigpo(&config.gigpo, &members.iter().map(steps).collect::<Vec<_>>())?;
         for (size, count) in found.cluster_sizes {
@@ -109,6 +108,25 @@ fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
         credited.advantages[*i] = Some(mira(&config.mira, &steps, f64::from(u8::from(rollout.success)))?);
     }
     credited.mean_shaping = shaping / episodes.max(1) as f64;
+    Ok(())
+}
+
+fn by_returns(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
+    let members: Vec<usize> = kept.iter().flatten().copied().filter(|i| !rollouts[*i].turns.is_empty()).collect();
+    let one = |i: &usize| {
+        let values: Vec<f64> = rollouts[*i].turns.iter().map(|turn| turn.value).collect();
+        gae(&config.gae, &rollouts[*i].rewards(), &values)
+    };
+    let found = members.iter().map(one).collect::<Result<Vec<_>>>()?;
+    let mut all: Vec<f64> = found.iter().flatten().copied().collect();
+    if config.gae.whiten && !all.is_empty() {
+        let tokens: Vec<f64> = members.iter().flat_map(|i| rollouts[*i].turns.iter().map(|turn| turn.trained_tokens() as f64)).collect();
+        whiten(&mut all, &tokens)?;
+    }
+    let mut all = all.into_iter();
+    for (i, found) in members.iter().zip(&found) {
+        credited.advantages[*i] = Some(all.by_ref().take(found.len()).collect());
+    }
     Ok(())
 }
 
@@ -156,5 +174,23 @@ mod tests {
         let got = credited.advantages[0].as_ref().unwrap()[0];
         assert!((got - (0.5 * (0.15 + 0.495 - 0.4) + 0.3)).abs() < 1e-12, "{got}");
         assert!((credited.mean_shaping - 0.15).abs() < 1e-12, "{credited:?}");
+    }
+
+    #[test]
+    fn ppo_credits_a_call_with_what_came_after_it() {
+        let mut good = rollout("a", 1.0, &["x", "y"]);
+        (good.turns[0].reward, good.turns[0].value, good.turns[1].value) = (-0.1, 0.4, 0.7);
+        let bad = rollout("b", 0.0, &["x"]);
+        let mut config = config(CreditKind::Ppo);
+        config.gae.whiten = false;
+        assert_eq!(good.returns(1.0), [0.9, 1.0]);
+        let credited = assign(&[good.clone(), bad.clone()], &config).unwrap();
+        let got: Vec<f64> = credited.advantages.iter().flatten().flatten().copied().collect();
+        for (got, want) in got.iter().zip([0.5, 0.3, 0.0]) {
+            assert!((got - want).abs() < 1e-12, "{got} is not {want}");
+        }
+        config.gae.whiten = true;
+        let whitened = assign(&[good, bad], &config).unwrap().advantages;
+        assert!(whitened.iter().flatten().flatten().sum::<f64>().abs() < 1e-9, "{whitened:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! MiRA's critics on the policy's own trunk: fitted to the episodes at hand, and asked about each of their states.
+//! MiRA's and PPO's critics on the policy's own trunk: fitted to the episodes at hand, and asked about each of their states.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::{Result, Trainer};
 /// How the critics were fitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CriticReport {
-    /// The value critic: cross-entropy with the outcome, nats.
+    /// MiRA's value critic: cross-entropy with the outcome, nats. PPO's: squared error of the returns, brought to 0 to 1.
     pub value: Option<CriticFit>,
     /// The potential critic: squared error of the progress; `None` where no progress is known.
     pub potential: Option<CriticFit>,
@@ -77,6 +77,30 @@ pub fn estimate(
         (turn.value, turn.potential) = (value, if potential_fit.is_some() { potential } else { 0.0 });
     }
     Ok(CriticReport { value: value_fit, potential: potential_fit, tasks: first_values(rollouts) })
+}
+
+/// Fits PPO's critic to what was earned from each call on, and writes its estimates into the calls; a state is judged by critics of the other
+/// tasks, as in [`estimate`]. It begins anew with every update: returns of another policy, on another scale, would only mislead it.
+///
+/// # Errors
+/// A critic whose loss is not finite.
+pub fn estimate_returns(trainer: &mut Trainer, rollouts: &mut [Rollout], config: &PolicyConfig, directory: &Path) -> Result<CriticReport> {
+    let prompts: Vec<&[u32]> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| &turn.prompt[..])).collect();
+    let features = trainer.hidden(&prompts)?;
+    let returns: Vec<f64> = rollouts.iter().flat_map(|rollout| rollout.returns(config.gae.gamma)).collect();
+    let (low, high) = returns.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
+    let span = if high > low { high - low } else { 1.0 };
+    let of_tasks = parts(rollouts, config.critic_folds);
+    let parts: Vec<usize> =
+        rollouts.iter().zip(&of_tasks).flat_map(|(rollout, part)| std::iter::repeat_n(*part, rollout.turns.len())).collect();
+    let targets = returns.iter().map(|x| (x - low) / span).collect();
+    let data = Data { features: features.clone(), targets, parts: parts.clone() };
+    let critic = Critic::potential(trainer.model().config.hidden_size, &config.critic)?;
+    let (value, estimates) = cross_fit(critic, &data, &features, &parts, config, &directory.join("returns"))?;
+    for (turn, estimate) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(estimates) {
+        turn.value = low + span * estimate;
+    }
+    Ok(CriticReport { value, potential: None, tasks: BTreeMap::new() })
 }
 
 /// The value of each task's first state, its episodes' mean.
@@ -189,5 +213,28 @@ mod tests {
         let (own, cross) = (error(1), error(4));
         assert!(own < 0.35 && cross > 0.4, "{own} {cross}");
         assert!(Critic::load(&directory.path().join("potential")).is_ok());
+    }
+
+    /// What a task pays is told by its prompt: the critic learns it from other tasks that begin with the same token.
+    #[test]
+    fn returns_are_estimated_in_their_own_units() {
+        let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, ..ModelConfig::seed(64, 0, 1) };
+        let config = PolicyConfig::default();
+        let lora = LoraConfig { rank: 2, ..Default::default() };
+        let mut trainer = Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, config.optimizer()).unwrap();
+        let pays = |i: u32| if i.is_multiple_of(2) { 3.0 } else { -1.0 };
+        let rollout = |i: u32| Rollout {
+            group: i.to_string(),
+            reward: pays(i),
+            turns: vec![Turn { prompt: vec![2, 5 + i % 2], ..Default::default() }],
+            ..Default::default()
+        };
+        let mut rollouts: Vec<Rollout> = (0..40).map(rollout).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let report = estimate_returns(&mut trainer, &mut rollouts, &config, directory.path()).unwrap();
+        let worst = rollouts.iter().map(|r| (r.turns[0].value - r.reward).abs()).fold(0.0, f64::max);
+        assert!(worst < 0.8, "{worst}");
+        let fit = report.value.unwrap();
+        assert!(fit.held_out < fit.held_out_base, "{fit:?}");
     }
 }

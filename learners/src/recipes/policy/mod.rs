@@ -13,7 +13,7 @@ mod update;
 
 pub use config::{ActorKind, CreditKind, PolicyConfig};
 pub use credit::{Credited, assign};
-pub use critics::{CriticReport, estimate};
+pub use critics::{CriticReport, estimate, estimate_returns};
 pub use replayed::replay;
 pub use report::{Report, Status};
 pub use rollout::{Rollout, Turn};

@@ -24,8 +24,10 @@ pub struct Status {
     pub loss: f64,
     /// Mean reward of the episodes in the update.
     pub reward: f64,
-    /// Divergence from the policy at the start, nats a trained token ([`crate::losses::drift`]).
+    /// Divergence from the policy at the start, k3, nats a trained token.
     pub kl: f64,
+    /// Share of its probability that the policy has moved from what was said, 0 to 1, over the latest steps ([`crate::losses::moved`]).
+    pub moved: f64,
     /// Fraction of ratios that are clipped.
     pub clip_fraction: f64,
     /// The gradient's norm; `None` if the step was skipped.
@@ -75,8 +77,11 @@ pub struct Report {
     pub replayed: usize,
     /// How MiRA's critics were fitted.
     pub critics: Option<CriticReport>,
-    /// Divergence of the finished policy from that at the start, at the last step; nats a trained token ([`crate::losses::drift`]).
+    /// Divergence of the finished policy from that at the start, at the last step; k3, nats a token.
     pub kl: f64,
+    /// Share of its probability that the finished policy has moved from what was said, 0 to 1 ([`crate::losses::moved`]).
+    #[serde(default)]
+    pub moved: f64,
     /// Largest fraction of clipped ratios in a step.
     pub clip_fraction: f64,
     /// Steps of the optimiser.

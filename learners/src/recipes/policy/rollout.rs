@@ -27,7 +27,7 @@ pub struct Turn {
     pub reward: f64,
     /// How much of the task was done in the state, 0 to 1, by its milestones: what a potential critic learns; `None` where it is not known.
     pub progress: Option<f64>,
-    /// The value critic's estimate of the state, 0 to 1.
+    /// The critic's estimate of the state: MiRA's of success, 0 to 1; PPO's of what is still earned.
     pub value: f64,
     /// The potential critic's estimate of the progress made in the state, 0 to 1.
     pub potential: f64,
@@ -52,6 +52,22 @@ impl Rollout {
     /// All that the episode earned.
     pub fn total(&self) -> f64 {
         self.reward + self.turns.iter().map(|turn| turn.reward).sum::<f64>()
+    }
+
+    /// What each call earned; what the whole earned comes with the last.
+    pub fn rewards(&self) -> Vec<f64> {
+        let mut rewards: Vec<f64> = self.turns.iter().map(|turn| turn.reward).collect();
+        rewards.last_mut().into_iter().for_each(|last| *last += self.reward);
+        rewards
+    }
+
+    /// What was earned from each call on, discounted.
+    pub fn returns(&self, gamma: f64) -> Vec<f64> {
+        let mut returns = self.rewards();
+        for t in (1..returns.len()).rev() {
+            returns[t - 1] += gamma * returns[t];
+        }
+        returns
     }
 
     /// Tokens that are trained.

@@ -12,12 +12,16 @@ use super::report::Progress;
 use super::{ActorKind, CreditKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
 use crate::doctor::Level;
 use crate::doctor::policy::{PolicyUpdate, diagnose_update};
-use crate::losses::{Action, Loss, Sample, clip_fraction, correction, drift, kl_loss, mira_loss, policy_loss};
+use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, moved, policy_loss};
 use crate::optim::Step;
+use crate::sft::Average;
 use crate::{Batch, Error, Result, Scored, Sequence, Trainer};
 
 /// Most calls that stay together for their common beginning.
 const BUNDLE: usize = 8;
+
+/// Batches, or so, over which it is averaged how far a policy has moved.
+const RECENT: f64 = 8.0;
 
 /// A call with what the update needs to know of it.
 struct Item<'a> {
@@ -54,11 +58,12 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
     let mut rng = StdRng::seed_from_u64(config.seed);
     let mut order = alike(&items);
     let batches_an_epoch = batches(&order, config.tokens_per_batch).len();
+    let mut recent = Average::default();
     let mut progress = Progress::new(directory, (batches_an_epoch * config.epochs) as u64)?;
     for _ in 0..config.epochs {
         order.shuffle(&mut rng);
         for batch in batches(&order, config.tokens_per_batch) {
-            let status = step(trainer, &batch, config, &mut report, start)?;
+            let status = step(trainer, &batch, config, &mut report, &mut recent, start)?;
             progress.step(&status)?;
         }
     }
@@ -138,11 +143,12 @@ fn score_start(trainer: &mut Trainer, items: &mut [Item], groups: &[Vec<f32>], c
     Err(Error::Unhealthy(format!("{}{hint}", failures.join("; "))))
 }
 
-/// The rewards of every group, as the doctor looks at them; MiRA compares all episodes with its critics, and with each other through them.
+/// The rewards of every group, as the doctor looks at them; MiRA and PPO compare all episodes with their critics, and with each other through
+/// them.
 fn group_rewards(rollouts: &[Rollout], config: &PolicyConfig) -> Vec<Vec<f32>> {
     let mut groups: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     for rollout in rollouts {
-        let group = if config.credit == CreditKind::Mira { "all" } else { &rollout.group };
+        let group = if matches!(config.credit, CreditKind::Mira | CreditKind::Ppo) { "all" } else { &rollout.group };
         groups.entry(group).or_default().push(rollout.total() as f32);
     }
     groups.into_values().collect()
@@ -187,7 +193,14 @@ fn batches<'a>(bundles: &[Vec<&'a Item<'a>>], tokens: usize) -> Vec<Vec<&'a Item
     batches
 }
 
-fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &mut Report, start: Instant) -> Result<Status> {
+fn step(
+    trainer: &mut Trainer,
+    batch: &[&Item],
+    config: &PolicyConfig,
+    report: &mut Report,
+    recent: &mut Average,
+    start: Instant,
+) -> Result<Status> {
     let clock = Instant::now();
     let mut sequences: Vec<Sequence> = batch.iter().map(|item| item.turn.sequence()).collect();
     let scores = trainer.logprobs(&sequences)?;
@@ -206,10 +219,10 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
     let metrics = trainer.forward_backward(&Batch { sequences })?;
     let warm = (report.steps + 1) as f64 / (config.warmup_steps + 1) as f64;
     let lr = (config.lr * warm.min(1.0)) as f32;
-    let moved = trainer.optim_step_of_sum(lr);
+    let taken = trainer.optim_step_of_sum(lr);
     report.steps += 1;
     report.tokens += metrics.tokens as u64;
-    report.skipped += u64::from(moved == Step::Skipped);
+    report.skipped += u64::from(taken == Step::Skipped);
     if report.skipped > 3 {
         return Err(Error::Unhealthy(format!("{} of {} gradients were not finite; lower `lr`", report.skipped, report.steps)));
     }
@@ -217,11 +230,14 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
         report.first_loss = loss.value;
     }
     report.last_loss = loss.value;
-    report.kl = drift(&samples, &reference)?;
-    if let Some(most) = config.doctor.kl.fail_above.filter(|most| report.kl.is_nan() || report.kl > *most) {
+    report.kl = mean_kl(&samples, &reference)?;
+    // A batch holds few states, and one of them may have moved far: the latest batches together say where the policy is.
+    recent.push(moved(&samples, &reference)?, RECENT);
+    report.moved = recent.value;
+    if report.moved.is_nan() || report.moved > config.most_moved {
         return Err(Error::Unhealthy(format!(
-            "the policy ran away: at step {} it is {:.3} nats a token from where it began (at most {most} is allowed); lower `lr` or `epochs`",
-            report.steps, report.kl
+            "the policy ran away: at step {} it has moved {:.3} of its probability on what it said before (at most {} is allowed); lower `lr` or `epochs`",
+            report.steps, report.moved, config.most_moved
         )));
     }
     let clipped = if config.actor == ActorKind::Ratio { clip_fraction(&config.loss, &samples)? } else { 0.0 };
@@ -233,8 +249,9 @@ fn step(trainer: &mut Trainer, batch: &[&Item], config: &PolicyConfig, report: &
         loss: loss.value,
         reward: report.reward,
         kl: report.kl,
+        moved: report.moved,
         clip_fraction: clipped,
-        grad_norm: match moved {
+        grad_norm: match taken {
             Step::Applied { grad_norm } => Some(grad_norm),
             Step::Skipped => None,
         },
