@@ -55,7 +55,6 @@ const TESTED: &str = "tested.jsonl";
 
 /// One arm with one seed: rounds of training without a gate, then the test tasks.
 async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
     let (mut serving, mut done) = (None, 0);
     if let Some(before) = spec.before(arm) {
         serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, before.rounds)?;
@@ -64,6 +63,7 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
     if let Some(other) = &arm.episodes_of {
         take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory)?;
     }
+    std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
     for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
         let store = wiring::store(&config).await?;
@@ -98,17 +98,25 @@ fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
 /// Copies the episodes of another arm's first round, and nothing that was learned from them.
 fn take_episodes(from: &Path, to: &Path) -> Result<()> {
     let first = round_directory(Path::new(""), 1);
-    if round_directory(to, 1).join(COLLECTED).is_file() {
-        return Ok(());
-    }
     copy(from, to, &|path| match path.strip_prefix(&first) {
         Ok(inner) => inner.as_os_str().is_empty() || [COLLECTED, CALLS].iter().any(|name| inner == Path::new(name)),
         Err(_) => path.components().count() == 1 && path.to_str().is_some_and(|name| name.starts_with("episodes.db")),
     })
 }
 
-/// Copies a directory, as far as it is wanted; paths are given from its root.
-fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
+/// Copies a directory, as far as it is wanted (paths are given from its root), to one that is whole once it is there: an arm that goes on after a
+/// kill has it, with what it did since.
+fn copy(from: &Path, whole: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
+    std::fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))?;
+    if whole.exists() {
+        return Ok(());
+    }
+    let mut to = whole.as_os_str().to_owned();
+    to.push(".partial");
+    let to = PathBuf::from(to);
+    if to.exists() {
+        std::fs::remove_dir_all(&to).with_context(|| format!("{} cannot be removed", to.display()))?;
+    }
     let mut open = vec![PathBuf::new()];
     while let Some(inner) = open.pop() {
         std::fs::create_dir_all(to.join(&inner))?;
@@ -125,7 +133,7 @@ fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
             }
         }
     }
-    Ok(())
+    std::fs::rename(&to, whole).with_context(|| format!("{} cannot be made", whole.display()))
 }
 
 /// The hands of an arm, with this generation in service.

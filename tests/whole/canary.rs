@@ -117,6 +117,7 @@ async fn a_person_promotes_and_rolls_back_under_traffic() {
     let changes = async {
         let mut serving = Vec::new();
         for (id, what) in [(0, "promote"), (1, "promote"), (1, "rollback"), (0, "rollback")] {
+            // Spread over the time that the tasks take: each change meets some that run.
             tokio::time::sleep(Duration::from_millis(700)).await;
             let path = format!("/v1/adapters/{}/{what}", generations[id]);
             daemon.expect(200, Method::POST, &path, Some(json!({ "reason": "a test" }))).await;

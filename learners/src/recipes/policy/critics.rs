@@ -42,8 +42,7 @@ pub fn estimate(
     earlier: Option<&Path>,
     directory: &Path,
 ) -> Result<CriticReport> {
-    let prompts: Vec<&[u32]> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| &turn.prompt[..])).collect();
-    let features = trainer.hidden(&prompts)?;
+    let (features, parts) = states(trainer, rollouts, config.critic_folds)?;
     let width = trainer.model().config.hidden_size;
     let begin = |name: &str, fresh: &dyn Fn() -> Result<Critic>| match earlier.map(|earlier| earlier.join(name)) {
         Some(earlier) if earlier.exists() => Critic::load(&earlier),
@@ -51,26 +50,24 @@ pub fn estimate(
     };
     let value = begin("value", &|| Critic::value(width, &config.critic))?;
     let potential = begin("potential", &|| Critic::potential(width, &config.critic))?;
-    let parts = parts(rollouts, config.critic_folds);
-    let states = || rollouts.iter().zip(&parts).flat_map(|(rollout, part)| rollout.turns.iter().map(move |turn| (rollout, turn, *part)));
-    let all_parts: Vec<usize> = states().map(|(.., part)| part).collect();
+    let calls = || rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(move |turn| (rollout, turn)));
     let outcomes = Data {
         features: features.clone(),
-        targets: states().map(|(rollout, ..)| f64::from(u8::from(rollout.success))).collect(),
-        parts: all_parts.clone(),
+        targets: calls().map(|(rollout, _)| f64::from(u8::from(rollout.success))).collect(),
+        parts: parts.clone(),
     };
-    let labelled = |(index, (rollout, turn, part)): (usize, (&Rollout, &super::Turn, usize))| {
+    let labelled = |(index, (rollout, turn)): (usize, (&Rollout, &super::Turn))| {
         let label = turn.progress.filter(|_| rollout.success || config.potential_from_failures)?;
-        Some((features[index].clone(), label, part))
+        Some((features[index].clone(), label, parts[index]))
     };
     let mut progress = Data { features: Vec::new(), targets: Vec::new(), parts: Vec::new() };
-    for (state, label, part) in states().enumerate().filter_map(labelled) {
+    for (state, label, part) in calls().enumerate().filter_map(labelled) {
         progress.features.push(state);
         progress.targets.push(label);
         progress.parts.push(part);
     }
-    let (value_fit, values) = cross_fit(value, &outcomes, &features, &all_parts, config, &directory.join("value"))?;
-    let (potential_fit, potentials) = cross_fit(potential, &progress, &features, &all_parts, config, &directory.join("potential"))?;
+    let (value_fit, values) = cross_fit(value, &outcomes, &features, &parts, config, &directory.join("value"))?;
+    let (potential_fit, potentials) = cross_fit(potential, &progress, &features, &parts, config, &directory.join("potential"))?;
     let estimates = values.into_iter().zip(potentials);
     for (turn, (value, potential)) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(estimates) {
         // Without labels there is no potential, rather than one half everywhere.
@@ -85,14 +82,10 @@ pub fn estimate(
 /// # Errors
 /// A critic whose loss is not finite.
 pub fn estimate_returns(trainer: &mut Trainer, rollouts: &mut [Rollout], config: &PolicyConfig, directory: &Path) -> Result<CriticReport> {
-    let prompts: Vec<&[u32]> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| &turn.prompt[..])).collect();
-    let features = trainer.hidden(&prompts)?;
+    let (features, parts) = states(trainer, rollouts, config.critic_folds)?;
     let returns: Vec<f64> = rollouts.iter().flat_map(|rollout| rollout.returns(config.gae.gamma)).collect();
     let (low, high) = returns.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
     let span = if high > low { high - low } else { 1.0 };
-    let of_tasks = parts(rollouts, config.critic_folds);
-    let parts: Vec<usize> =
-        rollouts.iter().zip(&of_tasks).flat_map(|(rollout, part)| std::iter::repeat_n(*part, rollout.turns.len())).collect();
     let targets = returns.iter().map(|x| (x - low) / span).collect();
     let data = Data { features: features.clone(), targets, parts: parts.clone() };
     let critic = Critic::potential(trainer.model().config.hidden_size, &config.critic)?;
@@ -112,14 +105,17 @@ fn first_values(rollouts: &[Rollout]) -> BTreeMap<String, f64> {
     values.into_iter().map(|(group, values)| (group.to_owned(), values.iter().sum::<f64>() / values.len() as f64)).collect()
 }
 
-/// The part of each rollout: tasks in turn, so that a task lies in one part whole.
-fn parts(rollouts: &[Rollout], folds: usize) -> Vec<usize> {
+/// The hidden state of every call, and the part of the tasks that it belongs to: tasks in turn, so that a task lies in one part whole.
+fn states(trainer: &mut Trainer, rollouts: &[Rollout], folds: usize) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+    let prompts: Vec<&[u32]> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| &turn.prompt[..])).collect();
     let mut order: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut parts = Vec::with_capacity(prompts.len());
     for rollout in rollouts {
         let next = order.len();
-        order.entry(&rollout.group).or_insert(next);
+        let place = *order.entry(&rollout.group).or_insert(next);
+        parts.extend(std::iter::repeat_n(place % folds.max(1), rollout.turns.len()));
     }
-    rollouts.iter().map(|rollout| order[&rollout.group[..]] % folds.max(1)).collect()
+    Ok((trainer.hidden(&prompts)?, parts))
 }
 
 /// What critics fitted to the other parts say of every state; the critic of all of them is saved.
