@@ -285,6 +285,14 @@ pub enum EpisodesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Why an episode failed: its class, and the step that decided it
+    Why {
+        /// Id, or the unique beginning of one
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// The whole episode as JSON
     Export {
         /// Id, or the unique beginning of one

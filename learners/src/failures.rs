@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use milepost_runtime::{Action, Episode, StepStatus, Stop};
 use serde::{Deserialize, Serialize};
 
+mod decision;
+
+pub use decision::{KeyDecision, Why, key_decision};
+
 /// The class of a failure; the first whose rule holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn episode(stop: Stop, success: Option<bool>, actions: &[&str]) -> Episode {
+    pub(super) fn episode(stop: Stop, success: Option<bool>, actions: &[&str]) -> Episode {
         let mut episode = Episode::begin(Task::new("Buy the mug.", "http://shop.local/").unwrap(), "adaplan", "g");
         let step = |(turn, action): (usize, &&str)| Step {
             turn: turn as u32,

@@ -1,8 +1,11 @@
-//! `milepost episodes`: list, show, export, prune.
+//! `milepost episodes`: list, show, why, export, prune.
 
 use anyhow::{Result, bail};
 use chrono::{Duration, Utc};
+use milepost_learners::failures::{FailureClass, FailureConfig, KeyDecision, Why, classify, key_decision};
+use milepost_runtime::store::EpisodeSummary;
 use milepost_runtime::{Episode, EpisodeStore, Error, Event, Listener, SqliteStore};
+use serde::Serialize;
 
 use super::print_json;
 use crate::cli::EpisodesCommand;
@@ -16,6 +19,7 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
     let store = wiring::store(&config).await?;
     match command {
         EpisodesCommand::List { limit, json } => list(&store, limit, json).await?,
+        EpisodesCommand::Why { id, json } => why(&store, &id, json).await?,
         EpisodesCommand::Show { id, json: false } => show(&load(&store, &id).await?),
         EpisodesCommand::Show { id, json: true } | EpisodesCommand::Export { id, .. } => print_json(&load(&store, &id).await?)?,
         EpisodesCommand::Prune { days, json } => {
@@ -64,6 +68,68 @@ async fn list(store: &SqliteStore, limit: u32, json: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The newest successes of the same goal that a failure is compared with.
+const PEERS: usize = 16;
+
+/// What `episodes why --json` prints.
+#[derive(Serialize)]
+struct Explained {
+    episode: String,
+    success: Option<bool>,
+    class: Option<FailureClass>,
+    key: Option<KeyDecision>,
+}
+
+async fn why(store: &SqliteStore, id: &str, json: bool) -> Result<()> {
+    let (episode, config) = (load(store, id).await?, FailureConfig::default());
+    let class = classify(&config, &episode);
+    let key = if class.is_some() { key_decision(&config, &episode, &successes(store, &episode).await?) } else { None };
+    let explained = Explained { episode: episode.id.clone(), success: episode.success, class, key };
+    if json {
+        return print_json(&explained);
+    }
+    println!("episode {}\ngoal    {}", episode.id, episode.task.goal);
+    let Some(class) = class else {
+        let known =
+            if episode.success.is_some() { "it succeeded" } else { "its outcome was never verified: whether it failed is not known" };
+        println!("class   none: {known}");
+        return Ok(());
+    };
+    let reason = match class {
+        FailureClass::WrongTermination => "wrong termination: the agent ended it itself, and was judged wrong",
+        FailureClass::Stuck => "stuck midway: its last actions repeat themselves, or nothing went on",
+        FailureClass::NoAttempt => "no reasonable attempt: nothing of its plan was left to do, or it was over after very few actions",
+        FailureClass::Other => "none of the known kinds",
+    };
+    println!("class   {reason}");
+    // `episodes show` counts from 1.
+    let place = |turn: u32| format!("step {}", turn + 1);
+    match explained.key {
+        None => println!("key     no step stands out: no success of this goal is recorded that it left, and it ends in no loop"),
+        Some(KeyDecision { turn, action, why: Why::Diverged { from, instead } }) => {
+            println!("key     {}: {action}\n        where episode {from}, a success, did: {instead}", place(turn));
+        }
+        Some(KeyDecision { turn, action, why: Why::Loop { period: 1 } }) => {
+            println!("key     {}: {action}, and that again until the end", place(turn))
+        }
+        Some(KeyDecision { turn, action, why: Why::Loop { period } }) => {
+            println!("key     {}: {action}; from here on the same {period} actions repeat until the end", place(turn));
+        }
+    }
+    Ok(())
+}
+
+/// The newest successes of an episode's task.
+async fn successes(store: &SqliteStore, episode: &Episode) -> Result<Vec<Episode>> {
+    let same = |other: &EpisodeSummary| other.success == Some(true) && other.goal == episode.task.goal;
+    let mut peers = Vec::new();
+    for summary in store.list(u32::MAX).await?.iter().filter(|other| same(other)).take(PEERS) {
+        let peer = store.load(&summary.id).await?;
+        peers.extend(peer.filter(|peer| peer.task.start_url == episode.task.start_url && peer.task.source == episode.task.source));
+    }
+    Ok(peers)
 }
 
 /// Shows an episode as its run was shown.

@@ -4,8 +4,10 @@ use milepost::commands::suite::episode::{Place, Player, play};
 use milepost::config::Config;
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::episode::Timing;
-use milepost_runtime::{Call, Episode, EpisodeStore, Grammar, NoListener, Plan, Planned, Role, Span, SqliteStore, Task};
+use milepost_runtime::{Action, Call, Episode, EpisodeStore, Grammar, NoListener, Plan, Planned, Role, Span, SqliteStore, Stop, Task};
 use milepost_suites::template;
+
+use crate::command_line::milepost;
 
 fn call(seed: u64) -> Call {
     Call {
@@ -43,6 +45,37 @@ async fn an_episode_is_read_back_as_it_was() {
     let read = store.load(&played.episode.id).await.unwrap().unwrap();
     assert_eq!(lines(&read), lines(&played.episode));
     assert_eq!(read.success, Some(true));
+}
+
+#[tokio::test]
+async fn a_failure_is_explained_by_the_success_that_it_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
+    let instance = template("shop_swap").unwrap().instantiate(10_003);
+    let good = play(&instance, 1, &mut Place::Plain, &player, &Config::default(), &mut NoListener).await.unwrap().episode;
+    let mut bad = Episode::begin(good.task.clone(), "adaplan", "abc");
+    bad.steps = good.steps[..3].to_vec();
+    bad.steps[2].action = Action::parse("back").unwrap();
+    (bad.stop, bad.ended_at) = (Some(Stop::GaveUp("lost".into())), Some(chrono::Utc::now()));
+    store.begin(&bad).await.unwrap();
+    for step in &bad.steps {
+        store.step(&bad.id, step).await.unwrap();
+    }
+    store.end(&bad).await.unwrap();
+    let why = |id: &str, arguments: &[&str]| {
+        let output = milepost(directory.path(), &[&["episodes", "why", id], arguments].concat(), &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(why(&bad.id, &[]).contains("never verified"));
+    store.set_success(&bad.id, Some(false)).await.unwrap();
+    let (words, instead) = (why(&bad.id, &[]), good.steps[2].action.to_string());
+    assert!(words.contains("wrong termination") && words.contains("back") && words.contains(&instead), "{words}");
+    let json: serde_json::Value = serde_json::from_str(&why(&bad.id, &["--json"])).unwrap();
+    assert_eq!((&json["class"], &json["key"]["turn"]), (&"wrong_termination".into(), &2.into()), "{json}");
+    assert_eq!((&json["key"]["diverged"]["from"], &json["key"]["diverged"]["instead"]), (&good.id.into(), &instead.into()), "{json}");
 }
 
 #[tokio::test]
