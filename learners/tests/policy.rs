@@ -139,3 +139,22 @@ fn a_policy_that_runs_away_is_stopped() {
     let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
     assert!(error.contains("ran away"), "{error}");
 }
+
+#[test]
+fn calls_without_doubt_say_nothing_and_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = PolicyConfig { least_doubt: 0.05, ..Default::default() };
+    let mut trainer = trainer(&config);
+    let mut rollouts = sample(&mut trainer, &mut StdRng::seed_from_u64(1));
+    let sure = Turn { old_logprobs: vec![-0.01], ..rollouts[0].turns[0].clone() };
+    assert!((sure.doubt() - 0.00995).abs() < 1e-5);
+    rollouts.iter_mut().for_each(|rollout| rollout.turns.push(sure.clone()));
+    let report = run(&mut trainer, &rollouts, &config, directory.path()).unwrap();
+    let groups = report.groups - report.flat_groups;
+    assert_eq!((report.calls, report.sure), (groups * GROUP, groups * GROUP), "{report:?}");
+    for rollout in &mut rollouts {
+        rollout.turns.remove(0);
+    }
+    let error = run(&mut trainer, &rollouts, &config, directory.path()).unwrap_err().to_string();
+    assert!(error.contains("no call is left") && error.contains("least_doubt"), "{error}");
+}

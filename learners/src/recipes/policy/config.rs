@@ -10,7 +10,7 @@ use crate::doctor::policy::PolicyDoctorConfig;
 use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation, Rule};
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
-use crate::optim::AdamWConfig;
+use crate::optim::{AdamWConfig, Schedule};
 use crate::replay::ReplayConfig;
 use crate::{DeviceKind, Error, Result};
 
@@ -80,8 +80,10 @@ pub struct PolicyConfig {
     pub correction: CorrectionConfig,
     /// Weight of the entropy of each trained token's distribution, as a bonus; 0 for none.
     pub entropy: f64,
-    /// Learning rate, constant after the warm-up.
+    /// The highest learning rate.
     pub lr: f64,
+    /// How it moves after the warm-up.
+    pub schedule: Schedule,
     /// Steps over which it rises from 0: the optimiser knows no scale at first, and a policy is easily broken.
     pub warmup_steps: u64,
     /// Times that every call is trained on.
@@ -97,6 +99,9 @@ pub struct PolicyConfig {
     pub weight_decay: f32,
     /// The longest call in tokens; longer ones are left out and counted.
     pub max_tokens: usize,
+    /// The least doubt of a call ([`super::Turn::doubt`]) that is worth a pass through the model; surer ones are left out and counted. It is not
+    /// asked of imitation (`likelihood`), whose calls the policy did not sample. 0 keeps all.
+    pub least_doubt: f64,
     /// Shape of the adapter.
     pub lora: LoraConfig,
     /// What the frozen linear weights are kept in.
@@ -135,6 +140,7 @@ impl Default for PolicyConfig {
             correction: CorrectionConfig { rule: Rule::None, ..CorrectionConfig::default() },
             entropy: 0.0,
             lr: 1e-4,
+            schedule: Schedule::Constant,
             warmup_steps: 10,
             epochs: 1,
             tokens_per_batch: 16_384,
@@ -142,6 +148,7 @@ impl Default for PolicyConfig {
             eps: 1e-5,
             weight_decay: 0.0,
             max_tokens: 1536,
+            least_doubt: 0.05,
             lora: LoraConfig::default(),
             base: Storage::F32,
             device: DeviceKind::default(),
@@ -177,6 +184,9 @@ impl PolicyConfig {
         }
         if !(self.entropy >= 0.0 && self.entropy.is_finite()) {
             return refuse("entropy", "must be at least 0; 0 for no bonus");
+        }
+        if !(self.least_doubt >= 0.0 && self.least_doubt.is_finite()) {
+            return refuse("least_doubt", "must be at least 0, such as 0.05; 0 keeps every call");
         }
         if !(self.most_moved > 0.0 && self.most_moved <= 1.0) {
             return refuse("most_moved", "must lie above 0 and be at most 1, such as 0.08");

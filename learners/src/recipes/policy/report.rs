@@ -51,6 +51,9 @@ pub struct Report {
     pub calls: usize,
     /// Calls left out because they were too long.
     pub too_long: usize,
+    /// Calls left out because the policy had no doubt about them.
+    #[serde(default)]
+    pub sure: usize,
     /// Tokens trained, each counted once an epoch.
     pub trained_tokens: usize,
     /// Tokens that went through the model forward and back.

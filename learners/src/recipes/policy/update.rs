@@ -48,22 +48,24 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
     let mut report = summary(rollouts, &credited);
     let mut items = items(rollouts, &credited, config, &mut report)?;
     if items.is_empty() {
-        let Report { groups, flat_groups, .. } = report;
+        let Report { groups, flat_groups, sure, .. } = report;
+        let sure = if sure > 0 { format!(", {sure} calls have less doubt than `least_doubt`") } else { String::new() };
         return Err(Error::Unhealthy(format!(
-            "{flat_groups} of {groups} groups earned the same in all episodes, and no call is left to learn from; collect more episodes, at a \
-             higher temperature, or on tasks that succeed sometimes"
+            "{flat_groups} of {groups} groups earned the same in all episodes{sure}, and no call is left to learn from; collect more episodes, \
+             at a higher temperature, or on tasks that succeed sometimes"
         )));
     }
     score_start(trainer, &mut items, &group_rewards(rollouts, config), config, &mut report)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
     let mut order = alike(&items);
-    let batches_an_epoch = batches(&order, config.tokens_per_batch).len();
+    let steps = (batches(&order, config.tokens_per_batch).len() * config.epochs) as u64;
     let mut recent = Average::default();
-    let mut progress = Progress::new(directory, (batches_an_epoch * config.epochs) as u64)?;
+    let mut progress = Progress::new(directory, steps)?;
     for _ in 0..config.epochs {
         order.shuffle(&mut rng);
         for batch in batches(&order, config.tokens_per_batch) {
-            let status = step(trainer, &batch, config, &mut report, &mut recent, start)?;
+            let lr = rate(config, report.steps, steps);
+            let status = step(trainer, &batch, config, lr, &mut report, &mut recent, start)?;
             progress.step(&status)?;
         }
     }
@@ -93,6 +95,8 @@ fn items<'a>(rollouts: &'a [Rollout], credited: &Credited, config: &PolicyConfig
             turn.check(index)?;
             if turn.tokens() > config.max_tokens {
                 report.too_long += 1;
+            } else if config.actor != ActorKind::Likelihood && turn.doubt() < config.least_doubt {
+                report.sure += 1;
             } else if turn.trained_tokens() > 0 && *advantage != 0.0 {
                 items.push(Item { turn, advantage: *advantage, reference: Vec::new() });
             }
@@ -193,10 +197,17 @@ fn batches<'a>(bundles: &[Vec<&'a Item<'a>>], tokens: usize) -> Vec<Vec<&'a Item
     batches
 }
 
+/// The learning rate of the step after `done` of so many.
+fn rate(config: &PolicyConfig, done: u64, steps: u64) -> f32 {
+    let warm = (done + 1) as f64 / (config.warmup_steps + 1) as f64;
+    (config.lr * warm.min(1.0) * config.schedule.factor(done as f64 / steps.max(1) as f64)) as f32
+}
+
 fn step(
     trainer: &mut Trainer,
     batch: &[&Item],
     config: &PolicyConfig,
+    lr: f32,
     report: &mut Report,
     recent: &mut Average,
     start: Instant,
@@ -217,8 +228,6 @@ fn step(
         sequence.weights = weights;
     }
     let metrics = trainer.forward_backward(&Batch { sequences })?;
-    let warm = (report.steps + 1) as f64 / (config.warmup_steps + 1) as f64;
-    let lr = (config.lr * warm.min(1.0)) as f32;
     let taken = trainer.optim_step_of_sum(lr);
     report.steps += 1;
     report.tokens += metrics.tokens as u64;
@@ -293,6 +302,23 @@ fn loss(batch: &[&Item], samples: &[Sample], reference: &[Vec<f32>], config: &Po
                 advantage: item.advantage,
             };
             mira_loss(&config.squares, &batch.iter().zip(samples).zip(reference).map(action).collect::<Vec<_>>())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::Schedule;
+
+    #[test]
+    fn the_rate_rises_and_falls_as_it_is_told() {
+        let config = PolicyConfig { lr: 1.0, warmup_steps: 3, ..Default::default() };
+        let rates = |config: &PolicyConfig| [0, 3, 50, 99].map(|done| rate(config, done, 100));
+        assert_eq!(rates(&config), [0.25, 1.0, 1.0, 1.0]);
+        let falls = rates(&PolicyConfig { schedule: Schedule::Linear, ..config });
+        for (got, want) in falls.iter().zip([0.25, 0.970_3, 0.505, 0.019_9]) {
+            assert!((got - want).abs() < 1e-4, "{falls:?}");
         }
     }
 }
