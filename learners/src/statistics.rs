@@ -57,6 +57,25 @@ pub fn mcnemar_exact(wins: u64, losses: u64) -> f64 {
     (2.0 * sign_test(wins.max(losses), wins.min(losses))).min(1.0)
 }
 
+/// Exact sign-flip test (Fisher 1935), two-sided: the probability of a sum at least as far from 0, were the sign of each difference a coin's. Where
+/// every difference is -1, 0 or 1 it is [`mcnemar_exact`].
+pub fn sign_flip_exact(differences: &[i64]) -> f64 {
+    let reach: usize = differences.iter().map(|d| d.unsigned_abs() as usize).sum();
+    // `odds[i]`: the probability of a sum of `i - reach`.
+    let mut odds = vec![0.0; 2 * reach + 1];
+    odds[reach] = 1.0;
+    for size in differences.iter().map(|d| d.unsigned_abs() as usize).filter(|size| *size > 0) {
+        let mut next = vec![0.0; odds.len()];
+        for (i, p) in odds.iter().enumerate().filter(|(_, p)| **p > 0.0) {
+            next[i + size] += 0.5 * p;
+            next[i - size] += 0.5 * p;
+        }
+        odds = next;
+    }
+    let far = differences.iter().sum::<i64>().unsigned_abs() as usize;
+    odds.iter().enumerate().filter(|(i, _)| i.abs_diff(reach) >= far).map(|(_, p)| p).sum::<f64>().min(1.0)
+}
+
 /// What resampling pairs says about their mean difference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
@@ -107,6 +126,20 @@ mod tests {
         assert_eq!(median(&mut []), None);
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn signs_are_flipped_exactly() {
+        for (wins, losses) in [(9usize, 1usize), (5, 0), (0, 5), (3, 3), (0, 0), (121, 59)] {
+            let differences = [vec![1; wins], vec![-1; losses], vec![0; 7]].concat();
+            let (got, want) = (sign_flip_exact(&differences), mcnemar_exact(wins as u64, losses as u64));
+            assert!((got - want).abs() < 1e-12, "{wins} and {losses}: {got} is not {want}");
+        }
+        // By hand: only all signs alike reach 4; any signs reach 1.
+        assert_eq!((sign_flip_exact(&[2, 1, 1]), sign_flip_exact(&[2, -1])), (0.25, 1.0));
+        // Darwin's maize (Fisher 1935, section 21), in eighths of an inch: 1,726 of 32,768 sign patterns.
+        let maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48];
+        assert!((sign_flip_exact(&maize) - 1726.0 / 32768.0).abs() < 1e-12, "{}", sign_flip_exact(&maize));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::SqliteStore;
+use milepost_runtime::{Error, SqliteStore};
 use tokio::sync::watch;
 
 use super::figure;
@@ -41,7 +41,8 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
         let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
         for seed in seeds {
             let directory = work.join(format!("{}-{seed}", arm.name));
-            if !directory.join(TESTED).is_file() {
+            recognise(spec, arm, &directory)?;
+            if !is_tested(spec, &directory) {
                 one(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
             }
             eprintln!("{}: arm {}, seed {seed}: done", spec.name, arm.name);
@@ -52,6 +53,33 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
 }
 
 const TESTED: &str = "tested.jsonl";
+const MADE_OF: &str = "arm.json";
+
+/// Whether as many test tasks were played as the experiment asks for.
+fn is_tested(spec: &Spec, directory: &Path) -> bool {
+    let played = std::fs::read_to_string(directory.join(TESTED)).map_or(0, |text| text.lines().count());
+    played == spec.levels.len() * spec.test
+}
+
+/// What an arm's work depends on, beside its seed.
+fn made_of(spec: &Spec, arm: &Arm) -> Result<serde_json::Value> {
+    Ok(serde_json::to_value((&spec.start, spec.split, &spec.levels, &spec.settings, arm))?)
+}
+
+/// Refuses work that was made from other settings than the file now has: figures would be of neither.
+fn recognise(spec: &Spec, arm: &Arm, directory: &Path) -> Result<()> {
+    let now = made_of(spec, arm)?;
+    match std::fs::read(directory.join(MADE_OF)) {
+        Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|then| then == now) => Ok(()),
+        Ok(_) => bail!(Error::BadInput(format!(
+            "{} is the work of arm {} with other settings than the experiment's file has now; remove that directory to run the arm again, or give \
+             the experiment another name",
+            directory.display(),
+            arm.name
+        ))),
+        Err(_) => Ok(()),
+    }
+}
 
 /// One arm with one seed: rounds of training without a gate, then the test tasks.
 async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
@@ -64,6 +92,8 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
         take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory)?;
     }
     std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    std::fs::write(directory.join(MADE_OF), made_of(spec, arm)?.to_string())
+        .with_context(|| format!("{} cannot be written to", directory.display()))?;
     for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
         let store = wiring::store(&config).await?;
@@ -89,7 +119,7 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
 
 /// Copies what another arm did, all but its test, and gives the generation that it came to.
 fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
-    copy(from, to, &|path| path.file_name() != Some(TESTED.as_ref()))?;
+    copy(from, to, &|path| ![TESTED, MADE_OF].iter().any(|own| path == Path::new(own)))?;
     // A round that taught nothing left no candidate: the one before it stands.
     let candidate = |round: usize| std::fs::read_to_string(round_directory(to, round).join(CANDIDATE)).ok();
     Ok((1..=rounds).rev().find_map(candidate))
@@ -251,5 +281,30 @@ mod tests {
         let there: Vec<bool> = files.iter().chain(&of_round).map(|file| to.join(file).exists()).collect();
         assert_eq!(there, [true, true, false, false, true, false, false, false]);
         assert!(!round_directory(&to, 2).exists());
+    }
+
+    #[test]
+    fn work_of_other_settings_is_refused_and_other_counts_are_played_again() {
+        let work = tempfile::tempdir().unwrap();
+        let directory = work.path().join("b-1");
+        let spec = |test: usize, settings: &str| -> Spec {
+            let arms = format!("[{{name: a}}, {{name: b, rounds: 1, settings: {settings}}}]");
+            serde_norway::from_str(&format!("{{name: x, claim: y, start: m, levels: [medium], test: {test}, seeds: [1], arms: {arms}}}"))
+                .unwrap()
+        };
+        let first = spec(2, "{improve: {tasks: 4}}");
+        recognise(&first, &first.arms[1], &directory).unwrap();
+        assert!(!is_tested(&first, &directory));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(MADE_OF), made_of(&first, &first.arms[1]).unwrap().to_string()).unwrap();
+        std::fs::write(directory.join(TESTED), "{}\n{}\n").unwrap();
+        recognise(&first, &first.arms[1], &directory).unwrap();
+        assert!(is_tested(&first, &directory));
+        let more = spec(3, "{improve: {tasks: 4}}");
+        recognise(&more, &more.arms[1], &directory).unwrap();
+        assert!(!is_tested(&more, &directory));
+        let other = spec(2, "{improve: {tasks: 5}}");
+        let error = recognise(&other, &other.arms[1], &directory).unwrap_err().to_string();
+        assert!(error.contains("b-1") && error.contains("arm b") && error.contains("remove that directory"), "{error}");
     }
 }
