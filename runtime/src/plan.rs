@@ -133,7 +133,7 @@ impl Revision {
                     if line == "end" {
                         return Ok(Self::Rewrite { steps, resume: None });
                     }
-                    // A step may begin with the word: it has a check.
+                    // Without the grammar a step may begin with the word: it has a check.
                     if let Some(number) = line.strip_prefix("resume ").filter(|_| !line.contains(" => ")) {
                         let resume = number.parse().map_err(|_| Error::parse("revision", text, "expected a step number after `resume`"))?;
                         return Ok(Self::Rewrite { steps, resume: Some(resume) });
@@ -155,7 +155,6 @@ impl Revision {
             .filter(|(index, step)| *index >= plan.cursor && step.status == StepStatus::Pending)
             .map(|(index, _)| format!(" | \"resume {}\"", index + 1))
             .collect();
-        // One terminal for each number: the lexer takes the longest match, and `resume ` alone would go on as a step's text.
         format!("revision: \"keep\" | \"revise\\n\" steps (\"end\"{})", resumable.concat())
     }
 }
@@ -179,10 +178,19 @@ impl std::fmt::Display for Revision {
 }
 
 /// Lark rules for the rule `steps`: one line per step, at most [`MAX_STEPS`]; needs the shared rules.
+///
+/// A step's text never begins with `resume `. The lexer takes the longest match: after `resume 4`, where step 4 is not pending, a text would be the
+/// one way on, and a model that wanted to be done would be held in it.
 pub fn step_rules() -> String {
-    format!(
-        "steps: step{{0,{MAX_STEPS}}}\nstep: STEP_TEXT check \"\\n\"\nSTEP_TEXT: /[A-Za-z0-9{{][^\\n=\\x00-\\x1F]{{0,160}}[^\\n= \\x00-\\x1F] => /"
-    )
+    const RESUME: &str = "resume ";
+    // A beginning, and what may not follow it, up to the last letter before ` => `.
+    let going_on = |beginning: &str, but: &str| {
+        let within = format!("[^\\n={but}\\x00-\\x1F]");
+        format!("{beginning}(?:[^\\n= {but}\\x00-\\x1F]|{within}[^\\n=\\x00-\\x1F]{{0,159}}[^\\n= \\x00-\\x1F])")
+    };
+    let mut texts = vec![going_on("[A-Za-qs-z0-9{]", "")];
+    texts.extend((1..RESUME.len()).map(|at| going_on(&RESUME[..at], &RESUME[at..=at])));
+    format!("steps: step{{0,{MAX_STEPS}}}\nstep: STEP_TEXT check \"\\n\"\nSTEP_TEXT: /(?:{}) => /", texts.join("|"))
 }
 
 /// A plan and where it stands.

@@ -142,6 +142,11 @@ fn check_accepts(grammar: &Grammar, text: &str) {
     assert_eq!(refused, None, "{text:?} is refused after {:?}", refused.map(|at| TEXT.decode(&ids[..at])));
 }
 
+fn accepts(grammar: &Grammar, text: &str) -> bool {
+    let ids = TEXT.encode_completion(text).unwrap();
+    rebuild_masks(&COMPILER, grammar, &ids).is_ok_and(|masks| masks.iter().zip(&ids).all(|(mask, id)| mask.get(*id)))
+}
+
 #[test]
 fn actions_of_a_random_model_are_valid() {
     for answer in [AnswerText::Summarizer, AnswerText::Executor] {
@@ -183,7 +188,16 @@ fn plans_of_a_random_model_parse() {
         assert_eq!(text.lines().count(), steps.len() + 1, "{text:?}");
     });
     check_accepts(&grammar, "open the cart => url contains \"/cart\"\npay 12 => not count row at least 3\nend");
-    check_accepts(&grammar, "resume 3 => exists button \"Pay => now\"\nend here => checked \"a\"\nend");
+    for text in ["resumed 3", "result", "rest", "ro", "r-2", "resume-now", "Resume 3", "end here", "a"] {
+        let line = |text: &str| format!("{text} => exists button \"Pay => now\"\nend");
+        match text.len() {
+            1 => assert!(!accepts(&grammar, &line(text)), "{text}"),
+            _ => check_accepts(&grammar, &line(text)),
+        }
+    }
+    for text in ["resume 3", "resume ", "resume the walk"] {
+        assert!(!accepts(&grammar, &format!("{text} => checked \"a\"\nend")), "{text}");
+    }
 }
 
 #[test]
@@ -205,6 +219,10 @@ fn turns_of_a_random_model_parse() {
     check_accepts(&grammar, "revise\nopen it => url contains \"/y\"\nresume 14\ntype 2 \"Oslo\"");
     check_accepts(&grammar, "revise\nresume 2\nback");
     check_accepts(&grammar, "revise\nend\nanswer");
+    // Step 1 is done, and there is no step 15; a model that means them must name another, and is not held in a text.
+    for number in ["1", "0", "15", "4 => checked \"a\"\nend"] {
+        assert!(!accepts(&grammar, &format!("revise\nresume {number}\nback")), "{number}");
+    }
     let finished =
         Grammar(format!("start: revision \"\\n\" action\n{}", rules.replace(&Revision::rules(&plan), &Revision::rules(&Plan::default()))));
     check_accepts(&finished, "revise\na step => checked \"b\"\nend\nclick 1");
