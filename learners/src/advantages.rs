@@ -7,6 +7,7 @@ mod gae;
 mod gigpo;
 mod mira;
 mod shaping;
+mod tree;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use gae::{GaeConfig, gae};
 pub use gigpo::{Gigpo, GigpoConfig, Step, gigpo};
 pub use mira::{MiraConfig, MiraStep, MonteCarlo, mira, mira_step};
 pub use shaping::{ShapingConfig, ShapingForm, mira_steps, shaping};
+pub use tree::{Branch, tree};
 
 use crate::{Error, Result};
 

@@ -103,6 +103,7 @@ fn every_loss_and_credit_finds_what_pays() {
         (CreditKind::Step, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Ratio),
         (CreditKind::Ppo, ActorKind::Ratio),
+        (CreditKind::Tree, ActorKind::Ratio),
         (CreditKind::Mira, ActorKind::Squares),
         (CreditKind::Success, ActorKind::Likelihood),
     ] {

@@ -72,8 +72,11 @@ impl Recipe {
         let acting = vec![Role::Planner, Role::Executor];
         let all = vec![Role::Planner, Role::Executor, Role::Summarizer];
         let with = |credit, actor| PolicyConfig { credit, actor, ..base.clone() };
-        // The rewards are the recipe's; whether a group or a critic is what they are compared with may be chosen.
-        let ratio = with(if base.credit == CreditKind::Ppo { CreditKind::Ppo } else { CreditKind::Episode }, ActorKind::Ratio);
+        // The rewards are the recipe's; whether a group, its tree of tokens or a critic is what they are compared with may be chosen.
+        let ratio = match base.credit {
+            CreditKind::Ppo | CreditKind::Tree => with(base.credit, ActorKind::Ratio),
+            _ => with(CreditKind::Episode, ActorKind::Ratio),
+        };
         // Nothing is compared and nothing explored: no group has to vary, and a policy that is sure may learn to be surer.
         let free = Bounds::default();
         let doctor = PolicyDoctorConfig {
@@ -159,6 +162,8 @@ pub struct ImproveConfig {
     pub tasks: usize,
     /// Episodes a task: they are compared with each other.
     pub group: usize,
+    /// Play a task's first episode greedily, and its others only where that failed.
+    pub greedy_first: bool,
     /// Sampling temperature of training episodes; validation is greedy.
     pub temperature: f32,
     /// Episodes at once; the engine takes one call at a time on a CPU.
@@ -188,6 +193,7 @@ impl Default for ImproveConfig {
             levels: vec!["medium".into(), "long".into()],
             tasks: 16,
             group: 8,
+            greedy_first: false,
             temperature: 1.0,
             workers: 2,
             remeasure: 200,

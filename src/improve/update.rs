@@ -149,7 +149,7 @@ fn train(request: &UpdateRequest, mut rollouts: Vec<Rollout>, memory: Vec<Rollou
             Some(policy::estimate(&mut trainer, rollouts, policy, request.critics.as_deref(), &request.out.join("critics"))?)
         }
         CreditKind::Ppo => Some(policy::estimate_returns(&mut trainer, rollouts, policy, &request.out.join("critics"))?),
-        CreditKind::Episode | CreditKind::Step | CreditKind::Success => None,
+        CreditKind::Episode | CreditKind::Step | CreditKind::Tree | CreditKind::Success => None,
     };
     let report = Report { critics, replayed, ..policy::run(&mut trainer, rollouts, policy, &request.out)? };
     let adapter = trainer.model().adapter.as_ref().context("no adapter was trained")?;
@@ -214,8 +214,16 @@ async fn rollouts_of(
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;
         rollout.reward = rewarded.reward;
+        // A call of no turn is made before all turns (the plan) or behind them.
+        let mut acted = false;
         for call in &mut rollout.turns {
-            call.progress = rewarded.progress.get(call.turn.unwrap_or(0) as usize).copied();
+            acted |= call.turn.is_some();
+            call.progress = match call.turn {
+                Some(turn) => rewarded.progress.get(turn as usize),
+                None if acted => rewarded.progress.last(),
+                None => rewarded.progress.first(),
+            }
+            .copied();
         }
         for (turn, reward) in &rewarded.turns {
             let of_turn = rollout.turns.iter_mut().rfind(|call| call.turn == Some(*turn));

@@ -191,19 +191,32 @@ impl Workshop for SuiteWorkshop<'_> {
             _ => training(&self.templates, &known, settings.tasks, settings.group, seed),
         };
         let done: BTreeMap<usize, Collected> = read_lines(&directory)?.into_iter().map(|one| (one.index, one)).collect();
-        let left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
-        let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
         let path = directory.join(COLLECTED);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let file = Mutex::new(file.with_context(|| format!("{} cannot be written", path.display()))?);
         let phase = self.phase(round.number)?;
-        let note = |at: usize, played: &Played| {
-            let one = self.reward(left[at], &assignments[at], played, &phase);
-            let line = serde_json::to_string(&one)?;
-            let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
+        let play = async |left: Vec<usize>, temperature: f32| {
+            let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
+            let note = |at: usize, played: &Played| {
+                let one = self.reward(left[at], &assignments[at], played, &phase);
+                let line = serde_json::to_string(&one)?;
+                let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
+            };
+            self.play(actor, &self.playing(temperature), &assignments, &note).await
         };
-        self.play(actor, &self.playing(settings.temperature), &assignments, &note).await?;
+        let mut left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
+        if settings.greedy_first {
+            // The first of each group is greedy; where it solves the task, the others would say what is known.
+            play(left.iter().copied().filter(|index| index % settings.group == 0).collect(), 0.0).await?;
+            let solved: BTreeSet<usize> = read_lines(&directory)?
+                .into_iter()
+                .filter(|one| one.index % settings.group == 0 && one.solved)
+                .map(|one| one.index)
+                .collect();
+            left.retain(|index| index % settings.group != 0 && !solved.contains(&(index - index % settings.group)));
+        }
+        play(left, settings.temperature).await?;
         let collected = read_lines(&directory)?;
         Ok((collected.len(), collected.iter().filter(|one| one.solved).count()))
     }

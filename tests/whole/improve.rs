@@ -63,6 +63,26 @@ fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     assert_eq!((listed[0]["id"].clone(), listed[0]["recipe"].clone()), (round["candidate"].clone(), "successes".into()), "{listed}");
 }
 
+/// With few steps the seed model fails at some easy tasks: those alone are tried again.
+#[test]
+fn a_task_that_greedy_play_solves_is_not_sampled() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let settings = [("MILEPOST_IMPROVE__GREEDY_FIRST", "true"), ("MILEPOST_IMPROVE__GROUP", "3"), ("MILEPOST_LIMITS__MAX_STEPS", "4")];
+    let output = milepost(directory.path(), &[&ARGUMENTS[..], &["--json"]].concat(), &settings);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = std::fs::read_to_string(directory.path().join("data/improve/run-1/round-1/collected.jsonl")).unwrap();
+    let played: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut sizes = std::collections::BTreeSet::new();
+    for first in (0..12).step_by(3) {
+        let of_group: Vec<&Value> = played.iter().filter(|one| (first..first + 3).contains(&one["index"].as_u64().unwrap())).collect();
+        let greedy = of_group.iter().find(|one| one["index"] == first).unwrap();
+        assert_eq!(of_group.len(), if greedy["solved"] == true { 1 } else { 3 }, "{lines}");
+        sizes.insert(of_group.len());
+    }
+    assert_eq!(sizes.len(), 2, "both kinds were to be seen: {lines}");
+}
+
 /// `TRIES` adapters that prove to be what was trained, and play worse: the gate keeps each out of service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worse_policy_is_refused_at_the_gate() {

@@ -73,6 +73,9 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     Ok(loss)
 }
 
+/// An action's divergence pulls no further beyond it: over many tokens one action could outweigh a batch.
+const KL_CAP: f64 = 10.0;
+
 impl MiraLossConfig {
     /// The loss of an action, and its derivative in the action's log-ratio.
     fn of(&self, log_ratio: f64, advantage: f64) -> (f64, f64) {
@@ -82,7 +85,7 @@ impl MiraLossConfig {
                 (error * error, 2.0 * self.beta * error)
             }
             ActorLoss::Kl => {
-                let (divergence, slope) = k3(log_ratio, 0.0, None);
+                let (divergence, slope) = k3(log_ratio, 0.0, Some(KL_CAP));
                 (self.beta * divergence - advantage * log_ratio, self.beta * slope - advantage)
             }
         }

@@ -27,6 +27,8 @@ pub enum CreditKind {
     Mira,
     /// PPO: what a call's episode earned from it on, against a critic of these returns (section `gae`).
     Ppo,
+    /// Each token by what it changed among the group's samples that began alike ([`crate::advantages::tree`]).
+    Tree,
     /// 1 for every call of a success, and nothing of failures: filtered behaviour cloning, or imitation where an expert played.
     Success,
 }
@@ -84,7 +86,7 @@ pub struct PolicyConfig {
     pub lr: f64,
     /// How it moves after the warm-up.
     pub schedule: Schedule,
-    /// Steps over which it rises from 0: the optimiser knows no scale at first, and a policy is easily broken.
+    /// Steps over which it rises from 0, at most a tenth of all: the optimiser knows no scale at first, and a policy is easily broken.
     pub warmup_steps: u64,
     /// Times that every call is trained on.
     pub epochs: usize,
@@ -190,6 +192,9 @@ impl PolicyConfig {
         }
         if !(self.most_moved > 0.0 && self.most_moved <= 1.0) {
             return refuse("most_moved", "must lie above 0 and be at most 1, such as 0.08");
+        }
+        if self.credit == CreditKind::Tree && self.actor == ActorKind::Squares {
+            return refuse("actor", "`squares` takes an action as a whole, and `credit: tree` credits tokens; use `ratio`");
         }
         self.critic.check()?;
         self.loss.check()

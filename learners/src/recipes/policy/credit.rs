@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{CreditKind, PolicyConfig, Rollout, Turn};
 use crate::Result;
-use crate::advantages::{Group, ShapingConfig, Step, advantages, flat, gae, gigpo, mira, mira_steps, whiten};
+use crate::advantages::{Branch, Group, ShapingConfig, Step, advantages, flat, gae, gigpo, mira, mira_steps, tree, whiten};
 
 /// Advantages, and what was found on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Credited {
-    /// `[rollout][call]`; `None` for a rollout whose group says nothing.
+    /// `[rollout][call]`; `None` for a rollout whose group says nothing. Where tokens are credited, the furthest from 0 among the call's.
     pub advantages: Vec<Option<Vec<f64>>>,
+    /// `[rollout][call][token]` where tokens are credited, else empty.
+    pub of_tokens: Vec<Vec<Vec<f64>>>,
     /// Groups of equal tasks.
     pub groups: usize,
     /// Groups whose episodes all earned the same, by total and by call.
@@ -34,7 +36,8 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
     let mut kept: Vec<Vec<usize>> = Vec::new();
     for members in groups.into_values() {
         let totals: Vec<f64> = members.iter().map(|i| rollouts[*i].total()).collect();
-        let says_nothing = flat(&totals) && (config.credit == CreditKind::Episode || same_by_call(rollouts, &members));
+        let says_nothing =
+            flat(&totals) && (matches!(config.credit, CreditKind::Episode | CreditKind::Tree) || same_by_call(rollouts, &members));
         credited.flat_groups += usize::from(says_nothing);
         // MiRA and PPO compare an episode with their critics, and learn from a lone one too.
         if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Ppo | CreditKind::Success) {
@@ -46,6 +49,7 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         CreditKind::Step => by_step(rollouts, &kept, config, &mut credited)?,
         CreditKind::Mira => by_critics(rollouts, &kept, config, &mut credited)?,
         CreditKind::Ppo => by_returns(rollouts, &kept, config, &mut credited)?,
+        CreditKind::Tree => by_tokens(rollouts, &kept, &mut credited)?,
         CreditKind::Success => {
             for i in kept.into_iter().flatten().filter(|i| rollouts[*i].success) {
                 credited.advantages[i] = Some(vec![1.0; rollouts[i].turns.len()]);
@@ -128,6 +132,37 @@ fn by_returns(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
         credited.advantages[*i] = Some(all.by_ref().take(found.len()).collect());
     }
     Ok(())
+}
+
+fn by_tokens(rollouts: &[Rollout], kept: &[Vec<usize>], credited: &mut Credited) -> Result<()> {
+    credited.of_tokens = vec![Vec::new(); rollouts.len()];
+    for members in kept {
+        let branch = |i: &usize| Branch {
+            calls: rollouts[*i].turns.iter().map(|turn| (&turn.prompt[..], &turn.completion[..])).collect(),
+            reward: rollouts[*i].total(),
+        };
+        for (i, calls) in members.iter().zip(tree(&members.iter().map(branch).collect::<Vec<_>>())?) {
+            let furthest = |tokens: &Vec<f64>| tokens.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+            credited.advantages[*i] = Some(calls.iter().map(furthest).collect());
+            credited.of_tokens[*i] = calls;
+        }
+    }
+    // Few tokens decide anything: as if the others were not there, their mean size is 1 where all trained tokens' mean is taken.
+    let kept = || kept.iter().flatten();
+    let trained: usize = kept().map(|i| spoken(&rollouts[*i], &credited.of_tokens[*i])).sum();
+    let sum: f64 = kept().flat_map(|i| credited.of_tokens[*i].iter().flatten()).map(|a| a.abs()).sum();
+    if sum > 0.0 {
+        let scale = trained as f64 / sum;
+        credited.of_tokens.iter_mut().flatten().flatten().for_each(|a| *a *= scale);
+        credited.advantages.iter_mut().flatten().flatten().for_each(|a| *a *= scale);
+    }
+    Ok(())
+}
+
+/// Trained tokens of the calls in which something is credited.
+fn spoken(rollout: &Rollout, credits: &[Vec<f64>]) -> usize {
+    let credited = rollout.turns.iter().zip(credits).filter(|(_, credits)| credits.iter().any(|a| *a != 0.0));
+    credited.map(|(turn, _)| turn.trained_tokens()).sum()
 }
 
 #[cfg(test)]

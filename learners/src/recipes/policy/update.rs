@@ -27,6 +27,8 @@ const RECENT: f64 = 8.0;
 struct Item<'a> {
     turn: &'a Turn,
     advantage: f64,
+    /// Of each token of the completion, where tokens are credited.
+    of_tokens: Option<&'a [f64]>,
     /// Log-probabilities under the policy at the start, over the whole sequence.
     reference: Vec<f32>,
 }
@@ -88,17 +90,18 @@ fn summary(rollouts: &[Rollout], credited: &Credited) -> Report {
     }
 }
 
-fn items<'a>(rollouts: &'a [Rollout], credited: &Credited, config: &PolicyConfig, report: &mut Report) -> Result<Vec<Item<'a>>> {
+fn items<'a>(rollouts: &'a [Rollout], credited: &'a Credited, config: &PolicyConfig, report: &mut Report) -> Result<Vec<Item<'a>>> {
     let mut items = Vec::new();
     for (index, (rollout, advantages)) in rollouts.iter().zip(&credited.advantages).enumerate() {
-        for (turn, advantage) in rollout.turns.iter().zip(advantages.iter().flatten()) {
+        for (place, (turn, advantage)) in rollout.turns.iter().zip(advantages.iter().flatten()).enumerate() {
+            let of_tokens = credited.of_tokens.get(index).and_then(|calls| calls.get(place)).map(Vec::as_slice);
             turn.check(index)?;
             if turn.tokens() > config.max_tokens {
                 report.too_long += 1;
             } else if config.actor != ActorKind::Likelihood && turn.doubt() < config.least_doubt {
                 report.sure += 1;
             } else if turn.trained_tokens() > 0 && *advantage != 0.0 {
-                items.push(Item { turn, advantage: *advantage, reference: Vec::new() });
+                items.push(Item { turn, advantage: *advantage, of_tokens, reference: Vec::new() });
             }
         }
     }
@@ -199,7 +202,8 @@ fn batches<'a>(bundles: &[Vec<&'a Item<'a>>], tokens: usize) -> Vec<Vec<&'a Item
 
 /// The learning rate of the step after `done` of so many.
 fn rate(config: &PolicyConfig, done: u64, steps: u64) -> f32 {
-    let warm = (done + 1) as f64 / (config.warmup_steps + 1) as f64;
+    let warmup = config.warmup_steps.min(steps / 10);
+    let warm = (done + 1) as f64 / (warmup + 1) as f64;
     (config.lr * warm.min(1.0) * config.schedule.factor(done as f64 / steps.max(1) as f64)) as f32
 }
 
@@ -277,7 +281,10 @@ fn sample(item: &Item, logprobs: Vec<f32>, config: &PolicyConfig) -> Result<Samp
         ActorKind::Ratio | ActorKind::Squares => turn.padded(&turn.old_logprobs, 0.0),
     };
     let weights = correction(&config.correction, &mask, &item.reference, &old_logprobs)?;
-    let advantages = vec![item.advantage as f32; mask.len()];
+    let advantages = match item.of_tokens {
+        Some(of_tokens) => turn.padded(of_tokens, 0.0).into_iter().map(|advantage| advantage as f32).collect(),
+        None => vec![item.advantage as f32; mask.len()],
+    };
     Ok(Sample { mask, logprobs, old_logprobs, advantages, weights })
 }
 
@@ -316,6 +323,8 @@ mod tests {
         let config = PolicyConfig { lr: 1.0, warmup_steps: 3, ..Default::default() };
         let rates = |config: &PolicyConfig| [0, 3, 50, 99].map(|done| rate(config, done, 100));
         assert_eq!(rates(&config), [0.25, 1.0, 1.0, 1.0]);
+        // A short update does not spend itself on its warm-up.
+        assert_eq!(rate(&config, 1, 12), 1.0);
         let falls = rates(&PolicyConfig { schedule: Schedule::Linear, ..config });
         for (got, want) in falls.iter().zip([0.25, 0.970_3, 0.505, 0.019_9]) {
             assert!((got - want).abs() < 1e-4, "{falls:?}");
