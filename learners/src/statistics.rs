@@ -57,8 +57,8 @@ pub fn mcnemar_exact(wins: u64, losses: u64) -> f64 {
     (2.0 * sign_test(wins.max(losses), wins.min(losses))).min(1.0)
 }
 
-/// Exact sign-flip test (Fisher 1935), two-sided: the probability of a sum at least as far from 0, were the sign of each difference a coin's. Where
-/// every difference is -1, 0 or 1 it is [`mcnemar_exact`].
+/// Exact sign-flip test (Fisher 1935), two-sided: the probability of a sum at least as far from 0, were the sign of each difference a coin's.
+/// Where every difference is -1, 0 or 1 it is [`mcnemar_exact`].
 pub fn sign_flip_exact(differences: &[i64]) -> f64 {
     let reach: usize = differences.iter().map(|d| d.unsigned_abs() as usize).sum();
     // `odds[i]`: the probability of a sum of `i - reach`.
@@ -74,6 +74,23 @@ pub fn sign_flip_exact(differences: &[i64]) -> f64 {
     }
     let far = differences.iter().sum::<i64>().unsigned_abs() as usize;
     odds.iter().enumerate().filter(|(i, _)| i.abs_diff(reach) >= far).map(|(_, p)| p).sum::<f64>().min(1.0)
+}
+
+/// A moving average that is exact for its first values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Average {
+    /// The average.
+    pub value: f64,
+    /// How many values it has seen.
+    pub count: u64,
+}
+
+impl Average {
+    /// Takes in a value; the latest `memory` or so count.
+    pub fn push(&mut self, value: f64, memory: f64) {
+        self.count += 1;
+        self.value += (value - self.value) / (self.count as f64).min(memory);
+    }
 }
 
 /// What resampling pairs says about their mean difference.

@@ -179,8 +179,8 @@ impl std::fmt::Display for Revision {
 
 /// Lark rules for the rule `steps`: one line per step, at most [`MAX_STEPS`]; needs the shared rules.
 ///
-/// A step's text never begins with `resume `. The lexer takes the longest match: after `resume 4`, where step 4 is not pending, a text would be the
-/// one way on, and a model that wanted to be done would be held in it.
+/// A step's text never begins with `resume `. The lexer takes the longest match: after `resume 4`, where step 4 is not pending, a text would
+/// be the one way on, and a model that wanted to be done would be held in it.
 pub fn step_rules() -> String {
     const RESUME: &str = "resume ";
     // A beginning, and what may not follow it, up to the last letter before ` => `.

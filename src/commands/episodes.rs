@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use chrono::{Duration, Utc};
 use milepost_learners::failures::{FailureClass, FailureConfig, KeyDecision, Why, classify, key_decision};
-use milepost_runtime::store::EpisodeSummary;
 use milepost_runtime::{Episode, EpisodeStore, Error, Event, Listener, SqliteStore};
 use serde::Serialize;
 
@@ -71,7 +70,7 @@ async fn list(store: &SqliteStore, limit: u32, json: bool) -> Result<()> {
 }
 
 /// The newest successes of the same goal that a failure is compared with.
-const PEERS: usize = 16;
+const PEERS: u32 = 16;
 
 /// What `episodes why --json` prints.
 #[derive(Serialize)]
@@ -123,10 +122,9 @@ async fn why(store: &SqliteStore, id: &str, json: bool) -> Result<()> {
 
 /// The newest successes of an episode's task.
 async fn successes(store: &SqliteStore, episode: &Episode) -> Result<Vec<Episode>> {
-    let same = |other: &EpisodeSummary| other.success == Some(true) && other.goal == episode.task.goal;
     let mut peers = Vec::new();
-    for summary in store.list(u32::MAX).await?.iter().filter(|other| same(other)).take(PEERS) {
-        let peer = store.load(&summary.id).await?;
+    for id in store.successes(&episode.task.goal, PEERS).await? {
+        let peer = store.load(&id).await?;
         peers.extend(peer.filter(|peer| peer.task.start_url == episode.task.start_url && peer.task.source == episode.task.source));
     }
     Ok(peers)

@@ -15,30 +15,32 @@ pub struct Branch<'a> {
 
 /// What leads from a beginning to a longer one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Edge {
+enum Edge<'a> {
     /// The episode's own token.
     Token(u32),
-    /// The world's turn: a hash of the next call's prompt.
-    Prompt(u64),
+    /// The world's turn: the next call's prompt.
+    Prompt(&'a [u32]),
 }
 
-/// `V(with the token) - V(before it)` of every token of every call, `V` being the mean reward of the group's samples that begin so: the prefix values of
-/// TEMPO (2509.18314, prefix to tree), of which the branches alone are kept. It is 0 wherever no sample of the group parts from this one, and from the
-/// place on where it is alone, so that neither what all said alike nor what came after a mistake is credited. What the world did (the same tokens, another
-/// page) is credited to nobody. An episode's advantages and the world's part sum to its reward less the group's mean.
+/// `V(with the token) - V(before it)` of every token of every call, `V` being the mean reward of the group's samples that begin so: the
+/// prefix values of TEMPO (2509.18314, prefix to tree), of which the branches alone are kept.
+///
+/// It is 0 wherever no sample of the group parts from this one, and from the place on where it is alone, so that neither what all said alike
+/// nor what came after a mistake is credited. What the world did (the same tokens, another page) is credited to nobody. An episode's
+/// advantages and the world's part sum to its reward less the group's mean.
 ///
 /// # Errors
 /// Rewards that are not finite.
-pub fn tree(group: &[Branch]) -> Result<Vec<Vec<Vec<f64>>>> {
+pub fn tree<'a>(group: &[Branch<'a>]) -> Result<Vec<Vec<Vec<f64>>>> {
     if let Some(index) = group.iter().position(|branch| !branch.reward.is_finite()) {
         return Err(Error::Batch { index, problem: format!("its reward is {}", group[index].reward) });
     }
     // `sums[node]`: how many samples begin so, and what they earned; node 0 is where all begin.
-    let (mut nodes, mut sums) = (HashMap::<(usize, Edge), usize>::new(), vec![(0usize, 0.0)]);
+    let (mut nodes, mut sums) = (HashMap::<(usize, Edge<'a>), usize>::new(), vec![(0usize, 0.0)]);
     let paths: Vec<Vec<Vec<usize>>> = group
         .iter()
         .map(|branch| {
-            let mut walk = |at: usize, edge: Edge| {
+            let mut walk = |at: usize, edge: Edge<'a>| {
                 let next = *nodes.entry((at, edge)).or_insert(sums.len());
                 if next == sums.len() {
                     sums.push((0, 0.0));
@@ -47,8 +49,8 @@ pub fn tree(group: &[Branch]) -> Result<Vec<Vec<Vec<f64>>>> {
                 next
             };
             let mut at = 0;
-            let call = |(prompt, completion): &(&[u32], &[u32])| {
-                at = walk(at, Edge::Prompt(digest(prompt)));
+            let call = |(prompt, completion): &(&'a [u32], &'a [u32])| {
+                at = walk(at, Edge::Prompt(prompt));
                 let mut path = vec![at];
                 for token in *completion {
                     at = walk(at, Edge::Token(*token));
@@ -63,13 +65,6 @@ pub fn tree(group: &[Branch]) -> Result<Vec<Vec<Vec<f64>>>> {
     // Where as many samples go on as came, none parts.
     let credit = |pair: &[usize]| if sums[pair[0]].0 == sums[pair[1]].0 { 0.0 } else { value(pair[1]) - value(pair[0]) };
     Ok(paths.iter().map(|calls| calls.iter().map(|path| path.windows(2).map(credit).collect()).collect()).collect())
-}
-
-fn digest(tokens: &[u32]) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    tokens.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Sample;
+use super::kl::KL_CAP;
 use crate::{Error, Result};
 
 /// What a token or a sequence adds to the loss, for a ratio `ρ` to the old policy and an advantage `A`.
@@ -66,7 +67,7 @@ impl Default for LossConfig {
             cispo_max_ratio: 5.0,
             max_tokens: 0,
             kl_weight: 0.0,
-            kl_cap: Some(10.0),
+            kl_cap: Some(KL_CAP),
         }
     }
 }

@@ -3,6 +3,9 @@
 use super::{LOG_RATIO_LIMIT, Loss, LossConfig, Sample, check_lists, check_samples, trained};
 use crate::{Error, Result};
 
+/// The cap of [`k3`] where nobody asks for another (verl 0.9.1): one token, or one action, is not to outweigh a batch.
+pub(super) const KL_CAP: f64 = 10.0;
+
 /// `e^d - d - 1` with `d = reference - logprob`, and its derivative in `logprob` (k3: Schulman 2020, "Approximating KL Divergence").
 ///
 /// Beyond `cap`, and where `d` is beyond ±20, the value stays put and the derivative is 0, as in verl 0.9.1.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kl::KL_CAP;
 use super::{Loss, check_lists, k3, trained};
 use crate::{Error, Result};
 
@@ -72,9 +73,6 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     }
     Ok(loss)
 }
-
-/// An action's divergence pulls no further beyond it: over many tokens one action could outweigh a batch.
-const KL_CAP: f64 = 10.0;
 
 impl MiraLossConfig {
     /// The loss of an action, and its derivative in the action's log-ratio.

@@ -15,26 +15,10 @@ pub use config::{Budget, OptimizerKind, SftConfig};
 pub use feed::{Example, ExampleSource, weigh};
 
 use crate::optim::Step;
+use crate::statistics::Average;
 use crate::{Error, Metrics, Result, Trainer};
 use feed::{Feed, Work};
 use progress::Progress;
-
-/// A moving average that is exact for its first values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Average {
-    /// The average.
-    pub value: f64,
-    /// How many values it has seen.
-    pub count: u64,
-}
-
-impl Average {
-    /// Takes in a value; the latest `memory` or so count.
-    pub fn push(&mut self, value: f64, memory: f64) {
-        self.count += 1;
-        self.value += (value - self.value) / (self.count as f64).min(memory);
-    }
-}
 
 /// Where a run stands; one line of `metrics.jsonl` after every step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

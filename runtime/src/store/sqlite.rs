@@ -67,6 +67,19 @@ impl SqliteStore {
         self.pool.close().await;
     }
 
+    /// Ids of the newest episodes with this goal whose outcome was verified as good, at most so many.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn successes(&self, goal: &str, limit: u32) -> Result<Vec<String>> {
+        sqlx::query_scalar("SELECT id FROM episodes WHERE success = 1 AND goal = ? ORDER BY started_at DESC, id DESC LIMIT ?")
+            .bind(goal)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
     /// The directory of the store.
     pub fn directory(&self) -> &Path {
         &self.directory

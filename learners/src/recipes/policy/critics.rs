@@ -185,13 +185,16 @@ mod tests {
     use crate::recipes::policy::Turn;
     use crate::{Model, ModelConfig};
 
+    fn trainer() -> Trainer {
+        let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, ..ModelConfig::seed(64, 0, 1) };
+        let lora = LoraConfig { rank: 2, ..Default::default() };
+        Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, PolicyConfig::default().optimizer()).unwrap()
+    }
+
     /// Outcomes that nothing in a state foretells: a critic that judges what it was fitted to believes that it knows them.
     #[test]
     fn a_state_is_not_judged_by_a_critic_that_has_seen_its_outcome() {
-        let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, ..ModelConfig::seed(64, 0, 1) };
-        let config = PolicyConfig::default();
-        let lora = LoraConfig { rank: 2, ..Default::default() };
-        let mut trainer = Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, config.optimizer()).unwrap();
+        let (config, mut trainer) = (PolicyConfig::default(), trainer());
         let rollout = |i: u32| Rollout {
             group: i.to_string(),
             success: i.is_multiple_of(2),
@@ -214,10 +217,7 @@ mod tests {
     /// What a task pays is told by its prompt: the critic learns it from other tasks that begin with the same token.
     #[test]
     fn returns_are_estimated_in_their_own_units() {
-        let shape = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, ..ModelConfig::seed(64, 0, 1) };
-        let config = PolicyConfig::default();
-        let lora = LoraConfig { rank: 2, ..Default::default() };
-        let mut trainer = Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, config.optimizer()).unwrap();
+        let (config, mut trainer) = (PolicyConfig::default(), trainer());
         let pays = |i: u32| if i.is_multiple_of(2) { 3.0 } else { -1.0 };
         let rollout = |i: u32| Rollout {
             group: i.to_string(),

@@ -82,9 +82,9 @@ impl Turn {
         self.trained.iter().filter(|trained| **trained).count()
     }
 
-    /// The probability that the sampler gave to other tokens than the trained ones it took, summed over them: it bounds the gradient of the call's
-    /// log-likelihood by its logits, up to a factor of the root of 2. Most of a policy's calls have next to none (2506.01939 trains on the fifth of
-    /// the tokens that has most).
+    /// The probability that the sampler gave to other tokens than the trained ones it took, summed over them: it bounds the gradient of the
+    /// call's log-likelihood by its logits, up to a factor of the root of 2. Most of a policy's calls have next to none (2506.01939 trains
+    /// on the fifth of the tokens that has most).
     pub fn doubt(&self) -> f64 {
         let trained = self.trained.iter().zip(&self.old_logprobs).filter(|(trained, _)| **trained);
         trained.map(|(_, logprob)| -f64::from(*logprob).exp_m1()).sum()

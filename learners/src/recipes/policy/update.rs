@@ -14,7 +14,7 @@ use crate::doctor::Level;
 use crate::doctor::policy::{PolicyUpdate, diagnose_update};
 use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, moved, policy_loss};
 use crate::optim::Step;
-use crate::sft::Average;
+use crate::statistics::Average;
 use crate::{Batch, Error, Result, Scored, Sequence, Trainer};
 
 /// Most calls that stay together for their common beginning.
