@@ -17,6 +17,7 @@ pub mod forgetful;
 pub mod generations;
 pub mod improve;
 pub mod live;
+pub mod progress;
 pub mod rollouts;
 pub mod serve;
 pub mod serving;

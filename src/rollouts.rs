@@ -69,9 +69,84 @@ impl Reader<'_> {
 
 /// Names a state by what a page shows, without element ids and hosts, and by the plan step that is next.
 fn anchor(page: &Observation, goal: usize) -> String {
-    let mut shown = format!("{}\0{}", page.path(), page.text);
+    // A text holds `[#12]` where element 12 stands.
+    let mut blocks = page.text.split("[#");
+    let first = blocks.next().unwrap_or_default().to_owned();
+    let text = blocks.fold(first, |text, block| text + "[#" + block.split_once(']').map_or(block, |(_, rest)| rest));
+    let mut shown = format!("{}\0{text}", page.path());
     for element in &page.elements {
         shown.push_str(&format!("\0{}\0{}\0{}", element.role, element.name, element.value.as_deref().unwrap_or_default()));
     }
     format!("{} {goal}", hash16(shown.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use milepost_runtime::{Action, Element, Outcome, Revision, Span, Step, Task};
+    use milepost_text::TextModel;
+
+    use super::*;
+
+    fn page(host: &str, id: u32, name: &str) -> Observation {
+        let link = Element { id, role: "link".into(), name: name.into(), ..Element::default() };
+        Observation { url: format!("http://{host}/a"), text: format!("go [#{id}] now"), elements: vec![link], ..Observation::default() }
+    }
+
+    fn call(role: Role, words: &str, text: &TextModel, spans: &[(Role, usize, usize)]) -> Call {
+        let completion_ids = text.encode_completion(words).unwrap();
+        Call {
+            role,
+            prompt_ids: vec![1],
+            spans: spans.iter().map(|(role, start, end)| Span { role: *role, start: *start, end: *end }).collect(),
+            grammar: None,
+            free_logprobs: vec![-0.5; completion_ids.len()],
+            logprobs: vec![-0.5; completion_ids.len()],
+            completion_ids,
+            temperature: 1.0,
+            seed: 1,
+            generation: String::new(),
+            latency_ms: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_state_is_named_without_ids_and_hosts() {
+        assert_eq!(anchor(&page("a.example", 3, "Next"), 1), anchor(&page("b.example:81", 7, "Next"), 1));
+        assert_ne!(anchor(&page("a.example", 3, "Next"), 1), anchor(&page("a.example", 3, "Back"), 1));
+        assert_ne!(anchor(&page("a.example", 3, "Next"), 1), anchor(&page("a.example", 3, "Next"), 2));
+    }
+
+    #[test]
+    fn the_tokens_of_the_roles_alone_are_trained_and_the_unreadable_call_comes_last() {
+        let text = TextModel::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))).unwrap();
+        let compiler = GrammarCompiler::new(&text).unwrap();
+        let mut episode = Episode::begin(Task::new("x", "http://a.example/").unwrap(), "adaplan", "g");
+        let turn = call(Role::Executor, "keep click 3", &text, &[(Role::Planner, 0, 1), (Role::Executor, 1, 3)]);
+        episode.calls.push(call(Role::Summarizer, "done", &text, &[(Role::Summarizer, 0, 1)]));
+        episode.calls.push(call(Role::Planner, "keep", &text, &[(Role::Planner, 0, 1)]));
+        episode.calls.push(call(Role::Executor, "nonsense", &text, &[(Role::Executor, 0, 1)]));
+        episode.steps.push(Step {
+            turn: 0,
+            observation: page("a.example", 3, "Next"),
+            revision: Revision::Keep,
+            plan_version: 1,
+            cursor: 0,
+            action: Action::parse("click 3").unwrap(),
+            outcome: Outcome::done(),
+            calls: vec![turn],
+            reached: Vec::new(),
+            timing: Default::default(),
+            screenshot: None,
+        });
+        let trained = |roles: &[Role]| -> Vec<(String, usize)> {
+            let rollout = Reader { compiler: &compiler, roles }.rollout(&episode, "group").unwrap();
+            let name = |turn: &Turn| turn.turn.map_or(turn.anchor.clone(), |turn| format!("turn {turn}"));
+            rollout.turns.iter().map(|turn| (name(turn), turn.trained_tokens())).collect()
+        };
+        let named = |all: &[(&str, usize)]| all.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<Vec<_>>();
+        assert_eq!(trained(&[Role::Planner]), named(&[("plan", 1), ("turn 0", 1)]));
+        assert_eq!(trained(&[Role::Executor]), named(&[("turn 0", 2), ("malformed", 1)]));
+        assert_eq!(trained(&[Role::Planner, Role::Executor]), named(&[("plan", 1), ("turn 0", 3), ("malformed", 1)]));
+        assert_eq!(trained(&[Role::Summarizer]), named(&[("answer", 1)]));
+    }
 }

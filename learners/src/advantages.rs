@@ -33,8 +33,17 @@ pub enum Estimator {
     DrGrpo,
     /// [`rloo`].
     Rloo,
+    /// [`reinforce_plus_plus`].
+    ReinforcePlusPlus,
     /// [`reinforce_plus_plus_baseline`].
     ReinforcePlusPlusBaseline,
+}
+
+impl Estimator {
+    /// Whether an episode is compared with those of its group alone: a group whose episodes all earned the same says nothing then.
+    pub fn within_groups(self) -> bool {
+        self != Self::ReinforcePlusPlus
+    }
 }
 
 /// How episode-level advantages are made.
@@ -69,6 +78,7 @@ pub fn advantages(config: &AdvantageConfig, groups: &[Group]) -> Result<Vec<Vec<
         Estimator::Grpo => each(&|rewards| grpo(rewards, config.eps)),
         Estimator::DrGrpo => each(&dr_grpo),
         Estimator::Rloo => each(&rloo),
+        Estimator::ReinforcePlusPlus => reinforce_plus_plus(groups),
         Estimator::ReinforcePlusPlusBaseline => reinforce_plus_plus_baseline(groups),
     }
 }
@@ -105,13 +115,22 @@ pub fn rloo(rewards: &[f64]) -> Result<Vec<f64>> {
     Ok(centred.iter().map(|c| if *c == 0.0 { 0.0 } else { c * n / (n - 1.0) }).collect())
 }
 
+/// `r`, whitened over all trained tokens of the batch: groups are not looked at (REINFORCE++, 2501.03262, without discount and KL).
+pub fn reinforce_plus_plus(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
+    groups.iter().try_for_each(|group| check(&group.rewards))?;
+    over_the_batch(groups, groups.iter().map(|group| group.rewards.clone()).collect())
+}
+
 /// `r - mean` of each group, whitened over all trained tokens of the batch (REINFORCE++ with baseline, 2501.03262; whitened as in verl).
 pub fn reinforce_plus_plus_baseline(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
+    over_the_batch(groups, groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<_>>()?)
+}
+
+fn over_the_batch(groups: &[Group], mut values: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
     if let Some(index) = groups.iter().position(|group| group.rewards.len() != group.tokens.len()) {
         let Group { rewards, tokens } = &groups[index];
         return Err(Error::Batch { index, problem: format!("its group has {} rewards and {} token counts", rewards.len(), tokens.len()) });
     }
-    let mut values = groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<Vec<_>>>()?;
     let tokens: Vec<f64> = groups.iter().flat_map(|group| &group.tokens).map(|n| *n as f64).collect();
     let mut all: Vec<f64> = values.iter().flatten().copied().collect();
     whiten(&mut all, &tokens)?;
@@ -152,6 +171,8 @@ fn check(rewards: &[f64]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rewards::{Preset, RewardConfig, Shaping, compose, per_step};
+    use milepost_runtime::Verdicts;
 
     /// The group of `methods.md` 6.3.
     const GROUP: [f64; 8] = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
@@ -204,15 +225,47 @@ mod tests {
         check_close(&[tokens.iter().sum(), variance], &[0.0, 1.0], 1e-7);
     }
 
-    /// `learner-peers.md` B.6: the shaping of an episode sums to `-Φ(s_0)`, and the group shares its first state.
     #[test]
-    fn potential_based_shaping_cancels_in_a_group() {
+    fn without_a_baseline_a_group_that_agrees_still_says_something() {
+        let groups = [group(&[1.0, 1.0], &[2, 2]), group(&[0.0, 0.0], &[2, 2])];
+        let got = reinforce_plus_plus(&groups).unwrap();
+        assert!(got[0][0] > 0.5 && (got[0][0] + got[1][1]).abs() < 1e-9, "{got:?}");
+        assert_eq!(reinforce_plus_plus_baseline(&groups).unwrap(), [vec![0.0; 2], vec![0.0; 2]]);
+        assert!(reinforce_plus_plus(&[group(&[f64::NAN, 1.0], &[1, 1])]).is_err());
+    }
+
+    /// The shaping of an episode sums to `-Φ(s_0)`, which the group shares: compared by episode it is gone, compared by state it is not.
+    #[test]
+    fn potential_based_shaping_cancels_in_a_group_and_not_between_states() {
         let potentials: [&[f64]; 3] = [&[0.2, 0.5, 0.9], &[0.2, 0.1], &[0.2, 0.4, 0.3, 0.6]];
-        let rewards = [1.0, 0.0, 0.0];
-        let shaping = |phi: &[f64]| (0..phi.len()).map(|t| phi.get(t + 1).unwrap_or(&0.0) - phi[t]).sum::<f64>();
-        let shaped: Vec<f64> = rewards.iter().zip(potentials).map(|(r, phi)| r + shaping(phi)).collect();
-        check_close(&grpo(&shaped, 1e-6).unwrap(), &grpo(&rewards, 1e-6).unwrap(), 1e-12);
-        check_close(&rloo(&shaped).unwrap(), &rloo(&rewards).unwrap(), 1e-12);
+        let outcomes = [true, false, false];
+        let composed = |potential: f64| {
+            let config = RewardConfig { potential, shaping: Shaping::Invariant { gamma: 1.0 }, ..Preset::Outcome.config() };
+            let one = |(phi, solved): (&[f64], bool)| {
+                let verdicts = Verdicts { potential: Some(phi.to_vec()), ..Verdicts::default() };
+                let episode = crate::rewards::tests::walk(phi.len() - 1, solved);
+                per_step(&compose(&episode, &verdicts, &config).terms, phi.len() - 1)
+            };
+            potentials.into_iter().zip(outcomes).map(one).collect::<Vec<_>>()
+        };
+        let totals =
+            |potential| composed(potential).into_iter().map(|(steps, whole)| steps.iter().sum::<f64>() + whole).collect::<Vec<_>>();
+        let (plain, shaped) = (totals(0.0), totals(0.3));
+        check_close(&shaped, &plain.iter().map(|r| r - 0.3 * 0.2).collect::<Vec<_>>(), 1e-12);
+        check_close(&grpo(&shaped, 1e-6).unwrap(), &grpo(&plain, 1e-6).unwrap(), 1e-12);
+        check_close(&rloo(&shaped).unwrap(), &rloo(&plain).unwrap(), 1e-12);
+        // All three begin in one state; what their first steps led to is worth something to GiGPO.
+        let steps = |potential| -> Vec<Vec<Step>> {
+            let anchored = |(steps, _): (Vec<f64>, f64)| {
+                let place =
+                    |(t, reward): (usize, f64)| Step { anchor: if t == 0 { "first".into() } else { format!("{t} {reward}") }, reward };
+                steps.into_iter().enumerate().map(place).collect()
+            };
+            composed(potential).into_iter().map(anchored).collect()
+        };
+        let by_step = |potential| gigpo(&GigpoConfig { gamma: 0.5, ..GigpoConfig::default() }, &steps(potential)).unwrap().advantages;
+        let differs = by_step(0.3)[1][0] - by_step(0.3)[2][0];
+        assert!(differs < -1e-3 && (by_step(0.0)[1][0] - by_step(0.0)[2][0]).abs() < 1e-12, "{differs}");
     }
 
     #[test]

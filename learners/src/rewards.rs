@@ -5,7 +5,7 @@ mod config;
 mod milestones;
 mod rules;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -98,16 +98,15 @@ pub fn by_name(terms: &[RewardTerm]) -> BTreeMap<&str, f64> {
     sums
 }
 
-/// The reward of each of `steps` steps: its own terms, and on the last one those of the whole episode.
-pub fn per_step(terms: &[RewardTerm], steps: usize) -> Vec<f64> {
-    let mut rewards = vec![0.0; steps];
+/// The reward of each of `steps` steps, and that of the whole episode: its last call has earned it, which may come after the last step (an answer,
+/// or what could not be read).
+pub fn per_step(terms: &[RewardTerm], steps: usize) -> (Vec<f64>, f64) {
+    let (mut rewards, mut whole) = (vec![0.0; steps], 0.0);
     for term in terms {
-        let at = term.step.map_or(usize::MAX, |step| step as usize).min(steps.saturating_sub(1));
-        if let Some(reward) = rewards.get_mut(at) {
-            *reward += term.value();
-        }
+        let step = term.step.and_then(|step| rewards.get_mut(step as usize));
+        *step.unwrap_or(&mut whole) += term.value();
     }
-    rewards
+    (rewards, whole)
 }
 
 /// The reward of an episode: a pure function of what was recorded, what was judged, and what is wanted.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use milepost_learners::improve::{Plan, State, run};
 use milepost_learners::statistics::wilson;
+use milepost_runtime::registry::{Figure, Occasion};
 use milepost_runtime::{AdapterRegistry, Error, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,15 +38,27 @@ pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
     if config.engine != crate::config::EngineKind::Local {
         bail!(Error::BadInput("`improve` trains adapters of a local model; set `engine: local`".into()));
     }
+    if args.suite == "own" && config.improve.recipe.needs_the_suite() {
+        bail!(Error::BadInput(format!(
+            "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo or successes",
+            config.improve.recipe.word()
+        )));
+    }
     wiring::check_model(&config).map_err(|error| error.context(super::BadConfig))?;
     let _alone = wiring::registry(&config).lock_updater()?;
     let cancel = cancellation();
-    let Some(trigger) = args.schedule.as_ref().or(args.every.as_ref()) else { return once(&args, &config, cancel).await };
+    let Some(trigger) = args.schedule.as_ref().or(args.every.as_ref()) else {
+        return once(&args, args.resume, &config, cancel).await;
+    };
     let store = wiring::store(&config).await?;
     let (mut since, mut stop) = (chrono::Utc::now(), cancel.clone());
+    // What a kill interrupted is finished first; every trigger begins a run of its own.
+    if args.resume && once(&args, true, &config, cancel.clone()).await? == Exit::Cancelled {
+        return Ok(Exit::Cancelled);
+    }
     while trigger.wait(&store, since, &mut stop).await? {
         since = chrono::Utc::now();
-        if once(&args, &config, cancel.clone()).await? == Exit::Cancelled {
+        if once(&args, false, &config, cancel.clone()).await? == Exit::Cancelled {
             break;
         }
     }
@@ -53,13 +66,13 @@ pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
 }
 
 /// One run.
-async fn once(args: &ImproveArgs, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
+async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
     let runs = config.improve.directory.clone().unwrap_or_else(|| config.episodes.directory.join("improve"));
-    let directory = directory(&runs, args.resume)?;
+    let directory = directory(&runs, resume)?;
     let store = wiring::store(config).await?;
     let mut workshop = SuiteWorkshop {
         mind: Mind::load(config).await?,
-        templates: templates(&config.improve.levels)?,
+        templates: templates(&config.improve.levels, &config.improve.templates)?,
         config,
         store: &store,
         registry: wiring::registry(config),
@@ -154,7 +167,12 @@ async fn remeasure(workshop: &SuiteWorkshop<'_>, state: &State, start: &str) -> 
         let known = workshop.registry.get(&generation).await?;
         let adapter = if known.is_some() { AdapterChoice::Named(generation.clone()) } else { AdapterChoice::None };
         let solved = workshop.measure(&workshop.other(adapter).await?, &assignments).await?;
-        measured.push(Remeasured { generation, test: [solved.iter().filter(|one| one.solved).count(), solved.len()] });
+        let test = [solved.iter().filter(|one| one.solved).count(), solved.len()];
+        if known.is_some() {
+            let tasks = format!("test tasks of {}", workshop.config.improve.levels.join(" and "));
+            workshop.registry.measured(&generation, Figure::new(Occasion::Remeasured, test.map(|count| count as u64), tasks)).await?;
+        }
+        measured.push(Remeasured { generation, test });
         std::fs::write(&path, serde_json::to_string(&measured)?).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(measured)

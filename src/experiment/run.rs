@@ -63,7 +63,9 @@ fn is_tested(spec: &Spec, directory: &Path) -> bool {
 
 /// What an arm's work depends on, beside its seed.
 fn made_of(spec: &Spec, arm: &Arm) -> Result<serde_json::Value> {
-    Ok(serde_json::to_value((&spec.start, spec.split, &spec.levels, &spec.settings, arm))?)
+    // What it is compared with changes nothing of it.
+    let arm = Arm { against: None, ..arm.clone() };
+    Ok(serde_json::to_value((&spec.start, spec.split, &spec.levels, &spec.templates, &spec.settings, arm))?)
 }
 
 /// Refuses work that was made from other settings than the file now has: figures would be of neither.
@@ -177,7 +179,7 @@ async fn workshop<'a>(
     let adapter = serving.map_or(AdapterChoice::None, AdapterChoice::Named);
     Ok(SuiteWorkshop {
         mind: Mind::load(&Config { adapter, ..config.clone() }).await?,
-        templates: templates(&config.improve.levels)?,
+        templates: templates(&config.improve.levels, &config.improve.templates)?,
         config,
         store,
         registry: wiring::registry(config),
@@ -204,7 +206,7 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
     let workshop = workshop(&config, &store, serving, directory, running).await?;
     let mut lines = String::new();
     for level in &spec.levels {
-        let assignments = measuring(&templates(std::slice::from_ref(level))?, spec.split, 0, spec.test);
+        let assignments = measuring(&spec.templates(level)?, spec.split, 0, spec.test);
         for (task, ended) in workshop.measure(&workshop.mind, &assignments).await?.into_iter().enumerate() {
             let (solved, complete, actions) = (ended.solved, ended.complete, ended.actions);
             let tested = Tested { arm: arm.name.clone(), seed, level: level.clone(), task, solved, complete, actions };

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use milepost_learners::rewards::RewardConfig;
 use milepost_runtime::Split;
+use milepost_suites::Template;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::improve::config::ImproveConfig;
+use crate::improve::config::{ImproveConfig, Phase};
+use crate::improve::tasks::templates;
 
 /// An experiment file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct Spec {
     pub start: PathBuf,
     /// Levels of the test tasks, each played and reported apart.
     pub levels: Vec<String>,
+    /// Templates of these levels, for training and tests; empty for all.
+    #[serde(default)]
+    pub templates: Vec<String>,
     /// Test tasks a level, the same for all arms and seeds.
     pub test: usize,
     /// What the test tasks are drawn from; constants are chosen on `validation`, and what is reported is measured on `test`.
@@ -50,6 +55,9 @@ pub struct Arm {
     /// An arm above, whose rounds are this one's first rounds: what both do alike is done once.
     #[serde(default)]
     pub after: Option<String>,
+    /// An arm that it is compared with, beside the first; that of `after` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// An arm above that plays the same first round: its episodes are taken over, and only what is learned from them differs.
     #[serde(default)]
     pub episodes_of: Option<String>,
@@ -79,6 +87,9 @@ impl Spec {
         if spec.split == Split::Train {
             bail!("{}: `split: train` would measure on what was trained; use `validation` or `test`", path.display());
         }
+        for level in &spec.levels {
+            spec.templates(level).with_context(|| path.display().to_string())?;
+        }
         for (place, arm) in spec.arms.iter().enumerate() {
             if let Some(other) = &arm.episodes_of {
                 let Some(other) = spec.arms[..place].iter().find(|known| known.name == *other) else {
@@ -88,6 +99,9 @@ impl Spec {
                     bail!("{}: arm {}: it does not play the first round of {}; remove `episodes_of`", path.display(), arm.name, other.name);
                 }
             }
+            if let Some(against) = arm.against.as_ref().filter(|against| spec.arms.iter().all(|other| other.name != **against)) {
+                bail!("{}: arm {}: `against` must name an arm, and there is no {against}", path.display(), arm.name);
+            }
             let Some(after) = &arm.after else { continue };
             if !spec.arms[..place].iter().any(|other| other.name == *after && other.rounds < arm.rounds) {
                 bail!("{}: arm {}: `after` must name an arm above it with fewer rounds than its own", path.display(), arm.name);
@@ -96,19 +110,38 @@ impl Spec {
         Ok(spec)
     }
 
+    /// The templates of a level.
+    ///
+    /// # Errors
+    /// A level without any.
+    pub fn templates(&self, level: &str) -> Result<Vec<&'static Template>> {
+        let mut found = templates(&self.levels, &self.templates)?;
+        found.retain(|template| template.level.name() == level);
+        if found.is_empty() {
+            bail!("`templates` names none of the level {level}; remove the level, or name some");
+        }
+        Ok(found)
+    }
+
     /// The arm whose rounds are this one's first.
     pub fn before(&self, arm: &Arm) -> Option<&Arm> {
         self.arms.iter().find(|other| arm.after.as_deref() == Some(other.name.as_str()))
     }
 
+    /// The arm that this one is compared with beside the first.
+    pub fn against(&self, arm: &Arm) -> Option<&Arm> {
+        let named = arm.against.as_ref().or(arm.after.as_ref())?;
+        self.arms.iter().find(|other| other.name == *named)
+    }
+
     /// What decides an arm's episodes of the first round, and what they are worth.
-    fn playing(&self, arm: &Arm) -> Result<(Config, RewardConfig)> {
+    fn playing(&self, arm: &Arm) -> Result<(Config, RewardConfig, bool)> {
         let mut config = self.config(arm, 0, 1, Path::new(""))?;
-        let rewards = config.improve.phase(1)?.rewards;
+        let Phase { rewards, given_plans, .. } = config.improve.phase(1)?;
         let plain = ImproveConfig::default();
         (config.improve.recipe, config.improve.update) = (plain.recipe, plain.update);
         (config.improve.stages, config.improve.imitation) = (plain.stages, plain.imitation);
-        Ok((config, rewards))
+        Ok((config, rewards, given_plans))
     }
 
     /// The settings of an arm with a seed in a round (0: before the first).
@@ -126,6 +159,7 @@ impl Spec {
         config.episodes.directory = directory.to_owned();
         config.improve.seed = seed;
         config.improve.levels.clone_from(&self.levels);
+        config.improve.templates.clone_from(&self.templates);
         Ok(config)
     }
 }

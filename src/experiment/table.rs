@@ -53,9 +53,15 @@ pub struct ArmResult {
     /// Two-sided exact sign-flip test against the first arm, by task: what all seeds together gained on a task is one difference, since one policy's
     /// seeds fail at the same tasks. With one seed it is McNemar's test. `None` for the first arm.
     pub p: Option<f64>,
-    /// The same test against the arm that this one goes on from, where there is one.
+    /// The arm that it is compared with beside the first (`against`, or the one that it goes on from), where there is one.
     #[serde(default)]
-    pub p_before: Option<f64>,
+    pub against: Option<String>,
+    /// The same test against that arm.
+    #[serde(default)]
+    pub p_against: Option<f64>,
+    /// The same tests of the episodes with all facts read and changes made, against the first arm and against that one.
+    #[serde(default)]
+    pub p_complete: [Option<f64>; 2],
 }
 
 /// All results.
@@ -79,9 +85,17 @@ impl Results {
             let first = select(tested, &spec.arms[0].name, level);
             for (index, arm) in spec.arms.iter().enumerate() {
                 let own = select(tested, &arm.name, level);
-                let p = (index > 0).then(|| paired(&own, &first));
-                let p_before = spec.before(arm).map(|before| paired(&own, &select(tested, &before.name, level)));
-                arms.extend((!own.is_empty()).then(|| ArmResult { p, p_before, ..sum(&arm.name, level, &own) }));
+                let p = |what: &dyn Fn(&Tested) -> bool| (index > 0).then(|| paired(&own, &first, what));
+                let other = spec.against(arm).map(|other| (other, select(tested, &other.name, level))).filter(|(_, all)| !all.is_empty());
+                let p_against = |what: &dyn Fn(&Tested) -> bool| other.as_ref().map(|(_, other)| paired(&own, other, what));
+                let (solved, complete) = (&|one: &Tested| one.solved, &|one: &Tested| one.complete == Some(true));
+                arms.extend((!own.is_empty()).then(|| ArmResult {
+                    p: p(solved),
+                    against: other.as_ref().map(|(other, _)| other.name.clone()),
+                    p_against: p_against(solved),
+                    p_complete: [p(complete), p_against(complete)],
+                    ..sum(&arm.name, level, &own)
+                }));
             }
         }
         Self { spec: spec.clone(), arms }
@@ -90,18 +104,20 @@ impl Results {
     /// The table in Markdown.
     pub fn table(&self) -> String {
         let mut out = String::from(
-            "| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p | p, against the arm it goes on from |\n",
+            "| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p, solved | p, complete | against | p, solved | p, complete |\n",
         );
-        out.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+        out.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
         for arm in &self.arms {
             let percent = |x: f64| 100.0 * x;
             let [low, high] = arm.interval.map(percent);
             let [least, most] = arm.range.map(percent);
             let asst = arm.asst.map_or("".into(), |asst| format!("{asst:.1}"));
-            let [p, before] = [arm.p, arm.p_before].map(|p| p.map_or("".into(), |p| format!("{p:.2e}")));
+            let [p, p_against, complete, complete_against] = [arm.p, arm.p_against, arm.p_complete[0], arm.p_complete[1]]
+                .map(|p| p.map_or("".into(), |p| if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }));
+            let against = arm.against.as_deref().unwrap_or_default();
             let _ = writeln!(
                 out,
-                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} | {before} |",
+                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} | {complete} | {against} | {p_against} | {complete_against} |",
                 arm.level, arm.arm, arm.k, arm.n, arm.seeds, arm.complete[0], arm.complete[1], arm.asat
             );
         }
@@ -118,13 +134,13 @@ fn select<'a>(tested: &'a [Tested], arm: &str, level: Option<&str>) -> Selected<
 }
 
 /// The test on the tasks that both arms have; an arm without training was measured with one seed, which stands for all.
-fn paired(own: &Selected<'_>, first: &Selected<'_>) -> f64 {
+fn paired(own: &Selected<'_>, first: &Selected<'_>, what: &dyn Fn(&Tested) -> bool) -> f64 {
     let one_seed = first.values().map(|one| one.seed).collect::<std::collections::BTreeSet<_>>().len() == 1;
     let only = first.values().next().map_or(0, |one| one.seed);
     let mut gained: BTreeMap<(&str, usize), i64> = BTreeMap::new();
     for ((seed, level, task), one) in own {
         let Some(other) = first.get(&(if one_seed { only } else { *seed }, *level, *task)) else { continue };
-        *gained.entry((*level, *task)).or_default() += i64::from(one.solved) - i64::from(other.solved);
+        *gained.entry((*level, *task)).or_default() += i64::from(what(one)) - i64::from(what(other));
     }
     sign_flip_exact(&gained.into_values().collect::<Vec<_>>())
 }
@@ -154,7 +170,9 @@ fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>) -> ArmResult {
         asat: mean(&mut own.values().map(|one| one.actions)).unwrap_or(0.0),
         asst: mean(&mut own.values().filter(|one| one.solved).map(|one| one.actions)),
         p: None,
-        p_before: None,
+        against: None,
+        p_against: None,
+        p_complete: [None; 2],
     }
 }
 
@@ -188,7 +206,8 @@ mod tests {
         // Better on six tasks, on two of them with both seeds, and worse on none: only all signs alike go so far.
         assert!((b.p.unwrap() - 2.0 * 0.5f64.powi(6)).abs() < 1e-12, "{b:?}");
         let c = results.arms.iter().find(|arm| arm.arm == "c" && arm.level == "medium").unwrap();
-        assert!(b.p_before.is_none() && (c.p_before.unwrap() - 2.0 * 0.5f64.powi(4)).abs() < 1e-12, "{c:?}");
+        assert!(b.p_against.is_none() && (c.p_against.unwrap() - 2.0 * 0.5f64.powi(4)).abs() < 1e-12, "{c:?}");
+        assert_eq!((c.against.as_deref(), c.p_complete), (Some("b"), [Some(1.0); 2]), "all were complete in all arms");
         assert_eq!((b.asat, b.asst.unwrap()), (3.5, (28.0 + 6.0) / 12.0));
         assert!(results.arms.iter().any(|arm| arm.level == "all") && results.table().contains("| medium | b | 12 of 16 |"));
     }

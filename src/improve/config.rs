@@ -11,6 +11,7 @@ use milepost_learners::policy::{ActorKind, CreditKind, PolicyConfig};
 use milepost_learners::rewards::{Preset, RewardConfig};
 use milepost_runtime::{Error, Role};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// How a round learns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
@@ -43,6 +44,8 @@ pub struct Phase {
     pub rewards: RewardConfig,
     /// Whose tokens are trained.
     pub roles: Vec<Role>,
+    /// Whether the first plan of its episodes is the expert's.
+    pub given_plans: bool,
     /// The update.
     pub policy: PolicyConfig,
 }
@@ -89,21 +92,39 @@ impl Recipe {
         };
         let likelihood = PolicyConfig { doctor, ..with(CreditKind::Success, ActorKind::Likelihood) };
         let imitation = PolicyConfig { lr: imitation_lr.unwrap_or(base.lr), ..likelihood.clone() };
-        Ok(match self {
-            Self::Outcome => Phase { rewards: Preset::Outcome.config(), roles: all, policy: ratio },
-            Self::Gigpo => Phase { rewards: Preset::Outcome.config(), roles: all, policy: with(CreditKind::Step, ActorKind::Ratio) },
+        let phase = |rewards: RewardConfig, roles, policy| Phase { rewards, roles, given_plans: false, policy };
+        let mut phase = match self {
+            Self::Outcome => phase(Preset::Outcome.config(), all, ratio),
+            Self::Gigpo => phase(Preset::Outcome.config(), all, with(CreditKind::Step, ActorKind::Ratio)),
             Self::Pilotrl => {
-                let (rewards, roles) = pilotrl(stages.get(round - 1).or(stages.last()).map_or(&[], |stage| &stage[..]))?;
-                Phase { rewards, roles, policy: ratio }
+                let stages: &[u8] = stages.get(round - 1).or(stages.last()).map_or(&[], |stage| stage);
+                let (rewards, roles) = pilotrl(stages)?;
+                Phase { given_plans: stages == [1], ..phase(rewards, roles, ratio) }
             }
-            Self::Rltr => Phase { rewards: Preset::Rltr.config(), roles: acting, policy: ratio },
-            Self::RltrEndToEnd => Phase { rewards: Preset::RltrEndToEnd.config(), roles: all, policy: ratio },
-            Self::Mira => Phase { rewards: Preset::Outcome.config(), roles: acting, policy: with(CreditKind::Mira, ActorKind::Squares) },
-            Self::SingleTurn if round <= *imitated => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: imitation },
-            Self::SingleTurn => Phase { rewards: Preset::SingleTurn.config(), roles: acting, policy: ratio },
-            Self::Successes => Phase { rewards: Preset::Outcome.config(), roles: all, policy: likelihood },
-        })
+            Self::Rltr => phase(Preset::Rltr.config(), acting, ratio),
+            Self::RltrEndToEnd => phase(Preset::RltrEndToEnd.config(), all, ratio),
+            Self::Mira => phase(Preset::Outcome.config(), acting, with(CreditKind::Mira, ActorKind::Squares)),
+            Self::SingleTurn if round <= *imitated => phase(Preset::SingleTurn.config(), acting, imitation),
+            Self::SingleTurn => phase(Preset::SingleTurn.config(), acting, ratio),
+            Self::Successes => phase(Preset::Outcome.config(), all, likelihood),
+        };
+        phase.rewards = over(&phase.rewards, &config.rewards)?;
+        Ok(phase)
     }
+
+    /// Whether it needs what the bundled suite alone knows: an expert, or verdicts of more than the outcome.
+    pub fn needs_the_suite(self) -> bool {
+        !matches!(self, Self::Outcome | Self::Gigpo | Self::Successes)
+    }
+}
+
+/// A recipe's rewards with what `improve.rewards` says over them.
+fn over(rewards: &RewardConfig, keys: &serde_json::Map<String, Value>) -> Result<RewardConfig> {
+    let mut value = serde_json::to_value(rewards)?;
+    if let Value::Object(all) = &mut value {
+        all.extend(keys.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    serde_json::from_value(value).map_err(|error| Error::BadInput(format!("improve.rewards: {error}")).into())
 }
 
 /// Rewards and trained roles of one of PilotRL's stages, or of several at once: each reward that one of them has, once.
@@ -158,10 +179,15 @@ pub struct ImproveConfig {
     pub phases: PhaseConfig,
     /// Levels of the suite that are played, for training and in the gate.
     pub levels: Vec<String>,
+    /// Templates of these levels that are played; empty for all.
+    pub templates: Vec<String>,
     /// Tasks a round.
     pub tasks: usize,
     /// Episodes a task: they are compared with each other.
     pub group: usize,
+    /// Samples at a state of `single_turn` where one of the first `group` was not the expert's, and one alone where the model is sure; 0 for
+    /// `group` everywhere.
+    pub in_doubt: usize,
     /// Play a task's first episode greedily, and its others only where that failed.
     pub greedy_first: bool,
     /// Sampling temperature of training episodes; validation is greedy.
@@ -176,6 +202,8 @@ pub struct ImproveConfig {
     pub nice: i32,
     /// Most memory of the training process in GiB; `null` for no bound.
     pub memory_gib: Option<u64>,
+    /// Keys of the rewards over those of the recipe.
+    pub rewards: serde_json::Map<String, Value>,
     /// The update's constants.
     pub update: PolicyConfig,
     /// What lets a candidate through.
@@ -191,8 +219,10 @@ impl Default for ImproveConfig {
             imitation: Imitation::default(),
             phases: PhaseConfig::default(),
             levels: vec!["medium".into(), "long".into()],
+            templates: Vec::new(),
             tasks: 16,
             group: 8,
+            in_doubt: 0,
             greedy_first: false,
             temperature: 1.0,
             workers: 2,
@@ -200,6 +230,7 @@ impl Default for ImproveConfig {
             seed: 1,
             nice: 10,
             memory_gib: None,
+            rewards: serde_json::Map::new(),
             update: PolicyConfig::default(),
             gate: GateConfig::default(),
         }
@@ -232,7 +263,21 @@ mod tests {
         assert_eq!((last.adherence, last.plan_quality), (0.0, 0.0));
         let all = with(vec![vec![1, 2, 3]]).phase(1).unwrap();
         assert!(all.rewards.adherence > 0.0 && all.rewards.plan_quality > 0.0 && all.roles.len() == 2);
+        let given = |stages| with(stages).phase(1).unwrap().given_plans;
+        assert!(
+            given(vec![vec![1]]) && !given(vec![vec![2]]) && !given(vec![vec![1, 2, 3]]),
+            "plans are given where the planner learns nothing"
+        );
         assert!(with(vec![vec![4]]).phase(1).is_err() && with(Vec::new()).phase(1).is_err());
+    }
+
+    #[test]
+    fn rewards_of_the_configuration_lie_over_the_recipes() {
+        let with = |text: &str| serde_json::from_str::<ImproveConfig>(text).unwrap().phase(1);
+        let rewards = with(r#"{"recipe": "rltr", "rewards": {"repetition": 0.5, "floor": null}}"#).unwrap().rewards;
+        assert_eq!((rewards.repetition, rewards.floor, rewards.completeness, rewards.error), (0.5, None, 1.0, 0.2));
+        let problem = with(r#"{"recipe": "rltr", "rewards": {"repetitions": 0.5}}"#).unwrap_err().to_string();
+        assert!(problem.contains("improve.rewards") && problem.contains("repetitions"), "{problem}");
     }
 
     #[test]

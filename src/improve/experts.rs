@@ -13,12 +13,58 @@ use milepost_text::TextModel;
 use super::update::RewardedCall;
 
 /// How the expert's states are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Use {
     /// The expert's own words are examples (supervised).
     Imitate,
-    /// The model's samples are compared with the expert's action, so many a state.
-    Match(usize),
+    /// The model's samples are compared with the expert's action.
+    Match(Samples),
+}
+
+/// Samples a state: one that the model is sure of teaches nothing, so most of them go where it is in doubt (adaptive sampling as in
+/// Reinforce-Ada, 2510.04996).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Samples {
+    /// At every state.
+    pub group: usize,
+    /// Where one of the first `group` was wrong; 0 for `group` everywhere.
+    pub in_doubt: usize,
+    /// [`doubt`] below which the first sample is the only one, where `in_doubt` is not 0.
+    pub least_doubt: f64,
+}
+
+impl Samples {
+    /// Seeds of two states never meet.
+    fn most(self) -> usize {
+        self.group.max(self.in_doubt)
+    }
+}
+
+/// A state's samples so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    count: usize,
+    wrong: bool,
+    sure: bool,
+}
+
+impl Taken {
+    /// Whether another sample is due.
+    fn more(self, samples: Samples) -> bool {
+        !self.sure && (self.count < samples.group || (self.wrong && self.count < samples.in_doubt))
+    }
+
+    /// One more sample.
+    fn note(&mut self, samples: Samples, call: &Call, right: bool) {
+        self.sure |= self.count == 0 && samples.in_doubt > 0 && doubt(call) < samples.least_doubt;
+        self.wrong |= !right;
+        self.count += 1;
+    }
+}
+
+/// The probability that the sampler gave to other tokens, summed over the call's tokens: more than the chance that another sample differs.
+fn doubt(call: &Call) -> f64 {
+    call.logprobs.iter().map(|logprob| -f64::from(*logprob).exp_m1()).sum()
 }
 
 /// The oracle with the model beside it.
@@ -40,8 +86,8 @@ pub struct Shadow<'a> {
 }
 
 impl Shadow<'_> {
-    fn samples(&self) -> usize {
-        if let Use::Match(samples) = self.purpose { samples } else { 1 }
+    fn samples(&self) -> Samples {
+        if let Use::Match(samples) = self.purpose { samples } else { Samples { group: 1, in_doubt: 0, least_doubt: 0.0 } }
     }
 
     fn note(&self, call: RewardedCall) {
@@ -99,12 +145,18 @@ impl Policy for Shadow<'_> {
         let planned = self.expert.plan(context).await?;
         let words = format!("{}end", planned.0.iter().map(|step| format!("{step}\n")).collect::<String>());
         let group = format!("{} plan", self.task);
-        let mut said = Vec::new();
-        for sample in 0..self.samples() {
-            let seed = context.seed.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(sample as u64);
+        let (mut said, mut taken, samples) = (Vec::new(), Taken::default(), self.samples());
+        while taken.more(samples) {
+            let seed = context.seed.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(taken.count as u64);
             // A plan of the model that cannot be read has its prompt all the same, but there is none to take it from.
-            let Ok((_, calls)) = self.model.plan(Context { seed, ..context }).await else { continue };
-            said.extend(calls.into_iter().filter(|call| call.role == Role::Planner).take(1));
+            let own = self.model.plan(Context { seed, ..context }).await.ok();
+            let own = own.and_then(|(plan, calls)| Some((plan == planned.0, calls.into_iter().find(|call| call.role == Role::Planner)?)));
+            let Some((right, call)) = own else {
+                taken.count += 1;
+                continue;
+            };
+            taken.note(samples, &call, right);
+            said.push(call);
         }
         match self.purpose {
             Use::Imitate => said.into_iter().try_for_each(|call| self.imitate(call, &words, group.clone()))?,
@@ -116,11 +168,18 @@ impl Policy for Shadow<'_> {
     async fn turn(&self, context: Context<'_>) -> milepost_runtime::Result<Decision> {
         let decision = self.expert.turn(context).await?;
         let group = format!("{} turn {}", self.task, context.steps.len());
-        let samples = self.samples();
-        for sample in 0..samples {
-            let seed = context.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((context.steps.len() * samples + sample) as u64);
+        let (mut taken, samples) = (Taken::default(), self.samples());
+        while taken.more(samples) {
+            let number = (context.steps.len() * samples.most() + taken.count) as u64;
+            let seed = context.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
             let mut said = self.model.turn(Context { seed, ..context }).await?;
-            let Some(call) = said.calls.pop() else { continue };
+            let right =
+                said.revision == decision.revision && expert_match(&said.action, std::slice::from_ref(&decision.action), Match::Folded);
+            let Some(call) = said.calls.pop() else {
+                taken.count += 1;
+                continue;
+            };
+            taken.note(samples, &call, right);
             match self.purpose {
                 Use::Imitate => {
                     let naming = self.config.prompt_profile.naming();
@@ -129,8 +188,6 @@ impl Policy for Shadow<'_> {
                     self.imitate(call, &words, group.clone())?;
                 }
                 Use::Match(_) => {
-                    let right = said.revision == decision.revision
-                        && expert_match(&said.action, std::slice::from_ref(&decision.action), Match::Folded);
                     self.note(RewardedCall { group: group.clone(), reward: f64::from(u8::from(right)), call });
                 }
             }
@@ -140,6 +197,34 @@ impl Policy for Shadow<'_> {
 
     async fn answer(&self, context: Context<'_>) -> milepost_runtime::Result<Answered> {
         self.expert.answer(context).await
+    }
+}
+
+/// The model with the expert's first plan: PilotRL's first stage trains an executor on plans that are given (2508.00344, section 2.2.1). What
+/// the model revises in mid-course is its own.
+pub struct Given<'a> {
+    /// Who plans.
+    pub expert: &'a dyn Policy,
+    /// Who acts.
+    pub model: &'a dyn Policy,
+}
+
+#[async_trait]
+impl Policy for Given<'_> {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    async fn plan(&self, context: Context<'_>) -> milepost_runtime::Result<(Vec<Planned>, Vec<Call>)> {
+        self.expert.plan(context).await
+    }
+
+    async fn turn(&self, context: Context<'_>) -> milepost_runtime::Result<Decision> {
+        self.model.turn(context).await
+    }
+
+    async fn answer(&self, context: Context<'_>) -> milepost_runtime::Result<Answered> {
+        self.model.answer(context).await
     }
 }
 
@@ -177,31 +262,52 @@ pub fn write(path: &std::path::Path, calls: &[RewardedCall]) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn seed() -> TextModel {
+        TextModel::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))).unwrap()
+    }
+
+    fn call(text: &TextModel, words: &str, logprob: f32) -> Call {
+        let completion_ids = text.encode_completion(words).unwrap();
+        let logprobs = vec![logprob; completion_ids.len()];
+        Call {
+            role: Role::Planner,
+            prompt_ids: vec![1],
+            spans: Vec::new(),
+            grammar: None,
+            free_logprobs: logprobs.clone(),
+            logprobs,
+            completion_ids,
+            temperature: 0.8,
+            seed: 1,
+            generation: String::new(),
+            latency_ms: 0.0,
+        }
+    }
+
+    #[test]
+    fn samples_go_where_the_model_is_in_doubt() {
+        let text = seed();
+        let taken = |samples: Samples, logprob: f32, wrong_at: usize| {
+            let (call, mut taken) = (call(&text, "keep", logprob), Taken::default());
+            while taken.more(samples) {
+                taken.note(samples, &call, taken.count != wrong_at);
+            }
+            taken.count
+        };
+        let samples = Samples { group: 4, in_doubt: 16, least_doubt: 0.05 };
+        assert_eq!([taken(samples, -0.5, 9), taken(samples, -0.5, 3), taken(samples, -1e-6, 0)], [4, 16, 1]);
+        let alike = Samples { in_doubt: 0, ..samples };
+        assert_eq!([taken(alike, -0.5, 0), taken(alike, -1e-6, 0)], [4, 4]);
+    }
+
     #[test]
     fn a_plan_is_compared_line_by_line_until_it_leaves_the_experts() {
-        let text = TextModel::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))).unwrap();
+        let text = seed();
         let line = |name: &str, field: &str| format!("type \"{name}\" into \"{field}\" [field \"{field}\" is \"{name}\"]\n");
         let plan = |name: &str, road: &str| format!("{}{}end", line(name, "User"), line(road, "Street"));
-        let call = |words: &str| {
-            let completion_ids = text.encode_completion(words).unwrap();
-            let logprobs = vec![-0.5; completion_ids.len()];
-            Call {
-                role: Role::Planner,
-                prompt_ids: vec![1],
-                spans: Vec::new(),
-                grammar: None,
-                free_logprobs: logprobs.clone(),
-                logprobs,
-                completion_ids,
-                temperature: 0.8,
-                seed: 1,
-                generation: String::new(),
-                latency_ms: 0.0,
-            }
-        };
         let expert = plan("gina", "Park Road");
-        let said =
-            [expert.clone(), plan("emil", "Park Road"), plan("gina", "Mill Road"), plan("gina", "Park Road")].map(|words| call(&words));
+        let said = [expert.clone(), plan("emil", "Park Road"), plan("gina", "Mill Road"), plan("gina", "Park Road")]
+            .map(|words| call(&text, &words, -0.5));
         let found = plan_lines(&text, &said, &expert, "task");
         let rewards = |group: &str| found.iter().filter(|call| call.group == group).map(|call| call.reward).collect::<Vec<_>>();
         assert_eq!(rewards("task 0"), [1.0, 0.0, 1.0, 1.0]);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::cli::PlaceArg;
 use crate::commands::suite::episode::{Place, Played, Player, play};
 use crate::config::Config;
+use crate::improve::experts::Given;
 use crate::wiring::{self, Mind};
 
 /// Episodes after which a browser is replaced: memory of long sessions grows.
@@ -40,6 +41,8 @@ pub struct Ended {
     pub complete: Option<bool>,
     /// Actions taken.
     pub actions: usize,
+    /// Whether the environment ended it: it says nothing of the policy.
+    pub disturbed: bool,
 }
 
 /// Looks at an episode that has ended: its index in the list of assignments, and all of it.
@@ -55,6 +58,8 @@ pub struct Field<'a> {
     pub store: &'a dyn EpisodeStore,
     /// Browser, or the plain reader.
     pub environment: PlaceArg,
+    /// Whether the first plan is the expert's.
+    pub given_plans: bool,
     /// Episodes at once.
     pub workers: usize,
     /// Cancels.
@@ -69,7 +74,16 @@ impl Field<'_> {
     pub async fn play(&self, assignments: &[Assignment], each: Each<'_>) -> Result<Vec<Option<Ended>>> {
         let (next, ended) = (AtomicUsize::new(0), Mutex::new(vec![None; assignments.len()]));
         let workers = self.workers.clamp(1, assignments.len().max(1));
-        try_join_all((0..workers).map(|_| self.worker(assignments, &next, &ended, each))).await?;
+        let (bar, solved) = (crate::progress::episodes(assignments.len() as u64), AtomicUsize::new(0));
+        let each = |index: usize, played: &Played| {
+            let solved = solved.fetch_add(usize::from(played.solved), Ordering::Relaxed) + usize::from(played.solved);
+            bar.set_message(format!("{solved} solved"));
+            bar.inc(1);
+            each(index, played)
+        };
+        let done = try_join_all((0..workers).map(|_| self.worker(assignments, &next, &ended, &each))).await;
+        bar.finish_and_clear();
+        done?;
         Ok(ended.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
@@ -81,14 +95,6 @@ impl Field<'_> {
         each: Each<'_>,
     ) -> Result<()> {
         let policy = self.mind.policy(self.config.policy.planner, self.config);
-        let player = Player {
-            policy: Some(&policy as &dyn Policy),
-            verifier: Some(&self.mind.verifier),
-            store: self.store,
-            screenshots: Screenshots::Off,
-            generation: self.mind.engine.generation().id(),
-            cancel: self.cancel.clone(),
-        };
         let (mut place, mut played) = (self.open().await?, 0);
         while !*self.cancel.borrow() {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -99,13 +105,24 @@ impl Field<'_> {
             }
             played += 1;
             let instance = assignment.template.instantiate(assignment.seed);
+            let expert = instance.oracle();
+            let given = Given { expert: &expert, model: &policy };
+            let player = Player {
+                policy: Some(if self.given_plans { &given } else { &policy as &dyn Policy }),
+                verifier: Some(&self.mind.verifier),
+                store: self.store,
+                screenshots: Screenshots::Off,
+                generation: self.mind.engine.generation().id(),
+                cancel: self.cancel.clone(),
+            };
             let done = play(&instance, assignment.sampling, &mut place, &player, self.config, &mut NoListener).await?;
             if done.episode.stop == Some(milepost_runtime::Stop::Cancelled) {
                 break;
             }
             each(index, &done)?;
             let complete = done.verdicts.completeness.as_ref().and_then(|judged| judged.verdict.first().copied());
-            let one = Ended { id: done.episode.id, solved: done.solved, complete, actions: done.episode.steps.len() };
+            let disturbed = matches!(done.episode.stop, None | Some(milepost_runtime::Stop::Failed(_)));
+            let one = Ended { id: done.episode.id, solved: done.solved, complete, actions: done.episode.steps.len(), disturbed };
             if let Ok(mut ended) = ended.lock() {
                 ended[index] = Some(one);
             }

@@ -15,17 +15,24 @@ use super::field::Assignment;
 /// Successes and episodes of a template.
 pub type Counts = BTreeMap<String, [usize; 2]>;
 
-/// The trained templates of these levels.
+/// The trained templates of these levels; of those that are named, where some are.
 ///
 /// # Errors
-/// A level that there is none of.
-pub fn templates(levels: &[String]) -> Result<Vec<&'static Template>> {
+/// A level or a template that there is none of.
+pub fn templates(levels: &[String], named: &[String]) -> Result<Vec<&'static Template>> {
     let levels = levels.iter().map(|level| level.parse::<Level>()).collect::<Result<Vec<_>, Error>>()?;
-    let found: Vec<_> = bundled().iter().filter(|template| !template.held_out && levels.contains(&template.level)).collect();
-    if found.is_empty() {
+    let of_levels = || bundled().iter().filter(|template| !template.held_out && levels.contains(&template.level));
+    if of_levels().next().is_none() {
         bail!(Error::BadInput("improve.levels names no level; use easy, medium or long".into()));
     }
-    Ok(found)
+    if let Some(unknown) = named.iter().find(|name| of_levels().all(|template| template.id != **name)) {
+        let known: Vec<&str> = of_levels().map(|template| template.id).collect();
+        bail!(Error::BadInput(format!(
+            "improve.templates: the levels have no trained template {unknown}; use some of {}",
+            known.join(", ")
+        )));
+    }
+    Ok(of_levels().filter(|template| named.is_empty() || named.iter().any(|name| name == template.id)).collect())
 }
 
 /// Training tasks of a round, each as a group of episodes with other sampling. Templates that succeed sometimes teach most: a template
@@ -112,7 +119,7 @@ mod tests {
 
     #[test]
     fn training_draws_training_seeds_in_groups_and_prefers_what_succeeds_sometimes() {
-        let templates = templates(&["medium".into()]).unwrap();
+        let templates = templates(&["medium".into()], &[]).unwrap();
         let known: Counts = templates.iter().map(|t| (t.id.to_owned(), [0, 40])).collect();
         let mut uncertain = known.clone();
         uncertain.insert(templates[3].id.into(), [20, 40]);
@@ -126,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_phase_is_made_of_failures_within_reach_and_filled_up() {
-        let templates = templates(&["medium".into(), "long".into()]).unwrap();
+        let templates = templates(&["medium".into(), "long".into()], &[]).unwrap();
         let (near, far) = (templates[0].id, templates[1].id);
         let failed = |template: &str, value| Valued { task: TaskKey { template: template.into(), seed: 3 }, value };
         let past = Past { failed: vec![failed(near, 0.4), failed(far, 0.01)], ..Past::default() };
@@ -143,11 +150,14 @@ mod tests {
 
     #[test]
     fn measuring_goes_through_all_templates_on_seeds_of_its_split() {
-        let templates = templates(&["medium".into(), "long".into()]).unwrap();
+        let templates = templates(&["medium".into(), "long".into()], &[]).unwrap();
         let drawn = measuring(&templates, Split::Validation, 990, 30);
         assert!(drawn.iter().all(|a| split_of(a.seed) == Split::Validation));
         let ids: std::collections::BTreeSet<_> = drawn.iter().map(|a| a.template.id).collect();
         assert_eq!(ids.len(), templates.len());
-        assert!(super::templates(&["huge".into()]).is_err() && super::templates(&[]).is_err());
+        assert!(super::templates(&["huge".into()], &[]).is_err() && super::templates(&[], &[]).is_err());
+        let named = |name: &str| super::templates(&["medium".into(), "long".into()], &[name.into()]);
+        assert_eq!(named("desk_triage").unwrap().iter().map(|template| template.id).collect::<Vec<_>>(), ["desk_triage"]);
+        assert!(named("shop_reviews").unwrap_err().to_string().contains("desk_triage"), "a held-out template cannot be trained on");
     }
 }

@@ -200,7 +200,7 @@ async fn rollouts_of(
     let store = SqliteStore::open(&request.store).await?;
     // The store's own query decides what may enter training, whatever the request says.
     let allowed: std::collections::HashSet<String> = store.trainable(&Default::default()).await?.into_iter().collect();
-    let mut rollouts = Vec::with_capacity(episodes.len());
+    let (mut rollouts, mut stale) = (Vec::with_capacity(episodes.len()), 0);
     for rewarded in episodes {
         if !allowed.contains(&rewarded.id) {
             bail!(
@@ -210,7 +210,9 @@ async fn rollouts_of(
         }
         let episode = store.load(&rewarded.id).await?.with_context(|| format!("episode {} is not in the store", rewarded.id))?;
         if let Some(generation) = generation.as_ref().filter(|generation| **generation != episode.generation) {
-            bail!("episode {} was made by generation {}, not by {generation}; collect it again", episode.id, episode.generation);
+            tracing::warn!(episode = episode.id, made_by = episode.generation, wanted = generation, "left out: another generation made it");
+            stale += 1;
+            continue;
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;
         rollout.reward = rewarded.reward;
@@ -234,6 +236,9 @@ async fn rollouts_of(
             }
         }
         rollouts.push(rollout);
+    }
+    if rollouts.is_empty() {
+        bail!("all {stale} episodes were made by other generations; collect them again");
     }
     Ok(rollouts)
 }

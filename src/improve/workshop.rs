@@ -12,7 +12,7 @@ use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::phases::{Past, Tally, TaskKey, Valued};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{self, compose, per_step};
+use milepost_learners::rewards::{self, Reward, compose, per_step};
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
 use milepost_suites::Template;
@@ -45,6 +45,9 @@ struct Collected {
     progress: Vec<f64>,
     /// What it earned, by step; an empty list stands for rewards that are missing, with which it cannot be trained on.
     rewards: Vec<f64>,
+    /// What it earned as a whole; its last call has it.
+    #[serde(default)]
+    whole: f64,
     /// The rewards by name.
     terms: Vec<RewardTerm>,
 }
@@ -98,9 +101,16 @@ impl SuiteWorkshop<'_> {
         config
     }
 
-    async fn play(&self, mind: &Mind, config: &Config, assignments: &[Assignment], each: super::field::Each<'_>) -> Result<Vec<Ended>> {
+    async fn play(
+        &self,
+        mind: &Mind,
+        config: &Config,
+        given_plans: bool,
+        assignments: &[Assignment],
+        each: super::field::Each<'_>,
+    ) -> Result<Vec<Ended>> {
         let (environment, workers, cancel) = (self.environment, self.settings().workers, self.cancel.clone());
-        let field = Field { mind, config, store: self.store, environment, workers, cancel };
+        let field = Field { mind, config, store: self.store, environment, given_plans, workers, cancel };
         let ended = field.play(assignments, each).await?;
         if *self.cancel.borrow() {
             bail!(Cancelled);
@@ -137,16 +147,29 @@ impl SuiteWorkshop<'_> {
 
     fn reward(&self, index: usize, assignment: &Assignment, played: &Played, phase: &Phase) -> Collected {
         let reward = compose(&played.episode, &played.verdicts, &phase.rewards);
-        let steps = played.episode.steps.len().max(1);
-        let rewards = if reward.total().is_some() { per_step(&reward.terms, steps) } else { Vec::new() };
+        let (rewards, whole) = earned(&reward, &played.episode);
         let (template, group) = (assignment.template.id.to_owned(), format!("{} {}", assignment.template.id, assignment.seed));
         let progress = progress(played);
-        Collected { index, id: played.episode.id.clone(), template, group, solved: played.solved, progress, rewards, terms: reward.terms }
+        let id = played.episode.id.clone();
+        Collected { index, id, template, group, solved: played.solved, progress, rewards, whole, terms: reward.terms }
     }
 
-    /// Measures a model on these tasks, greedily.
+    /// Measures a model on these tasks, greedily. What the environment ended says nothing of the model: it is played once more.
+    ///
+    /// # Errors
+    /// Episodes that the environment ended twice.
     pub async fn measure(&self, mind: &Mind, assignments: &[Assignment]) -> Result<Vec<Ended>> {
-        self.play(mind, &self.playing(0.0), assignments, &|_, _| Ok(())).await
+        let play = async |assignments: &[Assignment]| self.play(mind, &self.playing(0.0), false, assignments, &|_, _| Ok(())).await;
+        let mut ended = play(assignments).await?;
+        let again: Vec<usize> = (0..ended.len()).filter(|index| ended[*index].disturbed).collect();
+        if !again.is_empty() {
+            let repeated = play(&again.iter().map(|index| assignments[*index]).collect::<Vec<_>>()).await?;
+            if let Some(lost) = repeated.iter().find(|one| one.disturbed) {
+                bail!("episode {} was ended by its environment, twice; `milepost doctor` looks at the browser", lost.id);
+            }
+            again.into_iter().zip(repeated).for_each(|(index, one)| ended[index] = one);
+        }
+        Ok(ended)
     }
 
     /// A generation by itself, proved and not in service.
@@ -203,7 +226,7 @@ impl Workshop for SuiteWorkshop<'_> {
                 let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
             };
-            self.play(actor, &self.playing(temperature), &assignments, &note).await
+            self.play(actor, &self.playing(temperature), phase.given_plans, &assignments, &note).await
         };
         let mut left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
         if settings.greedy_first {
@@ -229,7 +252,7 @@ impl Workshop for SuiteWorkshop<'_> {
             Rewarded {
                 id: one.id.clone(),
                 group: one.group.clone(),
-                reward: 0.0,
+                reward: one.whole,
                 turns: turns.map(|(turn, reward)| (turn as u32, *reward)).collect(),
                 progress: one.progress.clone(),
             }
@@ -333,6 +356,14 @@ fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// What an episode earned, by step and as a whole; no steps where a reward is missing.
+fn earned(reward: &Reward, episode: &milepost_runtime::Episode) -> (Vec<f64>, f64) {
+    match reward.total() {
+        Some(_) => per_step(&reward.terms, episode.steps.len().max(1)),
+        None => Default::default(),
+    }
 }
 
 /// How much of a played task was done in each state, by the suite's reference milestones; empty where that is not known.

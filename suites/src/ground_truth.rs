@@ -76,7 +76,7 @@ impl<'a> GroundTruth<'a> {
 }
 
 /// 2 where the action of a step serves the plan step under the cursor, 1 where another pending one, 0 where none. With all steps behind
-/// the cursor, `answer` is what is left to do. A plan step in words of its own cannot be told.
+/// the cursor, `answer` is what is left to do. Where the step under the cursor is in words of its own, it cannot be told.
 fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
     let plan = episode.plans.iter().find(|plan| plan.version == step.plan_version);
     let plan: &Plan = plan.ok_or_else(|| Error::Judge(format!("turn {} has no plan", step.turn)))?;
@@ -91,11 +91,8 @@ fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
     if serves(&current.text)? {
         return Ok(2.0);
     }
-    let others: Vec<Result<bool>> = pending.map(|other| serves(&other.text)).collect();
-    match others.iter().any(|served| matches!(served, Ok(true))) {
-        true => Ok(1.0),
-        false => others.into_iter().collect::<Result<Vec<bool>>>().map(|_| 0.0),
-    }
+    // A later step in words of its own serves nothing: were it unknown, one such step would hide every action that serves no step.
+    Ok(f64::from(u8::from(pending.any(|other| matches!(serves(&other.text), Ok(true))))))
 }
 
 #[async_trait]
@@ -187,7 +184,8 @@ mod tests {
             adherence(&episode, &episode.steps[0])
         };
         assert!(free("get the cart", "click 3").is_err());
-        assert!(free("click \"Cart\"\npay", "click 2").is_err());
+        // A later step in words of its own hides nothing.
+        assert_eq!(free("click \"Cart\"\npay", "click 2").unwrap(), 0.0);
         assert_eq!(free("click \"Cart\"\npay", "click 3").unwrap(), 2.0);
         let mut react = episode(PLAN, 0, "click 3");
         react.plans.clear();

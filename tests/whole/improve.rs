@@ -172,3 +172,74 @@ async fn ones_own_verified_episodes_train_without_being_played_again() {
     assert_eq!(report["rounds"][0]["training"][1], 3, "{report}");
     assert!(report["rounds"][0]["candidate"].is_string(), "{report}");
 }
+
+/// The lines of a JSON file under an arm's round.
+fn lines(directory: &Path, arm: &str, round: usize, file: &str) -> Vec<Value> {
+    let path = directory.join(format!("work/recipes/{arm}-1/round-{round}/{file}"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Each paper's recipe, from its episodes to its test, as an arm of an experiment: who is trained, on which rewards, from whose plans.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recipe_goes_through_its_rounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name: recipes\nclaim: they run\nstart: {SEED}\nlevels: [easy]\ntest: 1\nseeds: [1]\nsettings:\n  local: {{backend: native}}\n  limits: {{max_steps: 6}}\n  \
+         improve: {{tasks: 2, group: 2, temperature: 1.2, update: {{lr: 0.0001, least_doubt: 0.0}}}}\narms:\n- {{name: start}}\n\
+         - {{name: pilotrl, rounds: 3, settings: {{improve: {{recipe: pilotrl}}}}}}\n\
+         - {{name: rltr, rounds: 1, settings: {{improve: {{recipe: rltr}}}}}}\n\
+         - {{name: mira, rounds: 2, settings: {{improve: {{recipe: mira}}, policy: {{planner: subgoal}}}}}}\n\
+         - {{name: single_turn, rounds: 2, settings: {{improve: {{recipe: single_turn, in_doubt: 4}}}}, against: start}}\n"
+    );
+    std::fs::write(directory.path().join("recipes.yaml"), text).unwrap();
+    let arguments = ["experiment", "recipes.yaml", "--work", "work", "--results", "results", "--environment", "plain", "--json"];
+    let output = milepost(directory.path(), &arguments, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let arms: Vec<&Value> = results["arms"].as_array().unwrap().iter().collect();
+    assert!(arms.len() == 5 && arms.iter().all(|arm| arm["n"] == 1), "{results}");
+    assert_eq!((&arms[4]["against"], &arms[4]["p_against"]), (&"start".into(), &1.0.into()));
+    let round = |arm: &str, number: usize, file: &str| lines(directory.path(), arm, number, file);
+    let update = |arm: &str, number: usize| -> Value {
+        let path = directory.path().join(format!("work/recipes/{arm}-1/round-{number}/update.json"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let roles = |arm: &str, number: usize| update(arm, number)["roles"].clone();
+    let stages = [1, 2, 3].map(|number| roles("pilotrl", number));
+    assert_eq!(stages, [serde_json::json!(["executor"]), serde_json::json!(["planner"]), serde_json::json!(["planner", "executor"])]);
+    let earned = |arm: &str, number: usize| -> std::collections::BTreeSet<String> {
+        let terms = round(arm, number, "collected.jsonl").into_iter().flat_map(|one| one["terms"].as_array().unwrap().clone());
+        terms.map(|term| term["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(earned("pilotrl", 1).contains("adherence") && !earned("pilotrl", 3).contains("adherence"));
+    assert!(earned("pilotrl", 2).iter().any(|name| name.starts_with("plan_")) && earned("rltr", 1).contains("completeness"));
+    assert_eq!(roles("rltr", 1), serde_json::json!(["planner", "executor"]));
+    // In the first stage nobody writes a plan: it is the expert's. In the second the policy does.
+    let store = SqliteStore::open(&directory.path().join("work/recipes/pilotrl-1")).await.unwrap();
+    for (number, planned) in [(1, false), (2, true)] {
+        for one in round("pilotrl", number, "collected.jsonl") {
+            let episode = store.load(one["id"].as_str().unwrap()).await.unwrap().unwrap();
+            let by_itself = episode.calls.iter().any(|call| call.role == milepost_runtime::Role::Planner);
+            assert!(by_itself == planned && !episode.plans[0].steps.is_empty(), "round {number}");
+        }
+    }
+    assert!(update("mira", 2)["critics"].is_string(), "the critics of the first round are gone on with");
+    assert_eq!(update("mira", 1)["policy"]["credit"], "mira");
+    let actors = [1, 2].map(|number| update("single_turn", number)["policy"]["actor"].clone());
+    assert_eq!(actors, ["likelihood", "ratio"]);
+    assert!(round("single_turn", 1, "calls.jsonl").iter().all(|call| call["reward"] == 1.0), "the expert's own words");
+}
+
+/// The files that the README names are experiments.
+#[test]
+fn the_experiments_of_the_repository_can_be_read() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let files = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let spec = milepost::experiment::Spec::load(&file).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(Some(&spec.name[..]), file.file_stem().and_then(|name| name.to_str()));
+    }
+}

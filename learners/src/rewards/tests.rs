@@ -30,7 +30,7 @@ fn episode(steps: Vec<Step>, success: Option<bool>) -> Episode {
 }
 
 /// An episode of so many steps, none of which repeats another.
-fn walk(steps: usize, success: bool) -> Episode {
+pub(crate) fn walk(steps: usize, success: bool) -> Episode {
     episode((0..steps).map(|at| step(&format!("/{at}"), 1, "click 1", true)).collect(), Some(success))
 }
 
@@ -149,7 +149,7 @@ fn mira_shapes_by_progress_between_milestones() {
     let verdicts = milestones(MilestoneSource::Reference, 3, &[2, 4]);
     let reward = compose(&walk(9, true), &verdicts, &Preset::Mira.config());
     let shaping: Vec<RewardTerm> = reward.terms.iter().filter(|term| term.name == name::POTENTIAL).cloned().collect();
-    check_close(&per_step(&shaping, 9), &[0.05, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02]);
+    check_close(&per_step(&shaping, 9).0, &[0.05, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02]);
     check_close(&[by_name(&reward.terms)[name::POTENTIAL], by_name(&reward.terms)[name::OUTCOME]], &[0.3, 1.0]);
 }
 
@@ -205,9 +205,9 @@ fn steps_share_the_whole_reward() {
     let mut verdicts = milestones(MilestoneSource::Reference, 3, &[1]);
     verdicts.put(Question::Adherence { step: 1 }, Judged { verdict: Judgement::Adherence(1.0), by: JudgeRef::default() });
     let reward = compose(&walk(3, true), &verdicts, &RewardConfig { adherence: 2.0, ..Preset::Mira.config() });
-    let steps = per_step(&reward.terms, 3);
-    check_close(&[steps.iter().sum::<f64>(), steps[1] - steps[0]], &[reward.total().unwrap(), 1.0]);
-    assert_eq!(per_step(&reward.terms, 0), Vec::<f64>::new());
+    let (steps, whole) = per_step(&reward.terms, 3);
+    check_close(&[steps.iter().sum::<f64>() + whole, steps[1] - steps[0], whole], &[reward.total().unwrap(), 1.0, 1.0]);
+    assert_eq!(per_step(&reward.terms, 0), (Vec::new(), reward.total().unwrap()));
 }
 
 #[test]

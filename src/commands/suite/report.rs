@@ -1,10 +1,8 @@
 //! `milepost suite run`: many episodes, one report.
 
-use std::io::IsTerminal;
 use std::time::Instant;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use milepost_learners::failures::{FailureConfig, Failures};
 use milepost_learners::statistics::{median, wilson};
 use milepost_runtime::config::Screenshots;
@@ -73,7 +71,7 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
         cancel: cancel.clone(),
     };
     let levels: Vec<Level> = args.level.map_or(Level::ALL.to_vec(), |argument| vec![level(argument)]);
-    let bar = progress(levels.len() as u64 * args.episodes);
+    let bar = crate::progress::episodes(levels.len() as u64 * args.episodes);
     let (mut tally, mut scores, mut by_template) = (Tally::default(), Vec::new(), Map::new());
     let mut place = Place::open(args.environment, &config).await?;
     let mut played_here = 0;
@@ -123,15 +121,6 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
 async fn load(config: &Config) -> Result<Mind> {
     wiring::check_model(config).map_err(|error| error.context(crate::commands::BadConfig))?;
     Mind::load(config).await
-}
-
-fn progress(total: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} [{elapsed} of about {duration}]")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style)
 }
 
 fn report(

@@ -7,30 +7,39 @@ use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, TryStreamExt};
 use milepost_learners::improve::{Failure, Round, Workshop};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{Preset, compose, per_step};
+use milepost_learners::rewards::{Preset, compose};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::Status;
 use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{AdapterRegistry, EpisodeStore, NoListener, Policy, Verdicts};
 use milepost_text::TextModel;
+use milepost_tools::owned::die_with_owner;
 
-use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop, UPDATE};
+use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop, UPDATE, earned};
 use crate::commands::suite::episode::{Place, Player, play};
 use crate::forgetful::Forgetful;
 use crate::improve::config::Phase;
-use crate::improve::experts::{self, Shadow, Use};
+use crate::improve::experts::{self, Samples, Shadow, Use};
 use crate::improve::field::Assignment;
 use crate::improve::tasks::{Counts, training};
 use crate::improve::update::{Rewarded, RewardedCall, UpdateRequest};
 use crate::wiring::Mind;
 
 impl SuiteWorkshop<'_> {
-    /// The candidate of the round before, where the recipe goes on from it: unless it was found to be worse.
+    /// The last candidate of the rounds before that was not found to be worse, where the recipe goes on from it: a stage that made none breaks no
+    /// chain.
     pub(super) async fn chained(&self, round: usize) -> Result<Option<String>> {
-        let Ok(id) = std::fs::read_to_string(self.place(round - 1).join(CANDIDATE)) else { return Ok(None) };
-        let known = self.registry.get(&id).await?;
-        let sound = known.is_some_and(|record| !matches!(record.status, Status::Quarantined | Status::RolledBack));
-        Ok(Some(id).filter(|id| sound && self.settings().recipe.chains() && *id != self.serving()))
+        if !self.settings().recipe.chains() {
+            return Ok(None);
+        }
+        for earlier in (1..round).rev() {
+            let Ok(id) = std::fs::read_to_string(self.place(earlier).join(CANDIDATE)) else { continue };
+            let known = self.registry.get(&id).await?;
+            if known.is_some_and(|record| !matches!(record.status, Status::Quarantined | Status::RolledBack)) {
+                return Ok(Some(id).filter(|id| *id != self.serving()));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes in the user's own verified episodes of the generation in service; tasks with the same goal and start are one group. What they
@@ -42,6 +51,7 @@ impl SuiteWorkshop<'_> {
             let Some(episode) = self.store.load(&id).await? else { continue };
             let reward = compose(&episode, &Verdicts::default(), &Preset::Outcome.config());
             let solved = episode.success == Some(true);
+            let (rewards, whole) = earned(&reward, &episode);
             let one = Collected {
                 index,
                 id,
@@ -49,7 +59,8 @@ impl SuiteWorkshop<'_> {
                 group: format!("{} {}", episode.task.start_url, episode.task.goal),
                 solved,
                 progress: Vec::new(),
-                rewards: if reward.total().is_some() { per_step(&reward.terms, episode.steps.len().max(1)) } else { Vec::new() },
+                rewards,
+                whole,
                 terms: reward.terms,
             };
             lines.push_str(&(serde_json::to_string(&one)? + "\n"));
@@ -68,14 +79,17 @@ impl SuiteWorkshop<'_> {
             return Ok(counts);
         }
         let settings = self.settings();
-        let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(settings.group) };
+        let samples = Samples { group: settings.group, in_doubt: settings.in_doubt, least_doubt: settings.update.least_doubt };
+        let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(samples) };
         let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
         let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
         // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
         let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
+        let bar = crate::progress::episodes(tasks.len() as u64);
+        bar.set_message("expert's tasks");
         let shown = |assignment: Assignment| {
-            let (config, model, text) = (&config, &model, &text);
+            let (config, model, text, bar) = (&config, &model, &text, &bar);
             async move {
                 let instance = assignment.template.instantiate(assignment.seed);
                 let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
@@ -92,6 +106,7 @@ impl SuiteWorkshop<'_> {
                 if *self.cancel.borrow() {
                     bail!(Cancelled);
                 }
+                bar.inc(1);
                 // Only trajectories that solve their task are the expert's.
                 let calls = shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
                 Ok(if played.solved { calls } else { Vec::new() })
@@ -100,6 +115,7 @@ impl SuiteWorkshop<'_> {
         // In the tasks' order, however many are played at once.
         let played: Vec<Vec<RewardedCall>> =
             futures_util::stream::iter(tasks).map(shown).buffered(settings.workers.max(1)).try_collect().await?;
+        bar.finish_and_clear();
         let calls: Vec<RewardedCall> = played.into_iter().flatten().collect();
         experts::write(&directory.join(CALLS), &calls)?;
         Ok(experts::count(&calls))
@@ -157,6 +173,8 @@ impl SuiteWorkshop<'_> {
                 command.args(["--memory-gib", &gib.to_string()]);
             }
             command.stdin(std::process::Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
+            // Nobody would hold the lock for a trainer that outlived the run.
+            die_with_owner(command.as_std_mut());
             let status = command.status().await.context("the training process did not start")?;
             anyhow::Ok((status, std::fs::read_to_string(&log).unwrap_or_default()))
         };

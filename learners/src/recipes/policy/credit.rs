@@ -36,8 +36,10 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
     let mut kept: Vec<Vec<usize>> = Vec::new();
     for members in groups.into_values() {
         let totals: Vec<f64> = members.iter().map(|i| rollouts[*i].total()).collect();
-        let says_nothing =
-            flat(&totals) && (matches!(config.credit, CreditKind::Episode | CreditKind::Tree) || same_by_call(rollouts, &members));
+        let compared = config.credit != CreditKind::Episode || config.advantage.estimator.within_groups();
+        let says_nothing = compared
+            && flat(&totals)
+            && (matches!(config.credit, CreditKind::Episode | CreditKind::Tree) || same_by_call(rollouts, &members));
         credited.flat_groups += usize::from(says_nothing);
         // MiRA and PPO compare an episode with their critics, and learn from a lone one too.
         if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Ppo | CreditKind::Success) {
