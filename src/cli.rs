@@ -301,6 +301,20 @@ pub enum EpisodesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Keep the episodes of a host out of training; without a host, list those that are kept out
+    Quarantine {
+        /// The host, such as `shop.example`
+        host: Option<String>,
+        /// Why
+        #[arg(long, default_value = "by hand", requires = "host")]
+        reason: String,
+        /// Let its episodes in again
+        #[arg(long, requires = "host")]
+        release: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove episodes older than the retention
     Prune {
         /// Days to keep [default: `episodes.retention_days`]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{Episode, EpisodeStore, Source, Split, SqliteStore, Stop, Task};
+use milepost_runtime::{Action, Episode, EpisodeStore, Observation, Outcome, Revision, Source, Split, SqliteStore, Step, Stop, Task};
 
 /// Records one finished episode and returns its id.
 async fn record(store: &SqliteStore, url: &str, change: impl FnOnce(&mut Episode)) -> String {
@@ -12,6 +12,23 @@ async fn record(store: &SqliteStore, url: &str, change: impl FnOnce(&mut Episode
     store.begin(&episode).await.unwrap();
     store.end(&episode).await.unwrap();
     episode.id
+}
+
+/// A turn on a page of this address.
+fn seen_on(url: &str) -> Step {
+    Step {
+        turn: 0,
+        observation: Observation { url: url.into(), ..Observation::default() },
+        revision: Revision::Keep,
+        plan_version: 0,
+        cursor: 0,
+        action: Action::Back,
+        outcome: Outcome::done(),
+        calls: Vec::new(),
+        reached: Vec::new(),
+        timing: Default::default(),
+        screenshot: None,
+    }
 }
 
 fn source(split: Split, held_out: bool) -> Option<Source> {
@@ -48,5 +65,12 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     }
     assert_eq!(of(TrainingQuery::default()).await.len(), 3);
     store.quarantine("a.org", "its pages carry instructions").await.unwrap();
-    assert_eq!(of(TrainingQuery::default()).await, [trained]);
+    assert_eq!(of(TrainingQuery::default()).await, std::slice::from_ref(&trained));
+    assert!(store.release("a.org").await.unwrap() && !store.release("a.org").await.unwrap());
+    assert_eq!(of(TrainingQuery::default()).await.len(), 3);
+    // An episode that came by is kept out as one that began there.
+    store.step(&trained, &seen_on("http://c.org")).await.unwrap();
+    store.quarantine("c.org", "its pages carry instructions").await.unwrap();
+    assert!(!of(TrainingQuery::default()).await.contains(&trained));
+    assert_eq!(store.quarantined().await.unwrap().last().unwrap().host, "c.org");
 }

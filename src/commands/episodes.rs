@@ -1,4 +1,4 @@
-//! `milepost episodes`: list, show, why, export, prune.
+//! `milepost episodes`: list, show, why, export, quarantine, prune.
 
 use anyhow::{Result, bail};
 use chrono::{Duration, Utc};
@@ -21,6 +21,20 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
         EpisodesCommand::Why { id, json } => why(&store, &id, json).await?,
         EpisodesCommand::Show { id, json: false } => show(&load(&store, &id).await?),
         EpisodesCommand::Show { id, json: true } | EpisodesCommand::Export { id, .. } => print_json(&load(&store, &id).await?)?,
+        EpisodesCommand::Quarantine { host, reason, release, json } => {
+            if let Some(host) = host.as_deref().map(bare_host).transpose()? {
+                match release {
+                    false => store.quarantine(&host, &reason).await?,
+                    true if store.release(&host).await? => {}
+                    true => bail!(Error::BadInput(format!("{host} is not in quarantine; `milepost episodes quarantine` lists what is"))),
+                }
+            }
+            let kept_out = store.quarantined().await?;
+            match json {
+                true => print_json(&kept_out)?,
+                false => kept_out.iter().for_each(|one| println!("{}  since {}  {}", one.host, one.since, one.reason)),
+            }
+        }
         EpisodesCommand::Prune { days, json } => {
             let days = days.unwrap_or(config.episodes.retention_days);
             let pruned = store.prune(Utc::now() - Duration::days(i64::from(days))).await?;
@@ -34,6 +48,13 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// A host as the store compares it: lower case, without scheme, port and path.
+fn bare_host(text: &str) -> Result<String> {
+    let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let host = url::Url::parse(&address).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.ok_or_else(|| Error::BadInput(format!("{text:?} is no host; write one such as shop.example")).into())
 }
 
 async fn load(store: &SqliteStore, id: &str) -> Result<Episode> {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::{Error, SqliteStore};
+use milepost_runtime::{DirectoryRegistry, Error, SqliteStore};
 use tokio::sync::watch;
 
 use super::figure;
 use super::spec::{Arm, Spec};
-use super::table::{Results, Tested};
+use super::table::{Matched, Results, Tested};
 use crate::cli::PlaceArg;
 use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
@@ -36,6 +36,7 @@ pub struct Running {
 pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
     let work = running.work.join(&spec.name);
     std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
+    let _alone = DirectoryRegistry::new(&work).lock_updater()?;
     for arm in &spec.arms {
         // Without training nothing depends on the seed: all is greedy.
         let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
@@ -44,6 +45,9 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
             recognise(spec, arm, &directory)?;
             if !is_tested(spec, &directory) {
                 one(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
+            }
+            if spec.expert_states > 0 && !directory.join(MATCHED).is_file() {
+                ask(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
             }
             eprintln!("{}: arm {}, seed {seed}: done", spec.name, arm.name);
             write(spec, &work, &running.results)?;
@@ -54,6 +58,7 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
 
 const TESTED: &str = "tested.jsonl";
 const MADE_OF: &str = "arm.json";
+const MATCHED: &str = "matched.json";
 
 /// Whether as many test tasks were played as the experiment asks for.
 fn is_tested(spec: &Spec, directory: &Path) -> bool {
@@ -121,10 +126,29 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
 
 /// Copies what another arm did, all but its test, and gives the generation that it came to.
 fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
-    copy(from, to, &|path| ![TESTED, MADE_OF].iter().any(|own| path == Path::new(own)))?;
-    // A round that taught nothing left no candidate: the one before it stands.
-    let candidate = |round: usize| std::fs::read_to_string(round_directory(to, round).join(CANDIDATE)).ok();
-    Ok((1..=rounds).rev().find_map(candidate))
+    copy(from, to, &|path| ![TESTED, MADE_OF, MATCHED].iter().any(|own| path == Path::new(own)))?;
+    Ok(last_candidate(to, rounds))
+}
+
+/// The generation that an arm came to: a round that taught nothing left no candidate, and the one before it stands.
+fn last_candidate(directory: &Path, rounds: usize) -> Option<String> {
+    (1..=rounds).rev().find_map(|round| std::fs::read_to_string(round_directory(directory, round).join(CANDIDATE)).ok())
+}
+
+/// Asks an arm in the expert's states, level by level.
+async fn ask(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
+    let config = spec.config(arm, seed, 0, directory)?;
+    let store = wiring::store(&config).await?;
+    let workshop = workshop(&config, &store, last_candidate(directory, arm.rounds), directory, running).await?;
+    let mut matched = Vec::new();
+    for level in &spec.levels {
+        let (right, all) = workshop.matched(measuring(&spec.templates(level)?, spec.split, 0, spec.expert_states)).await?;
+        matched.push(Matched { arm: arm.name.clone(), level: level.clone(), right: right as u64, all: all as u64 });
+    }
+    drop(workshop);
+    store.close().await;
+    let path = directory.join(MATCHED);
+    std::fs::write(&path, serde_json::to_string(&matched)?).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Copies the episodes of another arm's first round, and nothing that was learned from them.
@@ -225,14 +249,17 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
 }
 
 fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {
-    let mut tested: Vec<Tested> = Vec::new();
+    let (mut tested, mut matched): (Vec<Tested>, Vec<Matched>) = Default::default();
     for arm in &spec.arms {
         for seed in &spec.seeds {
-            let Ok(text) = std::fs::read_to_string(work.join(format!("{}-{seed}", arm.name)).join(TESTED)) else { continue };
+            let directory = work.join(format!("{}-{seed}", arm.name));
+            let Ok(text) = std::fs::read_to_string(directory.join(TESTED)) else { continue };
             tested.extend(text.lines().map(serde_json::from_str).collect::<Result<Vec<Tested>, _>>()?);
+            let Ok(text) = std::fs::read_to_string(directory.join(MATCHED)) else { continue };
+            matched.extend(serde_json::from_str::<Vec<Matched>>(&text)?);
         }
     }
-    let found = Results::of(spec, &tested);
+    let found = Results::of(spec, &tested, &matched);
     std::fs::create_dir_all(results).with_context(|| format!("{} cannot be made", results.display()))?;
     let path = |ending: &str| results.join(format!("{}.{ending}", spec.name));
     let head = format!("# {}\n\n{}\n\n`milepost experiment experiments/{}.yaml`\n\n", spec.name, spec.claim, spec.name);

@@ -31,6 +31,9 @@ pub struct Spec {
     pub templates: Vec<String>,
     /// Test tasks a level, the same for all arms and seeds.
     pub test: usize,
+    /// Of the test tasks of a level, in the states of how many experts the arms are asked as well (accuracy in expert states, 2509.20616).
+    #[serde(default)]
+    pub expert_states: usize,
     /// What the test tasks are drawn from; constants are chosen on `validation`, and what is reported is measured on `test`.
     #[serde(default = "test")]
     pub split: Split,

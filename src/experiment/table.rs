@@ -27,6 +27,19 @@ pub struct Tested {
     pub actions: usize,
 }
 
+/// How often an arm did in the expert's states what the expert does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matched {
+    /// The arm.
+    pub arm: String,
+    /// The level.
+    pub level: String,
+    /// States in which it was the same.
+    pub right: u64,
+    /// States.
+    pub all: u64,
+}
+
 /// An arm on a level, over all seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmResult {
@@ -46,6 +59,9 @@ pub struct ArmResult {
     pub range: [f64; 2],
     /// Episodes with all needed facts read and changes made, of those where it can be told.
     pub complete: [u64; 2],
+    /// States of the expert in which it did what the expert does, of how many; `None` where it was not asked.
+    #[serde(default)]
+    pub matched: Option<[u64; 2]>,
     /// Mean actions over all episodes (ASAT of 2509.20616).
     pub asat: f64,
     /// Mean actions over those that were solved (ASST); `None` without one.
@@ -75,7 +91,7 @@ pub struct Results {
 
 impl Results {
     /// Sums up test episodes.
-    pub fn of(spec: &Spec, tested: &[Tested]) -> Self {
+    pub fn of(spec: &Spec, tested: &[Tested], matched: &[Matched]) -> Self {
         let mut levels: Vec<Option<&str>> = spec.levels.iter().map(|level| Some(&level[..])).collect();
         if levels.len() > 1 {
             levels.push(None);
@@ -94,6 +110,7 @@ impl Results {
                     against: other.as_ref().map(|(other, _)| other.name.clone()),
                     p_against: p_against(solved),
                     p_complete: [p(complete), p_against(complete)],
+                    matched: matching(matched, &arm.name, level),
                     ..sum(&arm.name, level, &own)
                 }));
             }
@@ -104,9 +121,9 @@ impl Results {
     /// The table in Markdown.
     pub fn table(&self) -> String {
         let mut out = String::from(
-            "| level | arm | solved | interval | seeds, least to most | complete | ASAT | ASST | p, solved | p, complete | against | p, solved | p, complete |\n",
+            "| level | arm | solved | interval | seeds, least to most | complete | as the expert | ASAT | ASST | p, solved | p, complete | against | p, solved | p, complete |\n",
         );
-        out.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        out.push_str("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
         for arm in &self.arms {
             let percent = |x: f64| 100.0 * x;
             let [low, high] = arm.interval.map(percent);
@@ -114,10 +131,11 @@ impl Results {
             let asst = arm.asst.map_or("".into(), |asst| format!("{asst:.1}"));
             let [p, p_against, complete, complete_against] = [arm.p, arm.p_against, arm.p_complete[0], arm.p_complete[1]]
                 .map(|p| p.map_or("".into(), |p| if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }));
+            let matched = arm.matched.map_or("".into(), |[right, all]| format!("{right} of {all}"));
             let against = arm.against.as_deref().unwrap_or_default();
             let _ = writeln!(
                 out,
-                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {:.1} | {asst} | {p} | {complete} | {against} | {p_against} | {complete_against} |",
+                "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {matched} | {:.1} | {asst} | {p} | {complete} | {against} | {p_against} | {complete_against} |",
                 arm.level, arm.arm, arm.k, arm.n, arm.seeds, arm.complete[0], arm.complete[1], arm.asat
             );
         }
@@ -131,6 +149,12 @@ type Selected<'a> = BTreeMap<(u64, &'a str, usize), &'a Tested>;
 fn select<'a>(tested: &'a [Tested], arm: &str, level: Option<&str>) -> Selected<'a> {
     let wanted = tested.iter().filter(|one| one.arm == arm && level.is_none_or(|level| one.level == level));
     wanted.map(|one| ((one.seed, &one.level[..], one.task), one)).collect()
+}
+
+/// The expert's states of an arm on a level, or on all.
+fn matching(matched: &[Matched], arm: &str, level: Option<&str>) -> Option<[u64; 2]> {
+    let own = matched.iter().filter(|one| one.arm == arm && level.is_none_or(|level| one.level == level));
+    own.map(|one| [one.right, one.all]).reduce(|a, b| [a[0] + b[0], a[1] + b[1]])
 }
 
 /// The test on the tasks that both arms have; an arm without training was measured with one seed, which stands for all.
@@ -171,6 +195,7 @@ fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>) -> ArmResult {
         asst: mean(&mut own.values().filter(|one| one.solved).map(|one| one.actions)),
         p: None,
         against: None,
+        matched: None,
         p_against: None,
         p_complete: [None; 2],
     }
@@ -200,7 +225,10 @@ mod tests {
             tested.extend([1, 2].map(|seed| one("b", seed, "medium", task, seed == 1 || task < 4)));
             tested.extend([1, 2].map(|seed| one("c", seed, "medium", task, true)));
         }
-        let results = Results::of(&spec, &tested);
+        let matched = |level: &str, right| Matched { arm: "b".into(), level: level.into(), right, all: 10 };
+        let results = Results::of(&spec, &tested, &[matched("medium", 4), matched("medium", 7), matched("long", 1)]);
+        let of = |level: &str| results.arms.iter().find(|arm| arm.arm == "b" && arm.level == level).unwrap().matched;
+        assert_eq!((of("medium"), of("all")), (Some([11, 20]), Some([12, 30])));
         let b = results.arms.iter().find(|arm| arm.arm == "b" && arm.level == "medium").unwrap();
         assert_eq!((b.k, b.n, b.seeds, b.range, b.complete), (12, 16, 2, [0.5, 1.0], [16, 16]));
         // Better on six tasks, on two of them with both seeds, and worse on none: only all signs alike go so far.

@@ -121,6 +121,7 @@ fn listings_speak_json() {
     for arguments in [
         &["suite", "list", "--json"][..],
         &["episodes", "list", "--json"],
+        &["episodes", "quarantine", "--json"],
         &["adapters", "list", "--json"],
         &["config", "show", "--json"],
         &["suite", "show", "shop_price", "--json"],
@@ -129,6 +130,19 @@ fn listings_speak_json() {
         assert!(output.status.success(), "{arguments:?}");
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
     }
+}
+
+#[test]
+fn a_host_goes_into_quarantine_and_out_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let quarantine = |arguments: &[&str]| milepost(directory.path(), &[&["episodes", "quarantine"], arguments].concat(), &[]);
+    let output = quarantine(&["https://Shop.example:81/cart", "--reason", "it gives orders", "--json"]);
+    let kept_out: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&kept_out[0]["host"], &kept_out[0]["reason"]), (&"shop.example".into(), &"it gives orders".into()));
+    assert!(quarantine(&["shop.example", "--release"]).status.success());
+    let again = quarantine(&["shop.example", "--release"]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not in quarantine"));
+    assert!(!quarantine(&["http://"]).status.success());
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn lines(directory: &Path, arm: &str, round: usize, file: &str) -> Vec<Value> {
 async fn every_recipe_goes_through_its_rounds() {
     let directory = tempfile::tempdir().unwrap();
     let text = format!(
-        "name: recipes\nclaim: they run\nstart: {SEED}\nlevels: [easy]\ntest: 1\nseeds: [1]\nsettings:\n  local: {{backend: native}}\n  limits: {{max_steps: 6}}\n  \
+        "name: recipes\nclaim: they run\nstart: {SEED}\nlevels: [easy]\ntest: 1\nexpert_states: 1\nseeds: [1]\nsettings:\n  local: {{backend: native}}\n  limits: {{max_steps: 6}}\n  \
          improve: {{tasks: 2, group: 2, temperature: 1.2, update: {{lr: 0.0001, least_doubt: 0.0}}}}\narms:\n- {{name: start}}\n\
          - {{name: pilotrl, rounds: 3, settings: {{improve: {{recipe: pilotrl}}}}}}\n\
          - {{name: rltr, rounds: 1, settings: {{improve: {{recipe: rltr}}}}}}\n\
@@ -200,6 +200,8 @@ async fn every_recipe_goes_through_its_rounds() {
     let arms: Vec<&Value> = results["arms"].as_array().unwrap().iter().collect();
     assert!(arms.len() == 5 && arms.iter().all(|arm| arm["n"] == 1), "{results}");
     assert_eq!((&arms[4]["against"], &arms[4]["p_against"]), (&"start".into(), &1.0.into()));
+    let [right, all] = [0, 1].map(|at| arms[0]["matched"][at].as_u64().unwrap());
+    assert!((1..=all).contains(&right), "{results}");
     let round = |arm: &str, number: usize, file: &str| lines(directory.path(), arm, number, file);
     let update = |arm: &str, number: usize| -> Value {
         let path = directory.path().join(format!("work/recipes/{arm}-1/round-{number}/update.json"));

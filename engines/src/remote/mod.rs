@@ -81,8 +81,9 @@ impl RemoteEngine {
             match self.score_as(model, probe).await? {
                 Some(logprobs) => answers.push(logprobs),
                 None => {
-                    tracing::warn!(model, "the server offers no prompt log-probabilities: the adapter is taken without proof");
-                    return Ok(());
+                    let problem =
+                        "offers no prompt log-probabilities, so that no adapter can be proved; serve with vLLM, or without an adapter";
+                    return Err(failed(format!("{} {problem}", self.config.url)));
                 }
             }
         }

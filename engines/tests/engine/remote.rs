@@ -160,7 +160,9 @@ async fn a_proved_adapter_is_asked_for_and_a_refuted_one_unloaded() {
 async fn a_server_without_prompt_logprobs_says_so() {
     let server = MockServer::start().await;
     let (engine, swapped) = swap(&server, ResponseTemplate::new(200).set_body_json(json!({ "choices": [{ "text": "x" }] }))).await;
-    assert!(swapped.unwrap().adapter.is_some());
+    // What cannot be proved is not taken.
+    let refused = swapped.unwrap_err().to_string();
+    assert!(refused.contains("no adapter can be proved") && engine.generation().adapter.is_none(), "{refused}");
     let error = engine.score(probes().requests[0].clone()).await.unwrap_err().to_string();
     assert!(error.contains("prompt log-probabilities"), "{error}");
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-pub use sqlite::SqliteStore;
+pub use sqlite::{Quarantined, SqliteStore};
 
 use crate::call::Call;
 use crate::episode::{Episode, Step};
@@ -81,7 +81,7 @@ pub trait EpisodeStore: Send + Sync {
     /// Ids of the episodes that may be trained on, oldest first: ended, with a verified outcome, not broken off by a failure or a person, of
     /// no held-out template, no validation or test seed, and no quarantined host.
     async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>>;
-    /// Keeps every episode that starts on this host out of training from now on.
+    /// Keeps every episode that starts on this host, or sees a page of it, out of training from now on.
     async fn quarantine(&self, host: &str, reason: &str) -> Result<()>;
     /// Removes episodes that began before `before`.
     async fn prune(&self, before: DateTime<Utc>) -> Result<Pruned>;

@@ -24,6 +24,9 @@ const TRAINABLE: &str = "SELECT id FROM episodes \
     AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
     AND NOT EXISTS (SELECT 1 FROM quarantined_hosts WHERE instr(json_extract(task, '$.start_url'), '://' || host || '/') > 0 \
         OR instr(json_extract(task, '$.start_url'), '://' || host || ':') > 0) \
+    AND NOT EXISTS (SELECT 1 FROM quarantined_hosts, steps WHERE episode_id = episodes.id \
+        AND (instr(json_extract(step, '$.observation.url') || '/', '://' || host || '/') > 0 \
+        OR instr(json_extract(step, '$.observation.url'), '://' || host || ':') > 0)) \
     AND (?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR started_at >= ?2) \
     AND (?3 IS NULL OR (json_extract(task, '$.source') IS NOT NULL) = ?3) ORDER BY started_at, id";
 
@@ -33,7 +36,37 @@ pub struct SqliteStore {
     directory: PathBuf,
 }
 
+/// A host whose episodes are kept out of training.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Quarantined {
+    /// The host.
+    pub host: String,
+    /// Why.
+    pub reason: String,
+    /// Since when (RFC 3339).
+    pub since: String,
+}
+
 impl SqliteStore {
+    /// The hosts whose episodes are kept out of training.
+    ///
+    /// # Errors
+    /// A database that cannot be read.
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
+        let rows = sqlx::query("SELECT host, reason, since FROM quarantined_hosts ORDER BY since, host").fetch_all(&self.pool).await;
+        let one = |row: &SqliteRow| Quarantined { host: row.get("host"), reason: row.get("reason"), since: row.get("since") };
+        Ok(rows.map_err(|error| self.error(error))?.iter().map(one).collect())
+    }
+
+    /// Lets a host's episodes into training again; whether it was kept out.
+    ///
+    /// # Errors
+    /// A database that cannot be written.
+    pub async fn release(&self, host: &str) -> Result<bool> {
+        let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host = ?").bind(host).execute(&self.pool).await;
+        Ok(done.map_err(|error| self.error(error))?.rows_affected() > 0)
+    }
+
     /// Opens (or makes) the store in a directory and brings its schema up to date.
     ///
     /// # Errors

@@ -81,11 +81,31 @@ impl SuiteWorkshop<'_> {
         let settings = self.settings();
         let samples = Samples { group: settings.group, in_doubt: settings.in_doubt, least_doubt: settings.update.least_doubt };
         let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(samples) };
-        let config = self.playing(if purpose == Use::Imitate { 0.0 } else { settings.temperature });
-        let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
+        let temperature = if purpose == Use::Imitate { 0.0 } else { settings.temperature };
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
         // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
         let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
+        let calls = self.asked(actor, tasks, purpose, temperature).await?;
+        experts::write(&directory.join(CALLS), &calls)?;
+        Ok(experts::count(&calls))
+    }
+
+    /// Lets the model in service say, greedily, what it would do in each of the expert's states: in how many of how many it is the same. Plans
+    /// are not counted.
+    ///
+    /// # Errors
+    /// What the engine or the plain reader says.
+    pub async fn matched(&self, tasks: Vec<Assignment>) -> Result<(usize, usize)> {
+        let once = Samples { group: 1, in_doubt: 0, least_doubt: 0.0 };
+        let calls = self.asked(&self.mind, tasks, Use::Match(once), 0.0).await?;
+        let (all, right) = experts::count(&calls);
+        Ok((right, all))
+    }
+
+    /// What the model says in the states of the oracle, which plays these tasks in the plain reader.
+    async fn asked(&self, actor: &Mind, tasks: Vec<Assignment>, purpose: Use, temperature: f32) -> Result<Vec<RewardedCall>> {
+        let config = self.playing(temperature);
+        let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
         let bar = crate::progress::episodes(tasks.len() as u64);
         bar.set_message("expert's tasks");
         let shown = |assignment: Assignment| {
@@ -114,11 +134,9 @@ impl SuiteWorkshop<'_> {
         };
         // In the tasks' order, however many are played at once.
         let played: Vec<Vec<RewardedCall>> =
-            futures_util::stream::iter(tasks).map(shown).buffered(settings.workers.max(1)).try_collect().await?;
+            futures_util::stream::iter(tasks).map(shown).buffered(self.settings().workers.max(1)).try_collect().await?;
         bar.finish_and_clear();
-        let calls: Vec<RewardedCall> = played.into_iter().flatten().collect();
-        experts::write(&directory.join(CALLS), &calls)?;
-        Ok(experts::count(&calls))
+        Ok(played.into_iter().flatten().collect())
     }
 
     pub(super) async fn request(
