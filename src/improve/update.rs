@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::adapter::{Adapter, Lineage};
+use milepost_learners::losses::overlong;
 use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout, Turn};
 use milepost_learners::probes::{self, Probes};
 use milepost_learners::sft::Example;
@@ -215,7 +216,9 @@ async fn rollouts_of(
             continue;
         }
         let mut rollout = reader.rollout(&episode, &rewarded.group)?;
-        rollout.reward = rewarded.reward;
+        let written = rollout.trained_tokens();
+        let penalty = request.policy.overlong.as_ref().map_or(Ok(0.0), |config| overlong(config, written))?;
+        rollout.reward = rewarded.reward + penalty;
         // A call of no turn is made before all turns (the plan) or behind them.
         let mut acted = false;
         for call in &mut rollout.turns {

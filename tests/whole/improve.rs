@@ -189,7 +189,7 @@ async fn every_recipe_goes_through_its_rounds() {
          improve: {{tasks: 2, group: 2, temperature: 1.2, update: {{lr: 0.0001, least_doubt: 0.0}}}}\narms:\n- {{name: start}}\n\
          - {{name: pilotrl, rounds: 3, settings: {{improve: {{recipe: pilotrl}}}}}}\n\
          - {{name: rltr, rounds: 1, settings: {{improve: {{recipe: rltr}}}}}}\n\
-         - {{name: mira, rounds: 2, settings: {{improve: {{recipe: mira}}, policy: {{planner: subgoal}}}}}}\n\
+         - {{name: mira, rounds: 2, settings: {{improve: {{recipe: mira, update: {{overlong: {{max_tokens: 1000, buffer: 1000, factor: 100}}}}}}, policy: {{planner: subgoal}}}}}}\n\
          - {{name: single_turn, rounds: 2, settings: {{improve: {{recipe: single_turn, in_doubt: 4}}}}, against: start}}\n"
     );
     std::fs::write(directory.path().join("recipes.yaml"), text).unwrap();
@@ -203,10 +203,11 @@ async fn every_recipe_goes_through_its_rounds() {
     let [right, all] = [0, 1].map(|at| arms[0]["matched"][at].as_u64().unwrap());
     assert!((1..=all).contains(&right), "{results}");
     let round = |arm: &str, number: usize, file: &str| lines(directory.path(), arm, number, file);
-    let update = |arm: &str, number: usize| -> Value {
-        let path = directory.path().join(format!("work/recipes/{arm}-1/round-{number}/update.json"));
+    let whole = |arm: &str, number: usize, file: &str| -> Value {
+        let path = directory.path().join(format!("work/recipes/{arm}-1/round-{number}/{file}"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
+    let update = |arm: &str, number: usize| whole(arm, number, "update.json");
     let roles = |arm: &str, number: usize| update(arm, number)["roles"].clone();
     let stages = [1, 2, 3].map(|number| roles("pilotrl", number));
     assert_eq!(stages, [serde_json::json!(["executor"]), serde_json::json!(["planner"]), serde_json::json!(["planner", "executor"])]);
@@ -228,6 +229,8 @@ async fn every_recipe_goes_through_its_rounds() {
     }
     assert!(update("mira", 2)["critics"].is_string(), "the critics of the first round are gone on with");
     assert_eq!(update("mira", 1)["policy"]["credit"], "mira");
+    let report = whole("mira", 1, "update/report.json");
+    assert!(report["reward"].as_f64().unwrap() < 0.0, "each episode is fined for its length: {report}");
     let actors = [1, 2].map(|number| update("single_turn", number)["policy"]["actor"].clone());
     assert_eq!(actors, ["likelihood", "ratio"]);
     assert!(round("single_turn", 1, "calls.jsonl").iter().all(|call| call["reward"] == 1.0), "the expert's own words");

@@ -7,7 +7,7 @@ use crate::advantages::{AdvantageConfig, GaeConfig, GigpoConfig, MiraConfig, Sha
 use crate::critic::CriticConfig;
 use crate::doctor::Bounds;
 use crate::doctor::policy::PolicyDoctorConfig;
-use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation, Rule};
+use crate::losses::{CorrectionConfig, LossConfig, MiraLossConfig, Normalisation, OverlongConfig, Rule, overlong};
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamWConfig, Schedule};
@@ -101,6 +101,8 @@ pub struct PolicyConfig {
     pub weight_decay: f32,
     /// The longest call in tokens; longer ones are left out and counted.
     pub max_tokens: usize,
+    /// What an episode loses whose written tokens near a limit; `null` for nothing (PilotRL's scripts have it on, for a limit of 14,336).
+    pub overlong: Option<OverlongConfig>,
     /// The least doubt of a call ([`super::Turn::doubt`]) that is worth a pass through the model; surer ones are left out and counted. It is not
     /// asked of imitation (`likelihood`), whose calls the policy did not sample. 0 keeps all.
     pub least_doubt: f64,
@@ -150,6 +152,7 @@ impl Default for PolicyConfig {
             eps: 1e-5,
             weight_decay: 0.0,
             max_tokens: 1536,
+            overlong: None,
             least_doubt: 0.05,
             lora: LoraConfig::default(),
             base: Storage::F32,
@@ -195,6 +198,9 @@ impl PolicyConfig {
         }
         if self.credit == CreditKind::Tree && self.actor == ActorKind::Squares {
             return refuse("actor", "`squares` takes an action as a whole, and `credit: tree` credits tokens; use `ratio`");
+        }
+        if let Some(config) = &self.overlong {
+            overlong(config, 0)?;
         }
         self.critic.check()?;
         self.loss.check()
