@@ -5,6 +5,8 @@ use crate::model::{Packed, input_len, shared_len};
 
 /// The shortest common beginning that is worth sharing, in tokens.
 const LEAST_SHARED: usize = 16;
+/// The most tokens of a group, which goes through the model in one piece: thousands of samples of one prompt would fill the memory.
+const MOST_TOKENS: usize = 4096;
 
 /// Sequences that share a beginning, or one alone.
 pub(super) struct Group {
@@ -42,8 +44,10 @@ pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
             let with_first = shared_len(&sequences[last.members[0]], &sequences[index]);
             let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
             // A group keeps the beginning that it has: giving some of it up would cost every member more.
-            if shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
-                last.tokens += single.tokens - shared.min(single.tokens);
+            let more = single.tokens - shared.min(single.tokens);
+            let fits = last.tokens + more <= MOST_TOKENS;
+            if fits && shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
+                last.tokens += more;
                 last.members.push(index);
                 last.shared = shared;
                 continue;
@@ -66,4 +70,24 @@ pub(super) fn share(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
         }
     }
     shares.into_iter().map(|(_, share)| share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_many_samples_is_split_before_it_fills_the_memory() {
+        let sample = |tail: u32| {
+            let tokens: Vec<u32> = (0..600).chain((0..60).map(|t| 700 + tail + t)).collect();
+            let weights = (0..tokens.len()).map(|t| if t < 600 { 0.0 } else { 1.0 }).collect();
+            Sequence { weights, tokens, ..Sequence::default() }
+        };
+        let sequences: Vec<Sequence> = (0..200).map(sample).collect();
+        let found = groups(&sequences);
+        assert!(found.len() >= 3 && found.iter().all(|group| group.tokens <= MOST_TOKENS && group.members.len() > 1));
+        let mut members: Vec<usize> = found.iter().flat_map(|group| group.members.clone()).collect();
+        members.sort_unstable();
+        assert_eq!(members, (0..200).collect::<Vec<_>>());
+    }
 }

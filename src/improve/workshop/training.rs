@@ -1,5 +1,6 @@
 //! How a candidate is trained: from what, asked of whom, in a process of its own.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -197,6 +198,13 @@ impl SuiteWorkshop<'_> {
             anyhow::Ok((status, std::fs::read_to_string(&log).unwrap_or_default()))
         };
         let (status, log) = run.await?;
+        if let Some(signal) = status.signal() {
+            // Whatever killed it says nothing of the candidate.
+            let fix = "lower `improve.tasks` or `improve.update.tokens_per_batch`, or make room";
+            let problem =
+                format!("the update was killed by signal {signal} (9: most likely the memory was full; {fix}); `--resume` goes on");
+            return Err(Failure::Workshop(anyhow::anyhow!(problem)));
+        }
         match status.success() {
             true => Ok(request.report()?),
             false => {
