@@ -113,6 +113,24 @@ pub struct Config {
     pub secrets: BTreeMap<String, SecretConfig>,
 }
 
+impl Config {
+    /// Where the base weights are: what adapters are trained on and belong to. `None` where only a server has them.
+    pub fn base(&self) -> Option<&Path> {
+        match self.engine {
+            EngineKind::Local => Some(Path::new(&self.local.model)),
+            EngineKind::Remote => self.remote.base.as_deref(),
+        }
+    }
+
+    /// The model's name, as the engine takes it.
+    pub fn model(&self) -> &str {
+        match self.engine {
+            EngineKind::Local => &self.local.model,
+            EngineKind::Remote => &self.remote.model,
+        }
+    }
+}
+
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "config.yaml";
 

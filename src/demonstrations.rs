@@ -13,10 +13,9 @@ use async_trait::async_trait;
 use milepost_learners::sft::{Example, ExampleSource};
 use milepost_planners::{PlannerKind, PlannersConfig, Prompts, turn_completion};
 use milepost_runtime::action::{Naming, ToolForm};
-use milepost_runtime::config::Screenshots;
 use milepost_runtime::{
-    Action, Agent, Answered, Call, Context, Decision, Element, Message, NoListener, Observation, Plan, Planned, Policy, Revision, Secrets,
-    Step, Task,
+    Action, Answered, Call, Context, Decision, Element, Message, NoListener, Observation, Plan, Planned, Policy, Revision, Secrets, Step,
+    Task,
 };
 use milepost_suites::{Instance, Level, Template};
 use milepost_text::TextModel;
@@ -26,7 +25,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use url::Url;
 
-use crate::forgetful::Forgetful;
+use crate::forgetful::unkept;
 use crate::transport::{InProcess, InProcessFetch};
 
 /// Seeds that training may use.
@@ -109,20 +108,7 @@ async fn demonstrate(instance: &Instance) -> Result<Option<Demonstration>> {
     let witness = Witness { policy: &oracle, seen: Mutex::default() };
     let tools: Vec<Arc<dyn milepost_runtime::Tool>> = vec![Arc::new(InProcessFetch(transport))];
     let (_keep, cancel) = tokio::sync::watch::channel(false);
-    let agent = Agent {
-        policy: &witness,
-        verifier: None,
-        environment: &mut environment,
-        tools: &tools,
-        store: &Forgetful,
-        listener: &mut NoListener,
-        overseer: None,
-        cancel,
-        screenshots: Screenshots::Off,
-        generation: "oracle".into(),
-        seed: 0,
-    };
-    let episode = agent.run(task.clone()).await?;
+    let episode = unkept(&witness, &mut environment, &tools, &mut NoListener, cancel).run(task.clone()).await?;
     let solved = episode.stop == Some(milepost_runtime::Stop::Answered) && instance.success(episode.answer.as_deref());
     let decisions = witness.seen.into_inner().unwrap_or_default();
     Ok(solved.then(|| Demonstration { task, tools: tools.iter().map(|tool| tool.form()).collect(), decisions }))

@@ -1,8 +1,24 @@
 //! A store for episodes that nobody needs afterwards: demonstrations, which are kept as examples, and reference runs.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use milepost_runtime::config::Screenshots;
 use milepost_runtime::store::{EpisodeSummary, Pruned, TrainingQuery};
-use milepost_runtime::{Call, Episode, EpisodeStore, Plan, Result, Step};
+use milepost_runtime::{Agent, Call, Environment, Episode, EpisodeStore, NoListener, Plan, Policy, Result, Step, Tool};
+use tokio::sync::watch;
+
+/// An agent whose episode nobody keeps, watches or draws.
+pub fn unkept<'a>(
+    policy: &'a dyn Policy,
+    environment: &'a mut dyn Environment,
+    tools: &'a [Arc<dyn Tool>],
+    listener: &'a mut NoListener,
+    cancel: watch::Receiver<bool>,
+) -> Agent<'a> {
+    let (verifier, overseer, screenshots, generation, seed) = (None, None, Screenshots::Off, policy.name().to_owned(), 0);
+    Agent { policy, verifier, environment, tools, store: &Forgetful, listener, overseer, cancel, screenshots, generation, seed }
+}
 
 /// Forgets everything.
 pub struct Forgetful;

@@ -69,11 +69,7 @@ impl Reader<'_> {
 
 /// Names a state by what a page shows, without element ids and hosts, and by the plan step that is next.
 fn anchor(page: &Observation, goal: usize) -> String {
-    // A text holds `[#12]` where element 12 stands.
-    let mut blocks = page.text.split("[#");
-    let first = blocks.next().unwrap_or_default().to_owned();
-    let text = blocks.fold(first, |text, block| text + "[#" + block.split_once(']').map_or(block, |(_, rest)| rest));
-    let mut shown = format!("{}\0{text}", page.path());
+    let mut shown = format!("{}\0{}", page.path(), page.readable());
     for element in &page.elements {
         shown.push_str(&format!("\0{}\0{}\0{}", element.role, element.name, element.value.as_deref().unwrap_or_default()));
     }

@@ -1,6 +1,5 @@
 //! Where concrete types meet the runtime's traits.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -117,12 +116,15 @@ pub async fn egress(browser: &mut BrowserConfig, rules: EgressRules) -> milepost
 
 /// Refuses a model directory that is not there before anything else is started.
 pub fn check_model(config: &Config) -> Result<()> {
-    let model = Path::new(&config.local.model);
-    if config.engine == EngineKind::Local && config.local.model.matches('/').count() != 1 && !model.exists() {
-        anyhow::bail!(
-            "the model directory {} does not exist; set `local.model` to a directory of safetensors, or train one with `milepost learn sft`",
+    let (key, hub) = match config.engine {
+        EngineKind::Local => ("local.model", config.local.model.matches('/').count() == 1),
+        EngineKind::Remote => ("remote.base", false),
+    };
+    match config.base() {
+        Some(model) if !hub && !model.exists() => anyhow::bail!(
+            "the model directory {} does not exist; set `{key}` to a directory of safetensors, or train one with `milepost learn sft`",
             model.display()
-        );
+        ),
+        _ => Ok(()),
     }
-    Ok(())
 }

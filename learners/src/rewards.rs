@@ -13,7 +13,7 @@ use milepost_runtime::{Episode, JudgeRef, PlanScores, RewardTerm, Verdicts};
 
 pub use config::{Match, Over, Preset, RewardConfig, Shaping};
 pub use milestones::progress;
-pub use rules::expert_match;
+pub use rules::{disturbed, expert_match};
 
 /// The names of the terms.
 pub mod name {

@@ -8,11 +8,28 @@ const OUTSIDE: f64 = 0.05;
 
 /// Wilson score interval of a proportion at 95 %: robust for few episodes and for rates near 0 and 1.
 pub fn wilson(solved: u64, episodes: u64) -> [f64; 2] {
+    if episodes == 0 { [0.0, 1.0] } else { wilson_at(solved as f64 / episodes as f64, episodes as f64) }
+}
+
+/// The same of clusters, each successes and episodes, that are alike within: one policy's training seeds on one task. The interval is that of as many
+/// independent episodes as would have the variance between the clusters (effective sample size, Korn and Graubard 1998), at least one a cluster
+/// and at most all.
+pub fn wilson_of_clusters(clusters: &[[u64; 2]]) -> [f64; 2] {
+    let [solved, episodes] = clusters.iter().fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]]);
+    let (count, n) = (clusters.len() as f64, episodes as f64);
     if episodes == 0 {
         return [0.0, 1.0];
     }
-    let (n, z) = (episodes as f64, 1.959_963_985);
     let p = solved as f64 / n;
+    let spread: f64 = clusters.iter().map(|[solved, of]| (*solved as f64 - p * *of as f64).powi(2)).sum();
+    let variance = spread / (n * n) * count / (count - 1.0).max(1.0);
+    let alone = p * (1.0 - p);
+    let effective = if alone > 0.0 { alone / variance } else { count };
+    wilson_at(p, effective.clamp(count, n))
+}
+
+fn wilson_at(p: f64, n: f64) -> [f64; 2] {
+    let z = 1.959_963_985;
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
     [(centre - half).max(0.0), (centre + half).min(1.0)]
@@ -136,6 +153,18 @@ mod tests {
         assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4);
         let [low, high] = wilson(0, 20);
         assert!(low.abs() < 1e-9 && (high - 0.1611).abs() < 1e-4);
+    }
+
+    #[test]
+    fn episodes_that_are_alike_within_a_cluster_count_less() {
+        let singles: Vec<[u64; 2]> = (0..40).map(|task| [u64::from(task < 10), 1]).collect();
+        assert_eq!(wilson_of_clusters(&singles), wilson(10, 40));
+        // Three seeds that always agree are one; three that have nothing to do with each other are three.
+        let agreeing: Vec<[u64; 2]> = (0..40).map(|task| [if task < 10 { 3 } else { 0 }, 3]).collect();
+        assert_eq!(wilson_of_clusters(&agreeing), wilson(10, 40));
+        let apart: Vec<[u64; 2]> = (0..40).map(|task| [[0, 1, 1, 1][task % 4], 3]).collect();
+        assert_eq!(wilson_of_clusters(&apart), wilson(30, 120));
+        assert_eq!(wilson_of_clusters(&vec![[0, 3]; 20]), wilson(0, 20), "where all fail, seeds show nothing of their own");
     }
 
     #[test]

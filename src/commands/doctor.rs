@@ -7,7 +7,7 @@ use milepost_tools::browser::{Finding, diagnose};
 
 use super::print_json;
 use crate::cli::JsonArgs;
-use crate::config::{Config, EngineKind};
+use crate::config::Config;
 use crate::exit::Exit;
 
 /// Least free space that recording should find, bytes.
@@ -50,15 +50,17 @@ fn processor() -> Finding {
 }
 
 fn model(config: &Config) -> Finding {
-    if config.engine == EngineKind::Remote {
-        return finding("model", true, format!("remote: {}", config.remote.url), "");
-    }
-    let model = Path::new(&config.local.model);
+    let Some(model) = config.base() else { return finding("model", true, format!("remote: {}", config.remote.url), "") };
     let missing: Vec<&str> =
         ["config.json", "tokenizer.json", "model.safetensors"].into_iter().filter(|file| !model.join(file).is_file()).collect();
     let ok = missing.is_empty() || model.is_file();
     let detail = if ok { model.display().to_string() } else { format!("{}: {} missing", model.display(), missing.join(", ")) };
-    finding("model", ok, detail, "set `local.model` to a complete directory, or train one with `milepost learn sft --out runs/seed`")
+    finding(
+        "model",
+        ok,
+        detail,
+        "set `local.model` (or `remote.base`) to a complete directory, or train one with `milepost learn sft --out runs/seed`",
+    )
 }
 
 fn disk(directory: &Path) -> Finding {

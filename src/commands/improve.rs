@@ -19,7 +19,7 @@ use crate::experiment::{self, Running, Spec};
 use crate::generations;
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::update;
-use crate::improve::workshop::{Cancelled, SuiteWorkshop};
+use crate::improve::workshop::{Cancelled, NO_BASE, SuiteWorkshop};
 use crate::wiring::{self, Mind};
 
 /// A generation measured again on test tasks.
@@ -35,12 +35,12 @@ struct Remeasured {
 pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
     config.improve.recipe = args.recipe.unwrap_or(config.improve.recipe);
     config.improve.remeasure = args.remeasure.unwrap_or(config.improve.remeasure);
-    if config.engine != crate::config::EngineKind::Local {
-        bail!(Error::BadInput("`improve` trains adapters of a local model; set `engine: local`".into()));
+    if config.base().is_none() {
+        bail!(Error::BadInput(NO_BASE.into()));
     }
     if args.suite == "own" && config.improve.recipe.needs_the_suite() {
         bail!(Error::BadInput(format!(
-            "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo or successes",
+            "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo, successes or single_turn",
             config.improve.recipe.word()
         )));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use milepost_learners::statistics::{sign_flip_exact, wilson};
+use milepost_learners::statistics::{sign_flip_exact, wilson_of_clusters};
 use serde::{Deserialize, Serialize};
 
 use super::Spec;
@@ -53,9 +53,9 @@ pub struct ArmResult {
     pub k: u64,
     /// Test episodes.
     pub n: u64,
-    /// Wilson's interval at 95 %, of the episodes.
+    /// Wilson's interval at 95 %, of as many episodes as are worth the tasks: seeds fail at the same ones.
     pub interval: [f64; 2],
-    /// Success of each training seed, least and largest: the interval does not know that seeds differ.
+    /// Success of each training seed, least and largest: the interval knows that seeds share their tasks, not that one training is better than another.
     pub range: [f64; 2],
     /// Episodes with all needed facts read and changes made, of those where it can be told.
     pub complete: [u64; 2],
@@ -176,6 +176,11 @@ fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>) -> ArmResult {
         let counts = by_seed.entry(one.seed).or_default();
         *counts = [counts[0] + f64::from(u8::from(one.solved)), counts[1] + 1.0];
     }
+    let mut by_task: BTreeMap<(&str, usize), [u64; 2]> = BTreeMap::new();
+    for ((_, level, task), one) in own {
+        let counts = by_task.entry((*level, *task)).or_default();
+        *counts = [counts[0] + u64::from(one.solved), counts[1] + 1];
+    }
     let rates = || by_seed.values().map(|[solved, of]| solved / of);
     let mean = |actions: &mut dyn Iterator<Item = usize>| {
         let actions: Vec<usize> = actions.collect();
@@ -188,7 +193,7 @@ fn sum(arm: &str, level: Option<&str>, own: &Selected<'_>) -> ArmResult {
         seeds: by_seed.len(),
         k,
         n,
-        interval: wilson(k, n),
+        interval: wilson_of_clusters(&by_task.into_values().collect::<Vec<_>>()),
         range: [rates().fold(1.0, f64::min), rates().fold(0.0, f64::max)],
         complete: [told().filter(|complete| *complete).count() as u64, told().count() as u64],
         asat: mean(&mut own.values().map(|one| one.actions)).unwrap_or(0.0),
@@ -235,6 +240,7 @@ mod tests {
         assert!((b.p.unwrap() - 2.0 * 0.5f64.powi(6)).abs() < 1e-12, "{b:?}");
         let c = results.arms.iter().find(|arm| arm.arm == "c" && arm.level == "medium").unwrap();
         assert!(b.p_against.is_none() && (c.p_against.unwrap() - 2.0 * 0.5f64.powi(4)).abs() < 1e-12, "{c:?}");
+        assert_eq!(c.interval, wilson_of_clusters(&[[2, 2]; 8]), "eight tasks, each twice");
         assert_eq!((c.against.as_deref(), c.p_complete), (Some("b"), [Some(1.0); 2]), "all were complete in all arms");
         assert_eq!((b.asat, b.asst.unwrap()), (3.5, (28.0 + 6.0) / 12.0));
         assert!(results.arms.iter().any(|arm| arm.level == "all") && results.table().contains("| medium | b | 12 of 16 |"));

@@ -112,9 +112,9 @@ impl Recipe {
         Ok(phase)
     }
 
-    /// Whether it needs what the bundled suite alone knows: an expert, or verdicts of more than the outcome.
+    /// Whether it needs what the bundled suite alone knows: verdicts of more than the outcome.
     pub fn needs_the_suite(self) -> bool {
-        !matches!(self, Self::Outcome | Self::Gigpo | Self::Successes)
+        !matches!(self, Self::Outcome | Self::Gigpo | Self::Successes | Self::SingleTurn)
     }
 }
 
@@ -147,6 +147,17 @@ fn pilotrl(stages: &[u8]) -> Result<(RewardConfig, Vec<Role>)> {
     Ok((rewards, [Role::Planner, Role::Executor].into_iter().filter(trained).collect()))
 }
 
+/// Whose trajectories `single_turn` learns from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expert {
+    /// The suite's oracle.
+    #[default]
+    Oracle,
+    /// Verified successes in the store, of uniquely minimal length for their task; always so with `--suite own`.
+    Recorded,
+}
+
 /// How the recipe `single_turn` begins.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -173,6 +184,8 @@ pub struct ImproveConfig {
     pub recipe: Recipe,
     /// PilotRL's stages by round, the last for all later rounds; a list of several mixes their rewards.
     pub stages: Vec<Vec<u8>>,
+    /// Whose trajectories `single_turn` learns from.
+    pub expert: Expert,
     /// How `single_turn` begins.
     pub imitation: Imitation,
     /// MiRA's phases: of what the tasks of its next round are made.
@@ -216,6 +229,7 @@ impl Default for ImproveConfig {
             directory: None,
             recipe: Recipe::default(),
             stages: vec![vec![1], vec![2], vec![3]],
+            expert: Expert::default(),
             imitation: Imitation::default(),
             phases: PhaseConfig::default(),
             levels: vec!["medium".into(), "long".into()],

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use milepost_learners::policy::doubt;
 use milepost_learners::rewards::{Match, expert_match};
 use milepost_planners::{ModelPolicy, PlannersConfig, turn_completion};
 use milepost_runtime::{Answered, Call, Context, Decision, Error, Planned, Policy, Role, Span};
-use milepost_text::TextModel;
+use milepost_text::{GrammarCompiler, TextModel, rebuild_masks};
 
 use super::update::RewardedCall;
 
@@ -56,15 +57,10 @@ impl Taken {
 
     /// One more sample.
     fn note(&mut self, samples: Samples, call: &Call, right: bool) {
-        self.sure |= self.count == 0 && samples.in_doubt > 0 && doubt(call) < samples.least_doubt;
+        self.sure |= self.count == 0 && samples.in_doubt > 0 && doubt(call.logprobs.iter().copied()) < samples.least_doubt;
         self.wrong |= !right;
         self.count += 1;
     }
-}
-
-/// The probability that the sampler gave to other tokens, summed over the call's tokens: more than the chance that another sample differs.
-fn doubt(call: &Call) -> f64 {
-    call.logprobs.iter().map(|logprob| -f64::from(*logprob).exp_m1()).sum()
 }
 
 /// The oracle with the model beside it.
@@ -75,6 +71,8 @@ pub struct Shadow<'a> {
     pub model: &'a ModelPolicy,
     /// The model's text side.
     pub text: &'a TextModel,
+    /// Its grammars.
+    pub compiler: &'a GrammarCompiler,
     /// The prompts' settings.
     pub config: &'a PlannersConfig,
     /// What the states are for.
@@ -94,13 +92,18 @@ impl Shadow<'_> {
         self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(call);
     }
 
-    /// The expert's words in the place of what the model said to the same prompt.
+    /// The expert's words in the place of what the model said to the same prompt; none where the model could not have said them: an expert of
+    /// another planner or prompt may write what this grammar does not hold.
     fn imitate(&self, mut call: Call, words: &str, group: String) -> milepost_runtime::Result<()> {
         call.completion_ids = self.text.encode_completion(words).map_err(|error| Error::Engine(error.to_string()))?;
+        if let Some(Err(error)) = call.grammar.as_ref().map(|grammar| rebuild_masks(self.compiler, grammar, &call.completion_ids)) {
+            tracing::warn!(state = group, words, %error, "the expert's words are outside the grammar; the state is left out");
+            return Ok(());
+        }
         let count = call.completion_ids.len();
         (call.logprobs, call.free_logprobs, call.temperature) = (vec![0.0; count], vec![0.0; count], 0.0);
         call.spans = vec![Span { role: call.role, start: 0, end: count }];
-        self.note(RewardedCall { group, reward: 1.0, call });
+        self.note(RewardedCall::new(group, true, call));
         Ok(())
     }
 }
@@ -116,7 +119,8 @@ fn plan_lines(text: &TextModel, said: &[Call], words: &str, group: &str) -> Vec<
             let (start, end) = (ends.partition_point(|end| *end <= place), ends.partition_point(|end| *end <= place + own.len()));
             place += own.len();
             let right = own == expert;
-            let cut = |list: &[f32]| list[..end].to_vec();
+            // A server tells no free log-probabilities.
+            let cut = |list: &[f32]| list.get(..end).unwrap_or_default().to_vec();
             let line = Call {
                 completion_ids: call.completion_ids[..end].to_vec(),
                 logprobs: cut(&call.logprobs),
@@ -125,7 +129,7 @@ fn plan_lines(text: &TextModel, said: &[Call], words: &str, group: &str) -> Vec<
                 ..call.clone()
             };
             lines.resize_with(lines.len().max(number + 1), Vec::new);
-            lines[number].push(RewardedCall { group: format!("{group} {number}"), reward: f64::from(u8::from(right)), call: line });
+            lines[number].push(RewardedCall::new(format!("{group} {number}"), right, line));
             if !right {
                 break;
             }
@@ -188,7 +192,7 @@ impl Policy for Shadow<'_> {
                     self.imitate(call, &words, group.clone())?;
                 }
                 Use::Match(_) => {
-                    self.note(RewardedCall { group: group.clone(), reward: f64::from(u8::from(right)), call });
+                    self.note(RewardedCall::new(group.clone(), right, call));
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
+use milepost_learners::rewards::disturbed;
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{EpisodeStore, NoListener, Policy, Secrets};
 use milepost_suites::Template;
@@ -121,7 +122,7 @@ impl Field<'_> {
             }
             each(index, &done)?;
             let complete = done.verdicts.completeness.as_ref().and_then(|judged| judged.verdict.first().copied());
-            let disturbed = matches!(done.episode.stop, None | Some(milepost_runtime::Stop::Failed(_)));
+            let disturbed = disturbed(done.episode.stop.as_ref());
             let one = Ended { id: done.episode.id, solved: done.solved, complete, actions: done.episode.steps.len(), disturbed };
             if let Ok(mut ended) = ended.lock() {
                 ended[index] = Some(one);

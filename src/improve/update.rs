@@ -1,6 +1,6 @@
 //! One update of the policy, in a process of its own: recorded episodes and their rewards in, an adapter directory out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,7 @@ use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout,
 use milepost_learners::probes::{self, Probes};
 use milepost_learners::sft::Example;
 use milepost_learners::{Model, Trainer};
+use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{Call, EpisodeStore, Generation, Role, SqliteStore};
 use milepost_text::{GrammarCompiler, TextModel};
 use serde::{Deserialize, Serialize};
@@ -73,8 +74,18 @@ pub struct RewardedCall {
     pub group: String,
     /// What it earned.
     pub reward: f64,
+    /// The recorded episode whose state it is; `None` for a state of the oracle's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episode: Option<String>,
     /// The call.
     pub call: Call,
+}
+
+impl RewardedCall {
+    /// A call in a state of the oracle's, and whether it was right.
+    pub fn new(group: String, right: bool, call: Call) -> Self {
+        Self { group, reward: f64::from(u8::from(right)), episode: None, call }
+    }
 }
 
 /// File names in [`UpdateRequest::out`].
@@ -118,7 +129,7 @@ pub async fn run(request: UpdateRequest) -> Result<Report> {
     let mut rollouts = rollouts_of(&request, &request.episodes, Some(request.generation.id()), &reader).await?;
     // What may be replayed was made by earlier generations of the same training.
     let memory = rollouts_of(&request, &request.memory, None, &reader).await?;
-    rollouts.extend(single_calls(&request, &reader)?);
+    rollouts.extend(single_calls(&request, &reader).await?);
     if rollouts.is_empty() {
         bail!("there is nothing to train on: no episode was given");
     }
@@ -189,6 +200,11 @@ fn check_moved(adapter: &Adapter, before: &[f32]) -> Result<()> {
     Ok(())
 }
 
+/// The store's own query decides what may enter training, whatever the request says.
+async fn allowed(store: &SqliteStore) -> Result<HashSet<String>> {
+    Ok(store.trainable(&TrainingQuery::default()).await?.into_iter().collect())
+}
+
 async fn rollouts_of(
     request: &UpdateRequest,
     episodes: &[Rewarded],
@@ -199,8 +215,7 @@ async fn rollouts_of(
         return Ok(Vec::new());
     }
     let store = SqliteStore::open(&request.store).await?;
-    // The store's own query decides what may enter training, whatever the request says.
-    let allowed: std::collections::HashSet<String> = store.trainable(&Default::default()).await?.into_iter().collect();
+    let allowed = allowed(&store).await?;
     let (mut rollouts, mut stale) = (Vec::with_capacity(episodes.len()), 0);
     for rewarded in episodes {
         if !allowed.contains(&rewarded.id) {
@@ -246,16 +261,29 @@ async fn rollouts_of(
     Ok(rollouts)
 }
 
-fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
+/// Single calls; those in a recorded episode's states only as long as that episode may be trained on.
+async fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
     let Some(path) = &request.calls else { return Ok(Vec::new()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let rollout = |(index, line): (usize, &str)| -> Result<Rollout> {
-        let RewardedCall { group, reward, call } =
-            serde_json::from_str(line).with_context(|| format!("{} line {}", path.display(), index + 1))?;
+    let mut calls = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        calls.push(serde_json::from_str::<RewardedCall>(line).with_context(|| format!("{} line {}", path.display(), index + 1))?);
+    }
+    if calls.iter().any(|call| call.episode.is_some()) {
+        let store = SqliteStore::open(&request.store).await?;
+        let allowed = allowed(&store).await?;
+        let before = calls.len();
+        calls.retain(|call| call.episode.as_ref().is_none_or(|id| allowed.contains(id)));
+        if calls.len() < before {
+            tracing::warn!(calls = before - calls.len(), "left out: their episodes may not be trained on any more");
+        }
+    }
+    let rollout = |(index, RewardedCall { group, reward, episode, call }): (usize, RewardedCall)| -> Result<Rollout> {
         let turns: Vec<Turn> = vec![reader.turn(&call, group.clone())?];
-        Ok(Rollout { id: format!("call {index}"), success: reward > 0.0, reward, group, turns })
+        let id = episode.map_or_else(|| format!("call {index}"), |episode| format!("call {index} of {episode}"));
+        Ok(Rollout { id, success: reward > 0.0, reward, group, turns })
     };
-    text.lines().enumerate().map(rollout).collect()
+    calls.into_iter().enumerate().map(rollout).collect()
 }
 
 fn lineage(request: &UpdateRequest, rollouts: &[Rollout], report: &Report) -> Result<Lineage> {

@@ -14,7 +14,7 @@ use milepost_learners::phases::{Past, Tally, TaskKey, Valued};
 use milepost_learners::policy::Report;
 use milepost_learners::rewards::{self, Reward, compose, per_step};
 use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore, Stop};
 use milepost_suites::Template;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -81,6 +81,11 @@ type Outcome<T> = std::result::Result<T, Failure<anyhow::Error>>;
 impl SuiteWorkshop<'_> {
     fn settings(&self) -> &ImproveConfig {
         &self.config.improve
+    }
+
+    /// What adapters are trained on.
+    fn base(&self) -> Result<&Path> {
+        self.config.base().context(NO_BASE)
     }
 
     fn place(&self, round: usize) -> PathBuf {
@@ -178,6 +183,10 @@ impl SuiteWorkshop<'_> {
     }
 }
 
+/// Why a server's model cannot be trained.
+pub const NO_BASE: &str =
+    "adapters are trained on weights that are here; set `remote.base` to the directory of those that the server serves, or `engine: local`";
+
 /// Marks a run that a person stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("cancelled; `milepost improve --resume` goes on where it stopped")]
@@ -199,11 +208,11 @@ impl Workshop for SuiteWorkshop<'_> {
             None => &self.mind,
         };
         let settings = self.settings();
-        if self.own {
-            return Ok(self.own_episodes(&directory).await?);
-        }
         if settings.recipe == Recipe::SingleTurn {
             return Ok(self.expert_states(actor, round.number, &directory).await?);
+        }
+        if self.own {
+            return Ok(self.own_episodes(&directory).await?);
         }
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round.number as u64);
         let known = self.known(round.number)?;
@@ -217,10 +226,15 @@ impl Workshop for SuiteWorkshop<'_> {
         let path = directory.join(COLLECTED);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let file = Mutex::new(file.with_context(|| format!("{} cannot be written", path.display()))?);
-        let phase = self.phase(round.number)?;
+        let (phase, failed) = (self.phase(round.number)?, Mutex::new(String::new()));
         let play = async |left: Vec<usize>, temperature: f32| {
             let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
             let note = |at: usize, played: &Played| {
+                // What the environment ended says nothing of the policy; the next start plays it again.
+                if let Some(Stop::Failed(reason)) = &played.episode.stop {
+                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason.clone();
+                    return Ok(());
+                }
                 let one = self.reward(left[at], &assignments[at], played, &phase);
                 let line = serde_json::to_string(&one)?;
                 let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -241,6 +255,10 @@ impl Workshop for SuiteWorkshop<'_> {
         }
         play(left, settings.temperature).await?;
         let collected = read_lines(&directory)?;
+        let failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if collected.is_empty() && !failed.is_empty() {
+            return Err(Failure::Workshop(anyhow::anyhow!("no training episode could be played: {failed}")));
+        }
         Ok((collected.len(), collected.iter().filter(|one| one.solved).count()))
     }
 

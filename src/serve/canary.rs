@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::metered::MeteredEngine;
-use crate::config::{AdapterChoice, Config, EngineKind};
+use crate::config::{AdapterChoice, Config};
 use crate::wiring::Mind;
 
 /// How a new generation is tried on live tasks.
@@ -97,8 +97,8 @@ pub(super) enum Taken {
 impl Canary {
     /// No trial yet; one that a restart cut off goes on at the first look at the registry.
     pub fn new(config: &Config, home: &Path) -> Self {
-        let local = config.engine == EngineKind::Local && config.adapter == AdapterChoice::Current;
-        let wanted = config.serve.canary.clone().filter(|_| local);
+        let own = config.base().is_some() && config.adapter == AdapterChoice::Current;
+        let wanted = config.serve.canary.clone().filter(|_| own);
         let live = config.serve.live.clone().unwrap_or_default();
         Self { config: wanted, live, file: home.join(FILE), trial: RwLock::default() }
     }
@@ -158,7 +158,7 @@ impl Canary {
         };
         let before = self.read().filter(|noted| noted.status.generation == wanted.id);
         let choice = Config { adapter: AdapterChoice::Named(wanted.id.clone()), ..app.config.clone() };
-        let mind = Mind::load(&choice).await?.through(|engine| Arc::new(MeteredEngine::new(engine, &app.config.local.model)));
+        let mind = Mind::load(&choice).await?.through(|engine| Arc::new(MeteredEngine::new(engine, app.config.model())));
         let serving = app.mind.engine.generation();
         let status = CanaryStatus {
             generation: wanted.id.clone(),
@@ -230,7 +230,7 @@ fn hours(hours: f64) -> TimeDelta {
 pub(super) async fn at_start(config: &Config, home: &Path, registry: &dyn AdapterRegistry) -> Result<AdapterChoice> {
     let noted = std::fs::read(home.join(FILE)).ok().and_then(|text| serde_json::from_slice::<Noted>(&text).ok());
     let (Some(noted), Some(_)) = (noted, &config.serve.canary) else { return Ok(config.adapter.clone()) };
-    if config.adapter != AdapterChoice::Current || config.engine != EngineKind::Local {
+    if config.adapter != AdapterChoice::Current || config.base().is_none() {
         return Ok(config.adapter.clone());
     }
     let current = registry.current(&crate::serving::base(config)?).await?;

@@ -21,7 +21,7 @@ use super::metered::MeteredEngine;
 use super::requests::Requests;
 use super::runner::BrowserRunner;
 use super::{App, Parts, directory, listen, observability, router, telemetry, token_file, web};
-use crate::config::{Config, EngineKind};
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::wiring::{self, Mind};
 
@@ -110,10 +110,7 @@ pub(super) async fn assemble(config: Config) -> Result<App> {
     }
     let metrics = observability::recorder()?;
     let store = Arc::new(wiring::store(&config).await?);
-    let model = match config.engine {
-        EngineKind::Local => config.local.model.clone(),
-        EngineKind::Remote => config.remote.model.clone(),
-    };
+    let model = config.model().to_owned();
     let registry = wiring::registry(&config);
     let adapter = canary::at_start(&config, &home, &registry).await?;
     let canary = Arc::new(Canary::new(&config, &home));

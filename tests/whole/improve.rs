@@ -171,6 +171,44 @@ async fn ones_own_verified_episodes_train_without_being_played_again() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["rounds"][0]["training"][1], 3, "{report}");
     assert!(report["rounds"][0]["candidate"].is_string(), "{report}");
+    let solved = report["rounds"][0]["training"][0].as_u64().unwrap();
+    assert!(solved > 0, "{report}");
+    // The same successes as an expert's: gone through again, their own words are imitated, and matched in the next round.
+    let arguments =
+        ["improve", "--suite", "own", "--recipe", "single_turn", "--environment", "plain", "--rounds", "2", "--remeasure", "0", "--json"];
+    let settings =
+        [("MILEPOST_IMPROVE__IN_DOUBT", "3"), ("MILEPOST_IMPROVE__UPDATE__LEAST_DOUBT", "0"), ("MILEPOST_IMPROVE__TEMPERATURE", "1.5")];
+    let output = milepost(directory.path(), &arguments, &settings);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls = |round: usize| -> Vec<Value> {
+        let path = directory.path().join(format!("data/improve/run-2/round-{round}/calls.jsonl"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stdout)));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (imitated, matched) = (calls(1), calls(2));
+    let own: std::collections::BTreeMap<Vec<u64>, Vec<u64>> = recorded_calls(&store).await;
+    for call in &imitated {
+        let ids = |key: &str| call["call"][key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(Some(&ids("completion_ids")), own.get(&ids("prompt_ids")), "the words of the record, after its prompt");
+    }
+    let states =
+        |calls: &[Value]| calls.iter().map(|call| call["group"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>();
+    assert!(imitated.len() as u64 > solved && states(&matched).iter().all(|state| state.starts_with("http")), "{:?}", states(&matched));
+    assert!(matched.iter().any(|call| call["reward"] == 1.0), "what it did before it can do again");
+}
+
+/// Completions of the user's own successes by their prompts.
+async fn recorded_calls(store: &SqliteStore) -> std::collections::BTreeMap<Vec<u64>, Vec<u64>> {
+    let query = TrainingQuery { from_suite: Some(false), ..TrainingQuery::default() };
+    let wide = |ids: &[u32]| ids.iter().map(|id| u64::from(*id)).collect::<Vec<_>>();
+    let mut calls = std::collections::BTreeMap::new();
+    for id in store.trainable(&query).await.unwrap() {
+        let episode = store.load(&id).await.unwrap().unwrap();
+        let of_steps = episode.steps.iter().flat_map(|step| &step.calls);
+        let all = episode.calls.iter().chain(of_steps);
+        calls.extend(all.map(|call| (wide(&call.prompt_ids), wide(&call.completion_ids))));
+    }
+    calls
 }
 
 /// The lines of a JSON file under an arm's round.

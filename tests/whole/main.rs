@@ -9,4 +9,5 @@ mod house;
 mod improve;
 mod native;
 mod recording;
+mod remote;
 mod suite;

@@ -1,5 +1,7 @@
 //! Section `remote` of the configuration.
 
+use std::path::PathBuf;
+
 use milepost_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrammarField {
-    /// vLLM ≥ 0.10 with `--structured-outputs-config.backend guidance`: `structured_outputs: {grammar}`.
+    /// vLLM ≥ 0.11 with `--structured-outputs-config.backend guidance`: `structured_outputs: {grammar}`.
     #[default]
     StructuredOutputs,
     /// Older vLLM with `--guided-decoding-backend guidance`: `guided_grammar`.
@@ -36,6 +38,11 @@ pub struct RemoteModelConfig {
     pub grammar: GrammarField,
     /// Ask for log-probabilities.
     pub logprobs: bool,
+    /// Directory with the very weights and the tokenizer that the server serves. With it, prompts are rendered and answers read here, calls hold
+    /// token ids and can be trained on, and generations are those of this base.
+    pub base: Option<PathBuf>,
+    /// Most tokens of prompt and completion together, where the server has less context than the base; `null` is the base's.
+    pub max_seq: Option<usize>,
     /// Seconds that one request may take.
     pub timeout_seconds: u64,
     /// Hash of the prompt templates, part of the generation; set by the program.
@@ -51,6 +58,8 @@ impl Default for RemoteModelConfig {
             api_key_env: String::new(),
             grammar: GrammarField::StructuredOutputs,
             logprobs: true,
+            base: None,
+            max_seq: None,
             timeout_seconds: 120,
             prompts_hash: String::new(),
         }
@@ -68,6 +77,9 @@ impl RemoteModelConfig {
         }
         if self.model.is_empty() {
             return Err(Error::BadInput("remote.model is empty; give the model's name as the server lists it at /v1/models".into()));
+        }
+        if self.base.is_some() && !self.logprobs {
+            return Err(Error::BadInput("remote.base is for training, which needs log-probabilities; set remote.logprobs: true".into()));
         }
         Ok(())
     }

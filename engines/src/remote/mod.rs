@@ -1,5 +1,6 @@
 //! The remote engine: any server that speaks the OpenAI protocol, with guided decoding and log-probabilities where it has them.
 
+mod base;
 mod config;
 mod protocol;
 mod transport;
@@ -15,15 +16,18 @@ use serde_json::json;
 
 use crate::failed;
 use crate::proof::{Tolerance, check_probes};
+use base::Base;
 pub use config::{GrammarField, RemoteModelConfig};
 use transport::Transport;
 
 /// A model behind an OpenAI-protocol server (vLLM, SGLang, llama.cpp, mistralrs-server).
 ///
-/// Token ids stay unknown: the calls it records have empty `completion_ids`, so its episodes can be judged but not trained on.
+/// Where the configuration names its base, prompts go there as token ids and come back as such (vLLM), and its episodes can be trained on. Otherwise
+/// token ids stay unknown: the calls it records have empty `completion_ids`, so its episodes can be judged but not trained on.
 #[derive(Debug)]
 pub struct RemoteEngine {
     config: RemoteModelConfig,
+    base: Option<Base>,
     transport: Transport,
     serving: RwLock<Serving>,
     swapping: tokio::sync::Mutex<()>,
@@ -40,19 +44,58 @@ impl RemoteEngine {
     /// An engine for the server that the configuration names; nothing is sent yet.
     ///
     /// # Errors
-    /// A URL that is not http(s), an empty model name, or an API key variable that is not set.
+    /// A URL that is not http(s), an empty model name, an API key variable that is not set, or a base that is incomplete.
     pub fn new(config: &RemoteModelConfig) -> Result<Self> {
         config.check()?;
         let transport = Transport::new(config)?;
-        let generation = Generation {
-            base: milepost_text::hash16(format!("{}\0{}", config.url, config.model).as_bytes()),
-            tokenizer: "remote".into(),
-            chat_template: "remote".into(),
-            prompts: config.prompts_hash.clone(),
-            ..Generation::default()
-        };
+        let base = config.base.as_deref().map(|directory| Base::load(config, directory)).transpose()?;
+        let generation = base.as_ref().map_or_else(|| unknown(config), Base::generation);
         let serving = RwLock::new(Serving { model: config.model.clone(), generation });
-        Ok(Self { config: config.clone(), transport, serving, swapping: tokio::sync::Mutex::default() })
+        Ok(Self { config: config.clone(), base, transport, serving, swapping: tokio::sync::Mutex::default() })
+    }
+
+    /// The server's own chat template and tokenizer, which nobody here knows.
+    async fn chat(&self, serving: &Serving, request: GenerateRequest) -> Result<Generated> {
+        let body = protocol::chat_body(&self.config, &serving.model, &request)?;
+        let begun = Instant::now();
+        let answer = self.transport.post("/v1/chat/completions", &body).await?;
+        let completion = protocol::chat_completion(&answer)?;
+        let call = Call {
+            role: request.role,
+            prompt_ids: Vec::new(),
+            completion_ids: Vec::new(),
+            spans: vec![Span { role: request.role, start: 0, end: completion.logprobs.len() }],
+            grammar: request.grammar,
+            logprobs: completion.logprobs,
+            free_logprobs: Vec::new(),
+            temperature: request.temperature,
+            seed: request.seed,
+            generation: serving.generation.id(),
+            latency_ms: begun.elapsed().as_secs_f64() * 1e3,
+        };
+        Ok(Generated { text: completion.text, call, ends: completion.ends })
+    }
+
+    /// Tokens in, tokens out.
+    async fn complete(&self, base: &Base, serving: &Serving, request: GenerateRequest) -> Result<Generated> {
+        // What the server was not held to is no part of what it said.
+        let request = GenerateRequest { grammar: request.grammar.filter(|_| self.config.grammar != GrammarField::Off), ..request };
+        let (prompt_ids, max_tokens) = base.begin(&request)?;
+        if request.temperature != 1.0 && request.temperature != 0.0 && !base.is_tempered() {
+            let (mut spreads, temperatures) = (Vec::with_capacity(2), [1.0, request.temperature]);
+            for temperature in temperatures {
+                let body = protocol::glance_body(&serving.model, &prompt_ids, temperature);
+                spreads.push(protocol::likeliest(&self.transport.post("/v1/completions", &body).await?));
+            }
+            base.temper(request.temperature, &spreads[0], &spreads[1])?;
+        }
+        let body = protocol::completion_body(&self.config, &serving.model, &request, &prompt_ids, max_tokens);
+        let begun = Instant::now();
+        let answer = self.transport.post("/v1/completions", &body).await?;
+        let (ids, logprobs) = protocol::completion_tokens(&answer, &self.config.url)?;
+        let mut generated = base.record(&request, prompt_ids, ids, logprobs, begun)?;
+        generated.call.generation = serving.generation.id();
+        Ok(generated)
     }
 
     fn serving(&self) -> Serving {
@@ -95,24 +138,10 @@ impl RemoteEngine {
 impl Engine for RemoteEngine {
     async fn generate(&self, request: GenerateRequest) -> Result<Generated> {
         let serving = self.serving();
-        let body = protocol::chat_body(&self.config, &serving.model, &request)?;
-        let begun = Instant::now();
-        let answer = self.transport.post("/v1/chat/completions", &body).await?;
-        let completion = protocol::chat_completion(&answer)?;
-        let call = Call {
-            role: request.role,
-            prompt_ids: Vec::new(),
-            completion_ids: Vec::new(),
-            spans: vec![Span { role: request.role, start: 0, end: completion.logprobs.len() }],
-            grammar: request.grammar,
-            logprobs: completion.logprobs,
-            free_logprobs: Vec::new(),
-            temperature: request.temperature,
-            seed: request.seed,
-            generation: serving.generation.id(),
-            latency_ms: begun.elapsed().as_secs_f64() * 1e3,
-        };
-        Ok(Generated { text: completion.text, call, ends: completion.ends })
+        match &self.base {
+            Some(base) => self.complete(base, &serving, request).await,
+            None => self.chat(&serving, request).await,
+        }
     }
 
     async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>> {
@@ -132,13 +161,17 @@ impl Engine for RemoteEngine {
         let hash = adapter_hash(&path)?;
         let name = format!("milepost-{hash}");
         let load = json!({ "lora_name": name, "lora_path": path });
-        self.transport
-            .post_text("/v1/load_lora_adapter", &load)
-            .await
-            .map_err(|error| failed(format!("{error}; start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True")))?;
+        let loaded = match self.transport.post_text("/v1/load_lora_adapter", &load).await {
+            // The name is the files' hash: what is loaded under it is this adapter, and others may be served by it.
+            Err(error) if error.to_string().contains("already been loaded") => false,
+            loaded => {
+                let fix = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True";
+                loaded.map_err(|error| failed(format!("{error}; {fix}")))?;
+                true
+            }
+        };
         if let Err(error) = self.prove(&name, probes).await {
-            let unload = self.transport.post_text("/v1/unload_lora_adapter", &json!({ "lora_name": name })).await;
-            if let Err(unload) = unload {
+            if loaded && let Err(unload) = self.transport.post_text("/v1/unload_lora_adapter", &json!({ "lora_name": name })).await {
                 tracing::warn!(%unload, name, "the refused adapter stays loaded on the server");
             }
             return Err(error);
@@ -153,5 +186,16 @@ impl Engine for RemoteEngine {
         let _one = self.swapping.lock().await;
         let generation = Generation { adapter: None, parent: None, ..self.generation() };
         Ok(self.ask_for(self.config.model.clone(), generation))
+    }
+}
+
+/// A generation of which nothing but the server is known.
+fn unknown(config: &RemoteModelConfig) -> Generation {
+    Generation {
+        base: milepost_text::hash16(format!("{}\0{}", config.url, config.model).as_bytes()),
+        tokenizer: "remote".into(),
+        chat_template: "remote".into(),
+        prompts: config.prompts_hash.clone(),
+        ..Generation::default()
     }
 }

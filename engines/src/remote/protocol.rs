@@ -1,5 +1,7 @@
 //! Bodies that are sent and read; no I/O.
 
+use std::collections::BTreeMap;
+
 use milepost_runtime::{GenerateRequest, Grammar, Message, Result, ScoreRequest, Speaker};
 use serde_json::{Value, json};
 
@@ -52,6 +54,55 @@ fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
         GrammarField::Mistralrs => body["grammar"] = json!({ "type": "lark", "value": lark }),
         GrammarField::Off => {}
     }
+}
+
+/// The body of a completion of token ids, with nothing between the model's distribution and its sample but temperature and grammar: a server
+/// takes what the model's `generation_config.json` says of the rest, unless it is told.
+pub(super) fn completion_body(
+    config: &RemoteModelConfig,
+    model: &str,
+    request: &GenerateRequest,
+    prompt_ids: &[u32],
+    max_tokens: usize,
+) -> Value {
+    let mut body = json!({
+        "model": model, "prompt": prompt_ids, "temperature": request.temperature, "max_tokens": max_tokens, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
+        "repetition_penalty": 1.0, "seed": request.seed & i64::MAX as u64, "n": 1, "stream": false, "logprobs": 1, "return_token_ids": true,
+    });
+    if let Some(grammar) = &request.grammar {
+        add_grammar(&mut body, config.grammar, grammar);
+    }
+    body
+}
+
+/// The body of a request for one token, and for what else it might have been.
+pub(super) fn glance_body(model: &str, prompt_ids: &[u32], temperature: f32) -> Value {
+    json!({
+        "model": model, "prompt": prompt_ids, "temperature": temperature, "max_tokens": 1, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
+        "repetition_penalty": 1.0, "seed": 0, "n": 1, "stream": false, "logprobs": 5,
+    })
+}
+
+/// Reads the likeliest first tokens with their log-probabilities.
+pub(super) fn likeliest(answer: &Value) -> BTreeMap<String, f32> {
+    let first = answer["choices"][0]["logprobs"]["top_logprobs"][0].as_object().into_iter().flatten();
+    first.filter_map(|(token, logprob)| Some((token.clone(), logprob.as_f64()? as f32))).collect()
+}
+
+/// Reads token ids and their log-probabilities.
+pub(super) fn completion_tokens(answer: &Value, url: &str) -> Result<(Vec<u32>, Vec<f32>)> {
+    let choice = &answer["choices"][0];
+    let Some(ids) = choice["token_ids"].as_array() else {
+        let fix = "serve with vLLM 0.11 or later, or leave `remote.base` out and do not train";
+        return Err(failed(format!("{url} gives no token ids (`return_token_ids`); {fix}: {}", shorten(answer))));
+    };
+    let ids: Vec<u32> = ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect();
+    let logprobs = choice["logprobs"]["token_logprobs"].as_array().into_iter().flatten();
+    let logprobs: Vec<f32> = logprobs.filter_map(Value::as_f64).map(|logprob| logprob as f32).collect();
+    if ids.len() != logprobs.len() {
+        return Err(failed(format!("{url} gives {} tokens and {} log-probabilities: {}", ids.len(), logprobs.len(), shorten(answer))));
+    }
+    Ok((ids, logprobs))
 }
 
 /// Reads a chat completion.

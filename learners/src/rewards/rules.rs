@@ -11,7 +11,7 @@ pub(super) fn malformed(stop: Option<&Stop>) -> bool {
 }
 
 /// Whether the episode was ended by something that is no fault of the policy, or not ended at all.
-pub(super) fn disturbed(stop: Option<&Stop>) -> bool {
+pub fn disturbed(stop: Option<&Stop>) -> bool {
     matches!(stop, None | Some(Stop::Failed(_) | Stop::Cancelled))
 }
 

@@ -12,19 +12,31 @@ use milepost_learners::rewards::{Preset, compose};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::Status;
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{AdapterRegistry, EpisodeStore, NoListener, Policy, Verdicts};
-use milepost_text::TextModel;
+use milepost_runtime::{AdapterRegistry, Episode, EpisodeStore, Error, NoListener, Policy, Stop, Verdicts};
+use milepost_text::{GrammarCompiler, TextModel};
 use milepost_tools::owned::die_with_owner;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 
 use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop, UPDATE, earned};
 use crate::commands::suite::episode::{Place, Player, play};
 use crate::forgetful::Forgetful;
-use crate::improve::config::Phase;
+use crate::improve::config::{Expert, Phase};
 use crate::improve::experts::{self, Samples, Shadow, Use};
 use crate::improve::field::Assignment;
+use crate::improve::recorded::{self, Recorded};
 use crate::improve::tasks::{Counts, training};
 use crate::improve::update::{Rewarded, RewardedCall, UpdateRequest};
-use crate::wiring::Mind;
+use crate::wiring::{self, Mind};
+
+/// A task as an expert shows it.
+enum Shown {
+    /// The suite's oracle, which plays it in the plain reader.
+    Oracle(Assignment),
+    /// Somebody who has solved it, and the sampling's seed.
+    Recorded(Box<Episode>, u64),
+}
 
 impl SuiteWorkshop<'_> {
     /// The last candidate of the rounds before that was not found to be worse, where the recipe goes on from it: a stage that made none breaks no
@@ -57,7 +69,7 @@ impl SuiteWorkshop<'_> {
                 index,
                 id,
                 template: "own".into(),
-                group: format!("{} {}", episode.task.start_url, episode.task.goal),
+                group: recorded::name(&episode.task),
                 solved,
                 progress: Vec::new(),
                 rewards,
@@ -72,7 +84,7 @@ impl SuiteWorkshop<'_> {
         Ok(counts)
     }
 
-    /// Lets the oracle play training tasks in the plain reader and asks the model at each of its states; how many it was asked at, and how
+    /// Lets an expert go through training tasks and asks the model at each of its states; how many it was asked at, and how
     /// many of its answers were the expert's.
     pub(super) async fn expert_states(&self, actor: &Mind, round: usize, directory: &Path) -> Result<(usize, usize)> {
         // The file is written at once and last: what is there is whole.
@@ -84,11 +96,40 @@ impl SuiteWorkshop<'_> {
         let purpose = if round <= settings.imitation.rounds { Use::Imitate } else { Use::Match(samples) };
         let temperature = if purpose == Use::Imitate { 0.0 } else { settings.temperature };
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
-        // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
-        let tasks = training(&self.templates, &Counts::new(), settings.tasks, 1, seed);
-        let calls = self.asked(actor, tasks, purpose, temperature).await?;
+        let shown: Vec<Shown> = match self.own || settings.expert == Expert::Recorded {
+            true => self.recorded(seed).await?,
+            // An expert state stands for an episode, so that recipes are compared at equal costs of collecting.
+            false => training(&self.templates, &Counts::new(), settings.tasks, 1, seed).into_iter().map(Shown::Oracle).collect(),
+        };
+        let calls = self.asked(actor, shown, purpose, temperature).await?;
         experts::write(&directory.join(CALLS), &calls)?;
         Ok(experts::count(&calls))
+    }
+
+    /// The round's share of the recorded successes that are expert trajectories.
+    async fn recorded(&self, seed: u64) -> Result<Vec<Shown>> {
+        let (mut successes, planned) = (Vec::new(), self.config.policy.planner.plans());
+        let query = TrainingQuery { from_suite: Some(!self.own), ..TrainingQuery::default() };
+        for id in self.store.trainable(&query).await? {
+            let episode = self.store.load(&id).await?;
+            let played = |id: &str| self.templates.iter().any(|template| template.id == id);
+            let expert = |episode: &Episode| {
+                (episode.success, &episode.stop) == (Some(true), &Some(Stop::Answered))
+                    && (!planned || !episode.plans.is_empty())
+                    && episode.task.source.as_ref().is_none_or(|source| played(&source.template))
+            };
+            successes.extend(episode.filter(expert));
+        }
+        let found = successes.len();
+        let mut shortest = recorded::shortest(successes);
+        if shortest.is_empty() {
+            let problem = "single_turn has no expert: no task has a verified success that alone is shortest";
+            bail!(Error::BadInput(format!("{problem} ({found} successes in {})", self.store.directory().display())));
+        }
+        let mut rng = StdRng::seed_from_u64(seed);
+        shortest.shuffle(&mut rng);
+        shortest.truncate(self.settings().tasks);
+        Ok(shortest.into_iter().map(|episode| Shown::Recorded(Box::new(episode), rng.random())).collect())
     }
 
     /// Lets the model in service say, greedily, what it would do in each of the expert's states: in how many of how many it is the same. Plans
@@ -98,40 +139,62 @@ impl SuiteWorkshop<'_> {
     /// What the engine or the plain reader says.
     pub async fn matched(&self, tasks: Vec<Assignment>) -> Result<(usize, usize)> {
         let once = Samples { group: 1, in_doubt: 0, least_doubt: 0.0 };
-        let calls = self.asked(&self.mind, tasks, Use::Match(once), 0.0).await?;
+        let shown = tasks.into_iter().map(Shown::Oracle).collect();
+        let calls = self.asked(&self.mind, shown, Use::Match(once), 0.0).await?;
         let (all, right) = experts::count(&calls);
         Ok((right, all))
     }
 
-    /// What the model says in the states of the oracle, which plays these tasks in the plain reader.
-    async fn asked(&self, actor: &Mind, tasks: Vec<Assignment>, purpose: Use, temperature: f32) -> Result<Vec<RewardedCall>> {
+    /// What the model says in an expert's states.
+    async fn asked(&self, actor: &Mind, tasks: Vec<Shown>, purpose: Use, temperature: f32) -> Result<Vec<RewardedCall>> {
         let config = self.playing(temperature);
-        let (text, model) = (TextModel::load(Path::new(&self.config.local.model))?, actor.policy(config.policy.planner, &config));
+        let (text, model) = (TextModel::load(self.base()?)?, actor.policy(config.policy.planner, &config));
+        let compiler = GrammarCompiler::new(&text)?;
+        let tools = wiring::tools(&config)?;
         let bar = crate::progress::episodes(tasks.len() as u64);
         bar.set_message("expert's tasks");
-        let shown = |assignment: Assignment| {
-            let (config, model, text, bar) = (&config, &model, &text, &bar);
-            async move {
-                let instance = assignment.template.instantiate(assignment.seed);
-                let (expert, task) = (instance.oracle(), format!("{} {}", assignment.template.id, assignment.seed));
-                let shadow = Shadow { expert: &expert, model, text, config: &config.policy, purpose, task, calls: Mutex::default() };
-                let player = Player {
-                    policy: Some(&shadow as &dyn Policy),
-                    verifier: None,
-                    store: &Forgetful,
-                    screenshots: Screenshots::Off,
-                    generation: "oracle".into(),
-                    cancel: self.cancel.clone(),
-                };
-                let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, config, &mut NoListener).await?;
-                if *self.cancel.borrow() {
-                    bail!(Cancelled);
+        let (config, model, text, compiler, bar, tools) = (&config, &model, &text, &compiler, &bar, &tools);
+        let shown = |shown: Shown| async move {
+            let beside =
+                |expert, task| Shadow { expert, model, text, compiler, config: &config.policy, purpose, task, calls: Mutex::default() };
+            let (solved, calls) = match shown {
+                Shown::Oracle(assignment) => {
+                    let instance = assignment.template.instantiate(assignment.seed);
+                    let expert = instance.oracle();
+                    let shadow = beside(&expert as &dyn Policy, format!("{} {}", assignment.template.id, assignment.seed));
+                    let player = Player {
+                        policy: Some(&shadow as &dyn Policy),
+                        verifier: None,
+                        store: &Forgetful,
+                        screenshots: Screenshots::Off,
+                        generation: "oracle".into(),
+                        cancel: self.cancel.clone(),
+                    };
+                    let played = play(&instance, assignment.sampling, &mut Place::Plain, &player, config, &mut NoListener).await?;
+                    if let Some(Stop::Failed(reason)) = played.episode.stop {
+                        bail!(Error::Engine(reason));
+                    }
+                    (played.solved, shadow.calls)
                 }
-                bar.inc(1);
-                // Only trajectories that solve their task are the expert's.
-                let calls = shadow.calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-                Ok(if played.solved { calls } else { Vec::new() })
+                Shown::Recorded(episode, seed) => {
+                    let expert = Recorded(&episode);
+                    let shadow = beside(&expert as &dyn Policy, recorded::name(&episode.task));
+                    let again = recorded::replay(&episode, &shadow, tools, seed, self.cancel.clone()).await?;
+                    if !again && !*self.cancel.borrow() {
+                        tracing::warn!(episode = episode.id, "what was recorded goes another way now; it is left out");
+                    }
+                    let mut calls = shadow.calls;
+                    let all = calls.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    all.iter_mut().for_each(|call| call.episode = Some(episode.id.clone()));
+                    (again, calls)
+                }
+            };
+            if *self.cancel.borrow() {
+                bail!(Cancelled);
             }
+            bar.inc(1);
+            // Only trajectories that solve their task are the expert's.
+            Ok(if solved { calls.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) } else { Vec::new() })
         };
         // In the tasks' order, however many are played at once.
         let played: Vec<Vec<RewardedCall>> =
@@ -161,7 +224,7 @@ impl SuiteWorkshop<'_> {
         let calls = Some(self.place(round.number).join(CALLS)).filter(|calls| calls.is_file());
         Ok(UpdateRequest {
             recipe: self.settings().recipe.word().into(),
-            base: std::fs::canonicalize(&self.config.local.model)?,
+            base: std::fs::canonicalize(self.base()?)?,
             parent,
             generation,
             store: self.store.directory().to_owned(),
@@ -202,7 +265,7 @@ impl SuiteWorkshop<'_> {
             // Whatever killed it says nothing of the candidate.
             let fix = "lower `improve.tasks` or `improve.update.tokens_per_batch`, or make room";
             let problem =
-                format!("the update was killed by signal {signal} (9: most likely the memory was full; {fix}); `--resume` goes on");
+                format!("the update was killed by signal {signal} (9: most likely the memory was full; {fix}); what was collected is kept");
             return Err(Failure::Workshop(anyhow::anyhow!(problem)));
         }
         match status.success() {

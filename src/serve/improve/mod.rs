@@ -21,9 +21,10 @@ use self::config::{ImproveInDaemon, LearnFrom};
 use super::App;
 use super::canary::Taken;
 use super::problem::Problem;
-use crate::config::{AdapterChoice, EngineKind};
+use crate::config::AdapterChoice;
 use crate::improve::config::Recipe;
 use crate::improve::schedule::{Trigger, times};
+use crate::improve::workshop::NO_BASE;
 
 /// How often the registry is asked for a change that somebody else made.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -126,8 +127,8 @@ impl Improvement {
     /// # Errors
     /// 409 where one runs already, or where the model is not trained here.
     pub fn start(&self, app: &App, order: Order) -> Result<(), Problem> {
-        if app.config.engine != EngineKind::Local {
-            return Err(Problem::conflict("only a local model is trained here; set `engine: local`"));
+        if app.config.base().is_none() {
+            return Err(Problem::conflict(NO_BASE));
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &status.running {

@@ -16,5 +16,5 @@ pub use credit::{Credited, assign};
 pub use critics::{CriticReport, estimate, estimate_returns};
 pub use replayed::replay;
 pub use report::{Report, Status};
-pub use rollout::{Rollout, Turn};
+pub use rollout::{Rollout, Turn, doubt};
 pub use update::run;

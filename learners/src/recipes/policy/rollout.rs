@@ -87,7 +87,7 @@ impl Turn {
     /// on the fifth of the tokens that has most).
     pub fn doubt(&self) -> f64 {
         let trained = self.trained.iter().zip(&self.old_logprobs).filter(|(trained, _)| **trained);
-        trained.map(|(_, logprob)| -f64::from(*logprob).exp_m1()).sum()
+        doubt(trained.map(|(_, logprob)| *logprob))
     }
 
     /// Tokens of prompt and completion.
@@ -123,4 +123,9 @@ impl Turn {
     pub(super) fn padded<T: Clone>(&self, list: &[T], blank: T) -> Vec<T> {
         std::iter::repeat_n(blank, self.prompt.len()).chain(list.iter().cloned()).collect()
     }
+}
+
+/// The probability that a sampler gave to other tokens than these, summed over them: more than the chance that it would have said something else.
+pub fn doubt(logprobs: impl IntoIterator<Item = f32>) -> f64 {
+    logprobs.into_iter().map(|logprob| -f64::from(logprob).exp_m1()).sum()
 }
