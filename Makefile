@@ -7,7 +7,7 @@ MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
-	@scripts/demo.sh $(MILEPOST)
+	@scripts/demo.sh "$(MILEPOST)"
 
 ## The gate: formatting, clippy with warnings as errors, all tests, those that need Chromium included.
 test: setup
@@ -30,7 +30,7 @@ setup:
 
 ## Every row of the suite's tables at its full size, in real Chromium (hours on two cores).
 test-browser: build
-	@scripts/tables.sh $(MILEPOST)
+	@scripts/tables.sh "$(MILEPOST)"
 
 ## Swaps under load and sabotaged adapters at their full number: 50 swaps, four adapters of each kind and four worse policies.
 test-swap: setup
@@ -43,7 +43,7 @@ test-daemon: build
 
 ## Side-by-side benchmarks.
 bench: build
-	@scripts/bench.sh $(MILEPOST)
+	@scripts/bench.sh "$(MILEPOST)"
 
 ## The learner against PyTorch, side by side; writes target/bench/learner.json.
 bench-learner:
@@ -55,7 +55,7 @@ golden:
 
 ## Trains the seed model again (about half an hour on two cores).
 seed: build
-	@models/seed/train.sh $(MILEPOST)
+	@models/seed/train.sh "$(MILEPOST)"
 
 ## Licences, bans and sources of all dependencies (needs cargo-deny).
 deny:

@@ -37,7 +37,9 @@ export PATH=$root/bin:$PATH LIBRARY_PATH=$root/lib${LIBRARY_PATH:+:$LIBRARY_PATH
 # With a target named, the flags are for what is built and not for build scripts, which run here, without a driver.
 export CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
 # The stand-in is empty: without --no-as-needed the linker would drop the driver from what the program loads.
-flags=(-L "native=$root/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-in-object-files -C link-arg=-Wl,--no-as-needed,-lcuda,--as-needed)
+# These flags stand in place of those in .cargo/config.toml, which therefore are among them.
+[ "$(uname -m)" = x86_64 ] && cpu=(-C target-cpu=x86-64-v3) || cpu=()
+flags=("${cpu[@]}" -L "native=$root/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-in-object-files -C link-arg=-Wl,--no-as-needed,-lcuda,--as-needed)
 export RUSTFLAGS="${RUSTFLAGS:-} ${flags[*]}"
 export CARGO_TARGET_DIR=$home/target
 

@@ -342,7 +342,7 @@ pub struct AuditArgs {
     /// One level only
     #[arg(long)]
     pub level: Option<LevelArg>,
-    /// Who acts: adaplan, frozen or react
+    /// Who acts: adaplan, subgoal, frozen or react
     #[arg(long, conflicts_with = "oracle")]
     pub planner: Option<PlannerKind>,
     /// Let the suite's own oracle act

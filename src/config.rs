@@ -8,10 +8,11 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Serialized};
 use milepost_engines::{LocalModelConfig, RemoteModelConfig};
+use milepost_learners::failures::FailureConfig;
 use milepost_learners::sft::SftConfig;
 use milepost_planners::{JudgeConfig, PlannersConfig};
-use milepost_runtime::Limits;
 use milepost_runtime::config::EpisodesConfig;
+use milepost_runtime::{Error, Limits, Secrets};
 use milepost_service::ServiceConfig;
 use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
@@ -99,6 +100,8 @@ pub struct Config {
     pub browser: BrowserConfig,
     /// The suite's own judgement of episodes.
     pub suite: GroundTruthConfig,
+    /// When a failure is of which class.
+    pub failures: FailureConfig,
     /// Supervised training.
     pub learn: SftConfig,
     /// The improvement loop.
@@ -120,6 +123,15 @@ impl Config {
             EngineKind::Local => Some(Path::new(&self.local.model)),
             EngineKind::Remote => self.remote.base.as_deref(),
         }
+    }
+
+    /// [`Self::base`], where something is to be trained.
+    ///
+    /// # Errors
+    /// A server's model whose weights are not here.
+    pub fn weights(&self) -> Result<&Path, Error> {
+        let problem = "adapters are trained on weights that are here; set `remote.base` to the directory of those that the server serves, or `engine: local`";
+        self.base().ok_or_else(|| Error::BadInput(problem.into()))
     }
 
     /// The model's name, as the engine takes it.
@@ -149,7 +161,7 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read; check its permissions", file.display()))?;
         figment = figment.merge(Serialized::defaults(parse(&text).with_context(|| format!("{} is not valid YAML", file.display()))?));
     }
-    let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server"]).split("__"));
+    let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server", "cuda", "bench_python"]).split("__"));
     figment.extract().map_err(|error| explain(error, file.as_deref()))
 }
 
@@ -190,8 +202,8 @@ impl Config {
     ///
     /// # Errors
     /// A variable or file that is not there.
-    pub fn secrets(&self) -> Result<milepost_runtime::Secrets> {
-        let mut secrets = milepost_runtime::Secrets::default();
+    pub fn secrets(&self) -> Result<Secrets> {
+        let mut secrets = Secrets::default();
         for (name, secret) in &self.secrets {
             secrets.add(name, &secret_value(name, &secret.from)?, &secret.origin);
         }
@@ -201,15 +213,17 @@ impl Config {
 
 /// Reads a secret's value from `env:VARIABLE` or `file:PATH`.
 pub fn secret_value(name: &str, from: &str) -> Result<String> {
-    match from.split_once(':') {
+    let value = match from.split_once(':') {
         Some(("env", variable)) => {
-            std::env::var(variable).with_context(|| format!("secret {name:?}: the variable {variable} is not set; export it first"))
+            std::env::var(variable).with_context(|| format!("secret {name:?}: the variable {variable} is not set; export it first"))?
         }
         Some(("file", path)) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches('\n').to_owned())
-            .with_context(|| format!("secret {name:?}: the file {path} cannot be read")),
+            .with_context(|| format!("secret {name:?}: the file {path} cannot be read"))?,
         _ => bail!("secret {name:?}: {from:?} is no source; use env:VARIABLE or file:PATH"),
-    }
+    };
+    Secrets::can_be_hidden(name, &value)?;
+    Ok(value)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Generations as command line and daemon show and change them.
 
 use anyhow::{Result, bail};
-use milepost_runtime::registry::{Over, Record, Status, follow, read_probes};
+use milepost_runtime::registry::{Over, Record, Rollback, Status, follow, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Engine, Error};
 use serde::Serialize;
 
@@ -75,12 +75,19 @@ pub async fn promote_live(
     Ok(())
 }
 
-/// Takes what serves out of service under traffic; gives what serves instead, `None` for the base.
+/// Takes a generation out of service under traffic, if it is what serves.
 ///
 /// # Errors
-/// Nothing serves that could be taken out, or what served before is not what was registered.
-pub async fn rollback_live(registry: &DirectoryRegistry, engine: &dyn Engine, reason: &str) -> milepost_runtime::Result<Option<Record>> {
-    let back = registry.rollback(&engine.generation(), reason).await?;
-    follow(registry, engine).await?;
+/// What served before is not what was registered.
+pub async fn rollback_live(
+    registry: &DirectoryRegistry,
+    engine: &dyn Engine,
+    id: &str,
+    reason: &str,
+) -> milepost_runtime::Result<Rollback> {
+    let back = registry.rollback_of(&engine.generation(), id, reason).await?;
+    if let Rollback::Done { .. } = back {
+        follow(registry, engine).await?;
+    }
     Ok(back)
 }

@@ -33,10 +33,13 @@ impl Reader<'_> {
                 turns.push(Turn { turn: Some(step.turn), ..call });
             }
         }
-        // An executor's call outside the steps is one that could not be read and ended the episode.
-        for (role, anchor) in [(Role::Executor, "malformed"), (Role::Summarizer, "answer")] {
+        // An executor's call outside the steps is one that could not be read and ended the episode: on the last page, in the state of whoever
+        // went on from there.
+        let goal = episode.plans.last().map_or(0, |plan| plan.cursor);
+        let page = episode.last_observation.as_ref().map_or_else(String::new, |page| anchor(page, goal));
+        for (role, anchor) in [(Role::Executor, page.clone()), (Role::Summarizer, format!("answer {page}"))] {
             for call in episode.calls.iter().filter(|call| call.role == role) {
-                turns.push(self.turn(call, anchor.into()).with_context(place)?);
+                turns.push(self.turn(call, anchor.clone()).with_context(place)?);
             }
         }
         turns.retain(|turn| turn.trained_tokens() > 0);
@@ -118,6 +121,8 @@ mod tests {
         let compiler = GrammarCompiler::new(&text).unwrap();
         let mut episode = Episode::begin(Task::new("x", "http://a.example/").unwrap(), "adaplan", "g");
         let turn = call(Role::Executor, "keep click 3", &text, &[(Role::Planner, 0, 1), (Role::Executor, 1, 3)]);
+        let end = page("a.example", 5, "End");
+        episode.last_observation = Some(end.clone());
         episode.calls.push(call(Role::Summarizer, "done", &text, &[(Role::Summarizer, 0, 1)]));
         episode.calls.push(call(Role::Planner, "keep", &text, &[(Role::Planner, 0, 1)]));
         episode.calls.push(call(Role::Executor, "nonsense", &text, &[(Role::Executor, 0, 1)]));
@@ -141,8 +146,9 @@ mod tests {
         };
         let named = |all: &[(&str, usize)]| all.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<Vec<_>>();
         assert_eq!(trained(&[Role::Planner]), named(&[("plan", 1), ("turn 0", 1)]));
-        assert_eq!(trained(&[Role::Executor]), named(&[("turn 0", 2), ("malformed", 1)]));
-        assert_eq!(trained(&[Role::Planner, Role::Executor]), named(&[("plan", 1), ("turn 0", 3), ("malformed", 1)]));
-        assert_eq!(trained(&[Role::Summarizer]), named(&[("answer", 1)]));
+        let (last, answer) = (anchor(&end, 0), format!("answer {}", anchor(&end, 0)));
+        assert_eq!(trained(&[Role::Executor]), named(&[("turn 0", 2), (&last, 1)]));
+        assert_eq!(trained(&[Role::Planner, Role::Executor]), named(&[("plan", 1), ("turn 0", 3), (&last, 1)]));
+        assert_eq!(trained(&[Role::Summarizer]), named(&[(&answer, 1)]));
     }
 }

@@ -2,7 +2,9 @@
 
 use milepost_runtime::{Error, Probes, Result};
 
-use crate::failed;
+fn unproved(message: impl std::fmt::Display) -> Error {
+    Error::Unproved(message.to_string())
+}
 
 /// How closely served and trained log-probabilities must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +29,15 @@ const LARGEST_MEAN: f64 = 0.02;
 pub fn check_probes(probes: &Probes, served: &[Vec<f32>], tolerance: Tolerance) -> Result<()> {
     let shape = |lists: &[Vec<f32>]| lists.iter().map(Vec::len).collect::<Vec<_>>();
     if probes.requests.is_empty() || shape(&probes.expected).iter().sum::<usize>() == 0 {
-        return Err(failed("the adapter has no probes, so it cannot be proved; export it with its probes.json"));
+        return Err(unproved("the adapter has no probes, so it cannot be proved; export it with its probes.json"));
     }
     if shape(&probes.expected) != shape(served) || shape(&probes.parent) != shape(served) {
-        return Err(failed("the probes' lists do not match their completions in length; export the adapter again"));
+        return Err(unproved("the probes' lists do not match their completions in length; export the adapter again"));
     }
     let flat = |lists: &[Vec<f32>]| lists.iter().flatten().copied().collect::<Vec<f32>>();
     let (served, expected, parent) = (flat(served), flat(&probes.expected), flat(&probes.parent));
     if let Some(bad) = served.iter().position(|value| !value.is_finite()) {
-        return Err(failed(format!("the served model's log-probability at probe token {bad} is {}; the adapter is broken", served[bad])));
+        return Err(unproved(format!("the served model's log-probability at probe token {bad} is {}; the adapter is broken", served[bad])));
     }
     match tolerance {
         Tolerance::Exact => exact(&served, &expected, &parent),
@@ -46,13 +48,13 @@ pub fn check_probes(probes: &Probes, served: &[Vec<f32>], tolerance: Tolerance) 
 fn exact(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error> {
     let off = largest_difference(served, expected);
     if off.is_nan() || off > EXACT {
-        return Err(failed(format!(
+        return Err(unproved(format!(
             "the served model is not the trained one: log-probabilities differ by {off:.1e} (at most {EXACT:.0e} is allowed)"
         )));
     }
     let moved = largest_difference(served, parent);
     if moved.is_nan() || moved <= EXACT {
-        return Err(failed(format!(
+        return Err(unproved(format!(
             "the adapter changes nothing: no probe differs from the parent by more than {EXACT:.0e} (largest {moved:.1e})"
         )));
     }
@@ -66,7 +68,7 @@ fn rounded(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error
     if cosine >= LEAST_COSINE && mean <= LARGEST_MEAN {
         return Ok(());
     }
-    Err(failed(format!(
+    Err(unproved(format!(
         "the adapter is lost in quantisation: cosine {cosine:.3} (at least {LEAST_COSINE}), mean difference {mean:.4} (at most {LARGEST_MEAN}); \
          serve the policy with `dtype: f32` and without `isq`"
     )))

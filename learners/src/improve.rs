@@ -52,6 +52,9 @@ pub struct Round {
     pub decision: Option<Decision>,
     /// Why there is no decision, or why a promoted candidate is not in service.
     pub note: Option<String>,
+    /// What became of the candidate; `None` where there was none, and until that is written down in the registry too.
+    #[serde(default)]
+    pub outcome: Option<Verdict>,
     /// Seconds spent.
     pub seconds: f64,
 }
@@ -74,6 +77,32 @@ pub struct Plan<'a> {
     pub gate: &'a GateConfig,
     /// The run's directory.
     pub directory: &'a Path,
+}
+
+impl Round {
+    /// What became of its candidate; inconclusive where there is none, and while nothing is decided.
+    pub fn verdict(&self) -> Verdict {
+        self.outcome.unwrap_or(Verdict::Inconclusive)
+    }
+
+    /// Why that became of it; a round that a spent budget cut off says before which stage.
+    pub fn reason(&self) -> Option<String> {
+        let cut_off = || match self.stage {
+            Stage::Collect => Some("its episodes were collected"),
+            Stage::Update => Some("its candidate was trained"),
+            Stage::Gate => Some("its gate had decided"),
+            Stage::Publish => Some("its candidate was put into service"),
+            Stage::Done => None,
+        };
+        let said = self.note.clone().or_else(|| Some(self.decision.as_ref()?.reason.clone()).filter(|_| self.stage == Stage::Done));
+        said.or_else(|| Some(format!("the budget was spent before {}; `--resume` with a larger `--budget` goes on", cut_off()?)))
+    }
+
+    /// The same round, over: with this outcome of its candidate, where there is one.
+    fn ended(&self, outcome: Verdict, note: Option<String>) -> Self {
+        let outcome = self.candidate.is_some().then_some(outcome);
+        Self { stage: Stage::Done, outcome, note, ..self.clone() }
+    }
 }
 
 /// A candidate that cannot go on, or a workshop that cannot.
@@ -99,8 +128,12 @@ pub trait Workshop {
     fn validate(&mut self, round: &Round, tasks: usize) -> impl Future<Output = std::result::Result<Vec<Pair>, Failure<Self::Error>>>;
     /// Proves the candidate and puts it into service.
     fn publish(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(), Failure<Self::Error>>>;
-    /// Writes down what became of a candidate that is not put into service.
+    /// Writes down what became of a candidate that is not put into service: the round's [`Round::outcome`]. It may be called again for what it
+    /// has written already.
     fn set_aside(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(), Self::Error>>;
+    /// Why the round cannot go on to a promotion, though nothing is wrong with its candidate: another generation serves than the one that it is
+    /// compared with, or a person has decided about the candidate meanwhile.
+    fn overtaken(&self, round: &Round) -> impl Future<Output = std::result::Result<Option<String>, Self::Error>>;
     /// Tells a person.
     fn tell(&mut self, round: &Round);
 }
@@ -148,22 +181,40 @@ pub async fn run<W: Workshop>(workshop: &mut W, plan: &Plan<'_>) -> std::result:
         }
         let Some(round) = state.rounds.last_mut() else { return Ok(state) };
         let clock = Instant::now();
-        let outcome = stage(workshop, round, plan.gate).await;
+        let outcome = go_on(workshop, round, plan.gate).await;
         round.seconds += clock.elapsed().as_secs_f64();
-        match outcome {
-            Ok(()) => {}
-            Err(Failure::Candidate(note)) => {
-                (round.note, round.stage) = (Some(note), Stage::Done);
-                workshop.set_aside(round).await?;
-            }
-            Err(Failure::Workshop(error)) => {
-                state.save(plan.directory)?;
-                return Err(error);
-            }
+        if let Err(error) = outcome {
+            state.save(plan.directory)?;
+            return Err(error);
         }
         workshop.tell(round);
         state.save(plan.directory)?;
     }
+}
+
+/// One stage, or the end of a round that cannot have another. On an error the round stands where it did before the step that failed.
+async fn go_on<W: Workshop>(workshop: &mut W, round: &mut Round, gate: &GateConfig) -> std::result::Result<(), W::Error> {
+    if let Some(note) = workshop.overtaken(round).await? {
+        return end(workshop, round, Verdict::Inconclusive, Some(note)).await;
+    }
+    match stage(workshop, round, gate).await {
+        Ok(()) => Ok(()),
+        Err(Failure::Candidate(note)) => end(workshop, round, Verdict::Quarantine, Some(note)).await,
+        Err(Failure::Workshop(error)) => Err(error),
+    }
+}
+
+/// Ends a round without a promotion: it is over once that is written down, so that a kill or an error in between lets it be written again.
+async fn end<W: Workshop>(
+    workshop: &mut W,
+    round: &mut Round,
+    outcome: Verdict,
+    note: Option<String>,
+) -> std::result::Result<(), W::Error> {
+    let ended = round.ended(outcome, note);
+    workshop.set_aside(&ended).await?;
+    *round = ended;
+    Ok(())
 }
 
 async fn stage<W: Workshop>(workshop: &mut W, round: &mut Round, gate: &GateConfig) -> std::result::Result<(), Failure<W::Error>> {
@@ -180,7 +231,7 @@ async fn stage<W: Workshop>(workshop: &mut W, round: &mut Round, gate: &GateConf
         Stage::Gate => look(workshop, round, gate).await?,
         Stage::Publish => {
             workshop.publish(round).await?;
-            round.stage = Stage::Done;
+            *round = round.ended(Verdict::Promote, None);
         }
         Stage::Done => {}
     }
@@ -190,21 +241,32 @@ async fn stage<W: Workshop>(workshop: &mut W, round: &mut Round, gate: &GateConf
 /// One look of the gate: the tasks that it adds, and what it says of all so far.
 async fn look<W: Workshop>(workshop: &mut W, round: &mut Round, config: &GateConfig) -> std::result::Result<(), Failure<W::Error>> {
     let of_gate = |error| Failure::Workshop(W::Error::from(error));
-    let pairs = workshop.validate(round, config.tasks_per_look).await?;
-    round.pairs.extend(pairs);
-    // Looks are replayed from the pairs: the error spent depends on nothing else.
-    let mut gate = Gate::new(config.clone()).map_err(of_gate)?;
-    for pairs in round.pairs.chunks(config.tasks_per_look) {
-        if let Look::Decided(decision) = gate.look(pairs).map_err(of_gate)? {
-            round.stage = if decision.verdict == Verdict::Promote { Stage::Publish } else { Stage::Done };
-            round.decision = Some(decision);
-            if round.stage == Stage::Done {
-                workshop.set_aside(round).await.map_err(Failure::Workshop)?;
-            }
-            break;
-        }
+    // Decided already, where the end of the round could not be written down.
+    let mut decision = decided(&round.pairs, config).map_err(of_gate)?;
+    if decision.is_none() {
+        let pairs = workshop.validate(round, config.tasks_per_look).await?;
+        round.pairs.extend(pairs);
+        decision = decided(&round.pairs, config).map_err(of_gate)?;
+    }
+    let Some(decision) = decision else { return Ok(()) };
+    let verdict = decision.verdict;
+    round.decision = Some(decision);
+    match verdict {
+        Verdict::Promote => round.stage = Stage::Publish,
+        Verdict::Quarantine | Verdict::Inconclusive => end(workshop, round, verdict, None).await.map_err(Failure::Workshop)?,
     }
     Ok(())
+}
+
+/// What a gate says of these pairs. Its looks are replayed from them: the error spent depends on nothing else.
+fn decided(pairs: &[Pair], config: &GateConfig) -> Result<Option<Decision>> {
+    let mut gate = Gate::new(config.clone())?;
+    for pairs in pairs.chunks(config.tasks_per_look) {
+        if let Look::Decided(decision) = gate.look(pairs)? {
+            return Ok(Some(decision));
+        }
+    }
+    Ok(None)
 }
 
 impl<E> From<E> for Failure<E> {

@@ -112,7 +112,8 @@ pub fn per_step(terms: &[RewardTerm], steps: usize) -> (Vec<f64>, f64) {
 /// The reward of an episode: a pure function of what was recorded, what was judged, and what is wanted.
 ///
 /// What cannot be read gets `malformed` and nothing else, where that is set (RLTR, 2508.19598, algorithm 1: the -1 replaces, it does not
-/// add). An episode that the environment ended has no reward.
+/// add). Without it, what cannot be read before there is a plan or an action has the lowest score of what nobody could judge: it is the policy's
+/// zero, and no judge's failure. An episode that the environment ended has no reward.
 pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) -> Reward {
     let mut reward = Reward::default();
     if rules::disturbed(episode.stop.as_ref()) {
@@ -127,7 +128,7 @@ pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) ->
     let format = f64::from(!malformed);
     reward.whole(name::FORMAT, config.format, Some(([format; 2], None)));
     reward.whole(name::OUTCOME, config.outcome, episode.success.map(|solved| ([f64::from(solved); 2], None)));
-    judged(&mut reward, verdicts, config);
+    judged(&mut reward, episode, verdicts, config);
     stepwise(&mut reward, episode, verdicts, config);
     on_the_way(&mut reward, episode, verdicts, config);
     if let Some(floor) = config.floor.filter(|floor| total(&reward.terms) < *floor) {
@@ -138,7 +139,7 @@ pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) ->
 }
 
 /// What judges said of the whole episode (PilotRL, 2508.00344, section 2.2; RLTR, 2508.19598, section 3.2).
-fn judged(reward: &mut Reward, verdicts: &Verdicts, config: &RewardConfig) {
+fn judged(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
     let complete = verdicts.completeness.as_ref().filter(|judged| !judged.verdict.is_empty()).map(|judged| {
         let share = judged.verdict.iter().filter(|complete| **complete).count() as f64 / judged.verdict.len() as f64;
         ([share; 2], Some(&judged.by))
@@ -146,7 +147,10 @@ fn judged(reward: &mut Reward, verdicts: &Verdicts, config: &RewardConfig) {
     reward.whole(name::COMPLETENESS, config.completeness, complete);
     let finished = verdicts.end_to_end.as_ref().map(|judged| ([judged.verdict, judged.verdict / 2.0], Some(&judged.by)));
     reward.whole(name::END_TO_END, config.end_to_end, finished);
-    let Some(plan) = &verdicts.plan_quality else { return reward.whole(name::PLAN_QUALITY, config.plan_quality, None) };
+    let Some(plan) = &verdicts.plan_quality else {
+        let unwritten = rules::malformed(episode.stop.as_ref()) && episode.plans.is_empty();
+        return reward.whole(name::PLAN_QUALITY, config.plan_quality, unwritten.then_some(([0.0; 2], None)));
+    };
     let PlanScores { correctness, executability, standardization } = plan.verdict;
     let scores =
         [(name::PLAN_CORRECTNESS, correctness), (name::PLAN_EXECUTABILITY, executability), (name::PLAN_STANDARDIZATION, standardization)];
@@ -163,7 +167,11 @@ fn stepwise(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config:
         .enumerate()
         .filter_map(|(step, judged)| judged.as_ref().map(|judged| (step, [judged.verdict, judged.verdict / 2.0], Some(&judged.by))))
         .collect();
-    reward.steps(name::ADHERENCE, config.adherence, config.adherence_over, &adherence);
+    if rules::malformed(episode.stop.as_ref()) && episode.steps.is_empty() {
+        reward.whole(name::ADHERENCE, config.adherence, Some(([0.0; 2], None)));
+    } else {
+        reward.steps(name::ADHERENCE, config.adherence, config.adherence_over, &adherence);
+    }
     let matches: Vec<_> = verdicts
         .experts
         .iter()

@@ -81,7 +81,7 @@ impl Agent<'_> {
                     Stop::Malformed(reason)
                 }
                 Err(error @ Error::Parse { .. }) => Stop::Malformed(error.to_string()),
-                Err(error) => Stop::Failed(error.to_string()),
+                Err(error) => Stop::Failed(self.environment.scrubbed(&error.to_string())),
             },
         };
         if state.plan.version > 0 {
@@ -137,7 +137,6 @@ impl Agent<'_> {
             None => self.observe(episode, state).await?,
         };
         timing.observe_ms = lap(&mut clock);
-        episode.last_observation = Some(observation.clone());
         self.listener.event(Event::Observed(&observation));
         let reached = self.verify(turn, episode, state, &observation).await?;
         timing.verify_ms = lap(&mut clock);
@@ -153,6 +152,7 @@ impl Agent<'_> {
             (None, Some(reason)) => self.refused(turn, reason, &decision.action, &observation, episode, &state.clock).await?,
             (None, None) => self.act(&decision.action, &observation, &episode.task).await?,
         };
+        let outcome = self.scrubbed(outcome);
         timing.act_ms = lap(&mut clock);
         state.tool_result = outcome.result.clone();
         if outcome.ok {

@@ -38,6 +38,9 @@ pub enum Error {
     /// The model engine failed.
     #[error("engine: {0}")]
     Engine(String),
+    /// What is served is not what was trained, or nothing tells that it is.
+    #[error("proof: {0}")]
+    Unproved(String),
     /// The prompt does not fit the model.
     #[error(
         "the prompt has {tokens} tokens but the model takes {limit} with room for {reserved} of output; lower `policy.page_lines` or use a model with a longer context"

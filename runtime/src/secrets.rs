@@ -1,16 +1,23 @@
 //! Secrets: named values bound to an origin, written `{{secret:name}}` in actions and typed by the driver only.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::text::squash;
+
+/// Fewest bytes of a value. A shorter one stands everywhere on a page: replaced it would spoil the page, left alone it would leak.
+const SHORTEST: usize = 4;
 
 /// A secret's value and the only origin it may be typed on.
 #[derive(Clone)]
 struct Secret {
     value: String,
     origin: String,
+    /// The value as it stands in a text, in JSON, in a document's source and in addresses.
+    forms: BTreeSet<String>,
 }
 
 /// Known secrets; never printed, serialised or logged.
@@ -26,9 +33,24 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Adds a secret that may be typed on the origin of `url` only.
+    /// Adds a secret that may be typed on the origin of `url` only; one that [`Secrets::can_be_hidden`] refuses is never typed.
     pub fn add(&mut self, name: &str, value: &str, url: &Url) {
-        self.by_name.insert(name.to_owned(), Secret { value: value.to_owned(), origin: url.origin().ascii_serialization() });
+        let origin = url.origin().ascii_serialization();
+        self.by_name.insert(name.to_owned(), Secret { value: value.to_owned(), origin, forms: forms(value) });
+    }
+
+    /// Whether a value can be kept out of prompts, logs and episodes.
+    ///
+    /// # Errors
+    /// A value of fewer than 4 bytes.
+    pub fn can_be_hidden(name: &str, value: &str) -> Result<()> {
+        if value.len() >= SHORTEST {
+            return Ok(());
+        }
+        let reason = format!(
+            "its value has fewer than {SHORTEST} bytes, and cannot be told from other text to keep it out of episodes; give it a longer value"
+        );
+        Err(Error::Secret { name: name.to_owned(), reason })
     }
 
     /// The names, sorted.
@@ -45,7 +67,7 @@ impl Secrets {
     /// Replaces each `{{secret:name}}` by its value, for typing on `page`.
     ///
     /// # Errors
-    /// An unknown secret, or one bound to another origin.
+    /// An unknown secret, one bound to another origin, or one whose value cannot be hidden afterwards.
     pub fn reveal(&self, text: &str, page: &Url) -> Result<String> {
         let mut out = text.to_owned();
         for name in names(text) {
@@ -57,21 +79,59 @@ impl Secrets {
             if here != secret.origin {
                 return Err(Error::Secret { name, reason: format!("it is bound to {}, not to {here}", secret.origin) });
             }
+            Self::can_be_hidden(&name, &secret.value)?;
             out = out.replace(&format!("{{{{secret:{name}}}}}"), &secret.value);
         }
         Ok(out)
     }
 
-    /// Replaces every secret value in `text` by its placeholder: what may be recorded.
+    /// Replaces every secret value in `text` by its placeholder: what may be recorded. Values are also known as JSON, HTML and addresses
+    /// write them; one that is cut in the middle, or encoded in another way, is not.
     pub fn scrub(&self, text: &str) -> String {
-        let mut out = text.to_owned();
-        for (name, secret) in &self.by_name {
-            if secret.value.len() >= 4 {
-                out = out.replace(&secret.value, &format!("{{{{secret:{name}}}}}"));
+        let secrets = self.by_name.iter();
+        let mut forms: Vec<(&str, &str)> =
+            secrets.flat_map(|(name, secret)| secret.forms.iter().map(move |form| (form.as_str(), name.as_str()))).collect();
+        if forms.is_empty() {
+            return text.to_owned();
+        }
+        // The longest first: of a value that holds another nothing may be left over.
+        forms.sort_by_key(|(form, _)| Reverse(form.len()));
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(first) = rest.chars().next() {
+            match forms.iter().find(|(form, _)| rest.starts_with(*form)) {
+                Some((form, name)) => {
+                    out.push_str(&format!("{{{{secret:{name}}}}}"));
+                    rest = &rest[form.len()..];
+                }
+                None => {
+                    out.push(first);
+                    rest = &rest[first.len_utf8()..];
+                }
             }
         }
         out
     }
+}
+
+/// How a value may be written where it comes back.
+fn forms(value: &str) -> BTreeSet<String> {
+    if value.len() < SHORTEST {
+        return BTreeSet::new();
+    }
+    let json = serde_json::Value::String(value.to_owned()).to_string();
+    let text = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let attribute = text.replace('"', "&quot;").replace('\'', "&#39;");
+    let form: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    let component = form.replace('+', "%20");
+    // What `encodeURIComponent` leaves as it is.
+    let script = [("%21", "!"), ("%27", "'"), ("%28", "("), ("%29", ")"), ("%7E", "~")]
+        .into_iter()
+        .fold(component.clone(), |text, (encoded, plain)| text.replace(encoded, plain));
+    let quoted = json[1..json.len() - 1].to_owned();
+    [value.to_owned(), squash(value), quoted, text, attribute, form, component, script]
+        .into_iter()
+        .filter(|form| form.len() >= SHORTEST)
+        .collect()
 }
 
 /// The names of the secrets that a text refers to.

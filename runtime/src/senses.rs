@@ -16,11 +16,11 @@ use crate::task::Task;
 use crate::traits::Context;
 
 impl Agent<'_> {
-    /// Looks at the page; a browser that died is started once more where it was.
-    pub(crate) async fn observe(&mut self, episode: &Episode, state: &mut State) -> Result<Observation> {
+    /// Looks at the page, which is the episode's last one from then on; a browser that died is started once more where it was.
+    pub(crate) async fn observe(&mut self, episode: &mut Episode, state: &mut State) -> Result<Observation> {
         let mut observation = match self.environment.observe().await {
             Err(Error::EnvironmentGone(reason)) if !state.restarted => {
-                tracing::warn!(%reason, "starting the browser once more");
+                tracing::warn!(reason = self.environment.scrubbed(&reason), "starting the browser once more");
                 state.restarted = true;
                 self.environment.reset(&episode.task).await?;
                 if let Some(last) = &episode.last_observation {
@@ -32,6 +32,7 @@ impl Agent<'_> {
         };
         observation.tool_result = state.tool_result.take();
         state.messages.extend(self.overseer.map(Overseer::messages).unwrap_or_default());
+        episode.last_observation = Some(observation.clone());
         Ok(observation)
     }
 
@@ -129,6 +130,12 @@ impl Agent<'_> {
                 },
             },
         })
+    }
+
+    /// What came of a turn, as it may be shown and written down: tools, pages and drivers echo what was typed.
+    pub(crate) fn scrubbed(&self, outcome: Outcome) -> Outcome {
+        let clean = |text: String| self.environment.scrubbed(&text);
+        Outcome { ok: outcome.ok, error: outcome.error.map(clean), result: outcome.result.map(clean) }
     }
 
     /// Lets the policy write the answer from the episode, unless the executor wrote it.

@@ -52,6 +52,13 @@ pub struct Source {
     pub held_out: bool,
 }
 
+impl Source {
+    /// Whether what is done in it may be trained on.
+    pub fn is_trainable(&self) -> bool {
+        self.split == Split::Train && !self.held_out
+    }
+}
+
 impl Task {
     /// A task with default limits, confined to the start URL's host.
     ///

@@ -146,6 +146,8 @@ pub trait Environment: Send {
     async fn observe(&mut self) -> Result<Observation>;
     /// Carries out one browser action (never `call`, `answer` or `stop`). A failed action is an `Outcome`, not an error.
     async fn act(&mut self, action: &Action) -> Result<Outcome>;
+    /// A text from beside the page (a tool's result, an error) with the values of this environment's secrets replaced by their placeholders.
+    fn scrubbed(&self, text: &str) -> String;
     /// A PNG of the viewport, where the environment can draw one.
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>>;
     /// Ends the session and everything it started.

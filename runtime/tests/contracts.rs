@@ -1,9 +1,15 @@
 //! Plans, checks, actions and observations: what they print they parse, and what they refuse.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use milepost_runtime::action::ToolForm;
+use milepost_runtime::config::Screenshots;
 use milepost_runtime::plan::VerdictBy;
 use milepost_runtime::{
-    Action, Capability, Check, Element, Observation, Plan, Planned, Revision, Secrets, State, StepStatus, Task, Verdict,
+    Action, Agent, Answered, Call, Capability, Check, Context, Decision, Element, Environment, Episode, EpisodeStore, Error, NoListener,
+    Observation, Outcome, Plan, Planned, Policy, Result, Revision, Secrets, SqliteStore, State, StepStatus, Stop, Task, Tool, Verdict,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -158,6 +164,179 @@ fn a_secret_is_typed_on_its_origin_only_and_scrubbed_everywhere() {
     assert!(secrets.reveal("{{secret:other}}", &home).is_err());
     assert_eq!(secrets.scrub("you typed hunter22"), "you typed {{secret:password}}");
     assert!(!format!("{secrets:?}").contains("hunter22"));
+}
+
+#[test]
+fn a_secret_is_scrubbed_however_it_is_written() {
+    let mut secrets = Secrets::default();
+    let home = Url::parse("https://desk.example.org/login").unwrap();
+    secrets.add("long", r#"p&ss "w/rd!"#, &home);
+    secrets.add("part", "p&ss", &home);
+    for text in [
+        r#"p&ss "w/rd!"#,
+        r#"p&ss \"w/rd!"#,
+        r#"p&amp;ss "w/rd!"#,
+        "p&amp;ss &quot;w/rd!",
+        "p%26ss+%22w%2Frd%21",
+        "p%26ss%20%22w%2Frd%21",
+        "p%26ss%20%22w%2Frd!",
+    ] {
+        assert_eq!(secrets.scrub(&format!("é{text}é")), "é{{secret:long}}é", "{text}");
+    }
+    assert_eq!(secrets.scrub("p&ss p&s"), "{{secret:part}} p&s");
+}
+
+#[test]
+fn a_secret_that_could_not_be_hidden_is_never_typed() {
+    let mut secrets = Secrets::default();
+    let home = Url::parse("https://desk.example.org/login").unwrap();
+    for (value, typed) in [("", false), ("123", false), ("1234", true)] {
+        secrets.add("pin", value, &home);
+        match secrets.reveal("{{secret:pin}}", &home) {
+            Ok(text) => assert!(typed && text == value, "{value}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!typed && said.contains("\"pin\"") && said.contains("longer") && !said.contains("123"), "{said}");
+            }
+        }
+        assert_eq!(Secrets::can_be_hidden("pin", value).is_ok(), typed);
+    }
+    secrets.add("pin", "12", &home);
+    assert_eq!(secrets.scrub("12 of 123 pages"), "12 of 123 pages");
+}
+
+/// A site whose every answer holds the secret `password`, and whose page is gone once an action was tried on it.
+struct Leaky {
+    secrets: Secrets,
+    acted: bool,
+}
+
+impl Leaky {
+    fn new() -> Self {
+        let mut secrets = Secrets::default();
+        secrets.add("password", "hunter22", &Url::parse("http://a.org/").unwrap());
+        Self { secrets, acted: false }
+    }
+}
+
+#[async_trait]
+impl Environment for Leaky {
+    async fn reset(&mut self, _: &Task) -> Result<()> {
+        Ok(())
+    }
+
+    async fn observe(&mut self) -> Result<Observation> {
+        match self.acted {
+            false => Ok(Observation { url: "http://a.org/".into(), ..Observation::default() }),
+            true => Err(Error::Environment("http://a.org/?p=hunter22 does not answer".into())),
+        }
+    }
+
+    async fn act(&mut self, _: &Action) -> Result<Outcome> {
+        self.acted = true;
+        Ok(Outcome::failed("http://a.org/?p=hunter22 cannot be opened"))
+    }
+
+    fn scrubbed(&self, text: &str) -> String {
+        self.secrets.scrub(text)
+    }
+
+    async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A tool that answers with the secret, or fails with it.
+struct Echo;
+
+#[async_trait]
+impl Tool for Echo {
+    fn form(&self) -> ToolForm {
+        ToolForm { name: "fetch".into(), schema: serde_json::json!({ "type": "object" }) }
+    }
+
+    async fn call(&self, arguments: &serde_json::Value, _: &Task) -> Result<String> {
+        match arguments.get("fail") {
+            None => Ok("you sent hunter22".into()),
+            Some(_) => Err(Error::BadInput("hunter22 is wrong".into())),
+        }
+    }
+}
+
+/// Does one line after the other; without a line it cannot even plan.
+struct Script(&'static [&'static str]);
+
+#[async_trait]
+impl Policy for Script {
+    fn name(&self) -> &str {
+        "script"
+    }
+
+    async fn plan(&self, _: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)> {
+        match self.0.is_empty() {
+            true => Err(Error::parse("plan", "", "there is none")),
+            false => Ok((Vec::new(), Vec::new())),
+        }
+    }
+
+    async fn turn(&self, context: Context<'_>) -> Result<Decision> {
+        let action = Action::parse(self.0[context.steps.len()])?;
+        Ok(Decision { revision: Revision::Keep, action, calls: Vec::new() })
+    }
+
+    async fn answer(&self, _: Context<'_>) -> Result<Answered> {
+        Ok(Answered { text: "done".into(), calls: Vec::new() })
+    }
+}
+
+/// Plays a script on the leaky site; returns the episode as the loop holds it and as the store wrote it.
+async fn play(script: &'static [&'static str]) -> (Episode, Episode) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let tools: [Arc<dyn Tool>; 1] = [Arc::new(Echo)];
+    let agent = Agent {
+        policy: &Script(script),
+        verifier: None,
+        environment: &mut Leaky::new(),
+        tools: &tools,
+        store: &store,
+        listener: &mut NoListener,
+        overseer: None,
+        cancel,
+        screenshots: Screenshots::Off,
+        generation: "script".into(),
+        seed: 1,
+    };
+    let episode = agent.run(Task::new("x", "http://a.org/").unwrap()).await.unwrap();
+    let stored = store.load(&episode.id).await.unwrap().unwrap();
+    (episode, stored)
+}
+
+#[tokio::test]
+async fn what_tools_and_failed_actions_say_is_scrubbed_before_anybody_reads_it() {
+    let (episode, stored) = play(&["call fetch {}", r#"call fetch {"fail":true}"#, r#"goto "/x""#]).await;
+    let outcome = |turn: usize| &episode.steps[turn].outcome;
+    assert_eq!(outcome(0).result.as_deref(), Some("you sent {{secret:password}}"));
+    assert_eq!(episode.steps[1].observation.tool_result.as_deref(), Some("you sent {{secret:password}}"), "this is the next prompt");
+    assert_eq!(outcome(1).result.as_deref(), Some("error: {{secret:password}} is wrong"));
+    assert_eq!(outcome(1).error.as_deref(), Some("{{secret:password}} is wrong"));
+    assert_eq!(outcome(2).error.as_deref(), Some("http://a.org/?p={{secret:password}} cannot be opened"));
+    assert_eq!(episode.stop, Some(Stop::Failed("environment: http://a.org/?p={{secret:password}} does not answer".into())));
+    for record in [&episode, &stored] {
+        assert!(!serde_json::to_string(record).unwrap().contains("hunter22"));
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_a_first_plan_that_cannot_be_read_is_written_down() {
+    let (_, stored) = play(&[]).await;
+    assert!(matches!(stored.stop, Some(Stop::Malformed(_))) && stored.steps.is_empty());
+    assert_eq!(stored.last_observation.unwrap().url, "http://a.org/");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, read_probes};
+use milepost_runtime::registry::{Figure, Occasion, Over, Record, Rollback, Status, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Generation};
 use serde_json::{Value, json};
 
@@ -108,6 +108,42 @@ async fn a_rollback_goes_to_what_served_before_and_is_still_good() {
         registry.get(c).await.unwrap().unwrap().history.into_iter().map(|change| (change.status, change.reason)).collect();
     let expected = [(Status::Candidate, "registered"), (Status::Promoted, "by hand"), (Status::RolledBack, "live success fell")];
     assert_eq!(history, expected.map(|(status, reason)| (status, reason.to_owned())));
+}
+
+#[tokio::test]
+async fn a_rollback_of_what_does_not_serve_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (registry, records) = registry(directory.path(), &["a", "b"]).await;
+    let [a, b] = [0, 1].map(|index| records[index].id.clone());
+    assert_eq!(registry.rollback_of(&base(), &a, "x").await.unwrap(), Rollback::NotServing { serving: None });
+    registry.promote(&a, Over::Base, "better").await.unwrap();
+    registry.promote(&b, Over::Generation(&a), "better").await.unwrap();
+    let pointers = || std::fs::read(registry.root().join("current.json")).unwrap();
+    let before = pointers();
+    let served = Rollback::NotServing { serving: Some(b.clone()) };
+    assert_eq!(registry.rollback_of(&base(), &a, "live success fell").await.unwrap(), served);
+    assert_eq!((pointers(), registry.get(&a).await.unwrap().unwrap().status), (before, Status::Promoted));
+
+    let previous = || async { registry.previous(&base()).await.unwrap().map(|record| record.id) };
+    assert_eq!(previous().await.as_ref(), Some(&a));
+    let done = registry.rollback_of(&base(), &b, "live success fell").await.unwrap();
+    assert_eq!((done, serving(&registry).await, previous().await), (Rollback::Done { serving: Some(a.clone()) }, Some(a.clone()), None));
+    assert_eq!(registry.rollback_of(&base(), &a, "and again").await.unwrap(), Rollback::Done { serving: None });
+    assert_eq!(previous().await, None, "nothing serves, so that nothing served before");
+}
+
+#[tokio::test]
+async fn a_promotion_knows_whether_it_was_a_persons_choice() {
+    let directory = tempfile::tempdir().unwrap();
+    let (registry, records) = registry(directory.path(), &["a", "b"]).await;
+    let by_hand = |record: &Record| record.promotion().map(|promotion| promotion.by_hand);
+    assert_eq!(by_hand(&records[0]), None);
+    let compared = registry.promote(&records[0].id, Over::Base, "better").await.unwrap();
+    let stood_by = registry.promote(&records[0].id, Over::Anything, "a person stands by it").await.unwrap();
+    let chosen = registry.promote(&records[1].id, Over::Anything, "by hand").await.unwrap();
+    assert_eq!([&compared, &stood_by, &chosen].map(by_hand), [Some(false), Some(true), Some(true)]);
+    let kept = registry.get(&records[0].id).await.unwrap().unwrap();
+    assert_eq!((by_hand(&kept), kept.history.len()), (Some(true), 2));
 }
 
 #[tokio::test]

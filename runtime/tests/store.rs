@@ -74,3 +74,74 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     assert!(!of(TrainingQuery::default()).await.contains(&trained));
     assert_eq!(store.quarantined().await.unwrap().last().unwrap().host, "c.org");
 }
+
+/// Records an episode that starts on `a.org`, with one turn there that does `action`, and then looks at `last` without a step.
+async fn passed(store: &SqliteStore, action: &str, last: &str) -> String {
+    let page = Observation { url: last.into(), ..Observation::default() };
+    let id = record(store, "http://a.org/x", |episode| episode.last_observation = Some(page)).await;
+    let step = Step { action: Action::parse(action).unwrap(), ..seen_on("http://a.org/y") };
+    store.step(&id, &step).await.unwrap();
+    id
+}
+
+/// Whether an episode that did `action` and ended on `last` is kept out of training by a quarantine of `host`.
+async fn check_kept_out(host: &str, action: &str, last: &str, kept_out: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    let id = passed(&store, action, last).await;
+    assert_eq!(store.trainable(&TrainingQuery::default()).await.unwrap(), std::slice::from_ref(&id));
+    store.quarantine(host, "a test").await.unwrap();
+    assert_eq!(store.trainable(&TrainingQuery::default()).await.unwrap().is_empty(), kept_out, "{host}: {action}, then {last}");
+    assert!(store.release(host).await.unwrap());
+    assert_eq!(store.trainable(&TrainingQuery::default()).await.unwrap(), [id]);
+}
+
+const HERE: &str = "http://a.org/z";
+
+#[tokio::test]
+async fn a_page_that_only_the_last_unread_call_saw_is_passed_through() {
+    check_kept_out("c.org", "back", "http://c.org/x", true).await;
+    check_kept_out("c.org", "back", "blob:https://c.org/1", true).await;
+}
+
+#[tokio::test]
+async fn a_host_that_an_action_names_is_passed_through() {
+    for action in [
+        r#"call fetch {"url":"http://c.org/x"}"#,
+        r#"call fetch {"url":"//c.org/x"}"#,
+        r#"call desk.read {"pages":[{"text":"first (https://me@c.org:81), then"}]}"#,
+        r#"goto "http://c.org""#,
+        r#"goto "//c.org/x""#,
+    ] {
+        check_kept_out("c.org", action, HERE, true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_one_host_in_every_spelling() {
+    for url in ["http://c.org./", "http://C.Org/", "https://user:password@c.org/", "http://c.org:81/x", "http://c%2Eorg/"] {
+        check_kept_out("c.org", "back", url, true).await;
+    }
+    for host in ["c.org.", "C.ORG", "https://c.org:81/x", "c.org:81"] {
+        check_kept_out(host, "back", "http://c.org/", true).await;
+    }
+    check_kept_out("xn--bcher-kva.example", r#"goto "http://bücher.example/""#, HERE, true).await;
+    check_kept_out("[::1]", "back", "http://[0:0::1]:80/", true).await;
+}
+
+#[tokio::test]
+async fn a_host_that_was_not_passed_through_keeps_nothing_out() {
+    for (action, last) in [
+        ("back", "http://c.org.example/"),
+        ("back", "http://c.organic/"),
+        ("back", "http://b.c.org/"),
+        ("back", "http://c.org@a.org/"),
+        ("back", "http://a.org/?next=http://c.org/"),
+        ("back", "about:blank"),
+        (r#"type 1 "http://c.org/""#, HERE),
+        (r#"call fetch {"url":"/c.org/","depth":2}"#, HERE),
+        (r#"goto "c.org""#, HERE),
+    ] {
+        check_kept_out("c.org", action, last, false).await;
+    }
+}

@@ -6,6 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 address=$1 examples=$2 report=$3
 version=4.32.5
 tools=${CARGO_TARGET_DIR:-$HOME/.cache/milepost/target}/tools/schemathesis-$version
+tools=$(realpath -m "$tools")
 if [ ! -f "$tools/complete" ]; then
   rm -rf "$tools"
   python3 -m venv "$tools"

@@ -14,21 +14,21 @@ pub struct ImproveArgs {
     /// How a round learns [default: `improve.recipe`]
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
-    /// What is learned from: training tasks of the bundled suite, or your own recorded tasks with a verified outcome
-    #[arg(long, default_value = "bundled", value_parser = ["bundled", "own"])]
-    pub suite: String,
-    /// Rounds
-    #[arg(long, default_value_t = 1)]
-    pub rounds: usize,
+    /// What is learned from: training tasks of the bundled suite, or your own recorded tasks with a verified outcome [default: bundled]
+    #[arg(long, value_parser = ["bundled", "own"])]
+    pub suite: Option<String>,
+    /// Rounds [default: 1]
+    #[arg(long)]
+    pub rounds: Option<usize>,
     /// Take this adapter (a generation's id, or a directory) to the gate, instead of training one in the first round
     #[arg(long, conflicts_with_all = ["schedule", "every", "resume"])]
     pub candidate: Option<String>,
     /// Most time, such as 40m or 2h; checked between stages
     #[arg(long, value_parser = duration)]
     pub budget: Option<std::time::Duration>,
-    /// Where episodes run
-    #[arg(long, default_value = "browser")]
-    pub environment: PlaceArg,
+    /// Where episodes run [default: browser]
+    #[arg(long)]
+    pub environment: Option<PlaceArg>,
     /// Test tasks for measuring each generation again at the end [default: `improve.remeasure`]
     #[arg(long)]
     pub remeasure: Option<usize>,
@@ -38,7 +38,7 @@ pub struct ImproveArgs {
     /// Run after so many new verified episodes of your own tasks (64-episodes), until stopped
     #[arg(long, value_parser = episodes)]
     pub every: Option<Trigger>,
-    /// Go on with the latest run instead of beginning a new one
+    /// Go on with the latest run as it was begun, instead of beginning a new one; only its --budget may be another
     #[arg(long)]
     pub resume: bool,
     /// Print JSON
@@ -83,7 +83,7 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 /// `milepost learn`.
 #[derive(Debug, Subcommand)]
 pub enum LearnCommand {
-    /// Train a small model from nothing on the suite's demonstrations
+    /// Train a small model from nothing, or an adapter, on the suite's demonstrations or your own data
     Sft(SftArgs),
     /// Check a training set-up: does every tensor receive a gradient, and from the right tokens only?
     Doctor {
@@ -160,7 +160,7 @@ pub enum AdaptersCommand {
         first: String,
         /// Another
         second: String,
-        /// The model that they belong to [default: `local.model`]
+        /// The model that they belong to [default: `local.model`, or `remote.base`]
         #[arg(long)]
         base: Option<PathBuf>,
         /// Print JSON

@@ -9,6 +9,7 @@ use super::print_json;
 use crate::cli::JsonArgs;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::wiring::from_hub;
 
 /// Least free space that recording should find, bytes.
 const FREE_SPACE: u64 = 1 << 30;
@@ -51,8 +52,14 @@ fn processor() -> Finding {
 
 fn model(config: &Config) -> Finding {
     let Some(model) = config.base() else { return finding("model", true, format!("remote: {}", config.remote.url), "") };
-    let missing: Vec<&str> =
-        ["config.json", "tokenizer.json", "model.safetensors"].into_iter().filter(|file| !model.join(file).is_file()).collect();
+    if from_hub(config) {
+        return finding("model", true, format!("{}: no directory here, to be loaded from the hub", model.display()), "");
+    }
+    let mut missing: Vec<&str> = ["config.json", "tokenizer.json"].into_iter().filter(|file| !model.join(file).is_file()).collect();
+    let weights = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "safetensors");
+    if !std::fs::read_dir(model).is_ok_and(|files| files.flatten().any(weights)) {
+        missing.push("*.safetensors");
+    }
     let ok = missing.is_empty() || model.is_file();
     let detail = if ok { model.display().to_string() } else { format!("{}: {} missing", model.display(), missing.join(", ")) };
     finding(

@@ -18,7 +18,7 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
     let store = wiring::store(&config).await?;
     match command {
         EpisodesCommand::List { limit, json } => list(&store, limit, json).await?,
-        EpisodesCommand::Why { id, json } => why(&store, &id, json).await?,
+        EpisodesCommand::Why { id, json } => why(&store, &id, &config.failures, json).await?,
         EpisodesCommand::Show { id, json: false } => show(&load(&store, &id).await?),
         EpisodesCommand::Show { id, json: true } | EpisodesCommand::Export { id, .. } => print_json(&load(&store, &id).await?)?,
         EpisodesCommand::Quarantine { host, reason, release, json } => {
@@ -102,10 +102,10 @@ struct Explained {
     key: Option<KeyDecision>,
 }
 
-async fn why(store: &SqliteStore, id: &str, json: bool) -> Result<()> {
-    let (episode, config) = (load(store, id).await?, FailureConfig::default());
-    let class = classify(&config, &episode);
-    let key = if class.is_some() { key_decision(&config, &episode, &successes(store, &episode).await?) } else { None };
+async fn why(store: &SqliteStore, id: &str, config: &FailureConfig, json: bool) -> Result<()> {
+    let episode = load(store, id).await?;
+    let class = classify(config, &episode);
+    let key = if class.is_some() { key_decision(config, &episode, &successes(store, &episode).await?) } else { None };
     let explained = Explained { episode: episode.id.clone(), success: episode.success, class, key };
     if json {
         return print_json(&explained);

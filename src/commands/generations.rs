@@ -104,7 +104,7 @@ pub async fn show(config: &Config, id: &str, json: bool) -> Result<()> {
 /// Compares two adapters.
 pub async fn diff(config: &Config, names: [&str; 2], base: Option<&Path>, json: bool) -> Result<()> {
     let registry = wiring::registry(config);
-    let model = ModelConfig::load(base.unwrap_or(Path::new(&config.local.model)))?;
+    let model = ModelConfig::load(base.map_or_else(|| config.weights(), Ok)?)?;
     let [first, second] = [resolve(&registry, names[0]).await?, resolve(&registry, names[1]).await?];
     let mut settings = Vec::new();
     differing("", &described(&first.0)?, &described(&second.0)?, &mut settings);

@@ -1,8 +1,10 @@
 //! `milepost improve`, and the update that it runs as a process of its own.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::gate::{GateConfig, Verdict};
 use milepost_learners::improve::{Plan, State, run};
 use milepost_learners::statistics::wilson;
 use milepost_runtime::registry::{Figure, Occasion};
@@ -12,14 +14,15 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{cancellation, print_json};
-use crate::cli::{ExperimentArgs, ImproveArgs};
+use crate::cli::{ExperimentArgs, ImproveArgs, PlaceArg};
 use crate::config::{AdapterChoice, Config};
 use crate::exit::Exit;
 use crate::experiment::{self, Running, Spec};
 use crate::generations;
+use crate::improve::config::Recipe;
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::update;
-use crate::improve::workshop::{Cancelled, NO_BASE, SuiteWorkshop};
+use crate::improve::workshop::{Cancelled, SuiteWorkshop};
 use crate::wiring::{self, Mind};
 
 /// A generation measured again on test tasks.
@@ -32,17 +35,11 @@ struct Remeasured {
 }
 
 /// Runs the loop: once, or whenever its trigger says so.
-pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
-    config.improve.recipe = args.recipe.unwrap_or(config.improve.recipe);
-    config.improve.remeasure = args.remeasure.unwrap_or(config.improve.remeasure);
-    if config.base().is_none() {
-        bail!(Error::BadInput(NO_BASE.into()));
-    }
-    if args.suite == "own" && config.improve.recipe.needs_the_suite() {
-        bail!(Error::BadInput(format!(
-            "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo, successes or single_turn",
-            config.improve.recipe.word()
-        )));
+pub async fn improve(args: ImproveArgs, config: Config) -> Result<Exit> {
+    config.weights()?;
+    if !args.resume {
+        // Refused now, and not when the first trigger comes.
+        Begun::new(&args, &config).over(&config)?;
     }
     wiring::check_model(&config).map_err(|error| error.context(super::BadConfig))?;
     let _alone = wiring::registry(&config).lock_updater()?;
@@ -53,22 +50,151 @@ pub async fn improve(args: ImproveArgs, mut config: Config) -> Result<Exit> {
     let store = wiring::store(&config).await?;
     let (mut since, mut stop) = (chrono::Utc::now(), cancel.clone());
     // What a kill interrupted is finished first; every trigger begins a run of its own.
-    if args.resume && once(&args, true, &config, cancel.clone()).await? == Exit::Cancelled {
+    if args.resume && survived(once(&args, true, &config, cancel.clone()).await)? == Exit::Cancelled {
         return Ok(Exit::Cancelled);
     }
     while trigger.wait(&store, since, &mut stop).await? {
         since = chrono::Utc::now();
-        if once(&args, false, &config, cancel.clone()).await? == Exit::Cancelled {
+        if survived(once(&args, false, &config, cancel.clone()).await)? == Exit::Cancelled {
             break;
         }
     }
     Ok(Exit::Cancelled)
 }
 
+/// How a loop of runs takes the end of one: what is wrong with the configuration will be wrong the next time, all else is told and may have passed
+/// by then.
+fn survived(run: Result<Exit>) -> Result<Exit> {
+    let of_configuration = |error: &anyhow::Error| {
+        let refused = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref::<milepost_learners::Error>(), Some(milepost_learners::Error::Config { .. }))
+        };
+        super::kind(error) == Exit::BadInput || error.chain().any(refused)
+    };
+    match run {
+        Err(error) if !of_configuration(&error) => {
+            tracing::error!(error = format!("{error:#}"), "this run failed; the next one begins at its time");
+            Ok(super::kind(&error))
+        }
+        run => run,
+    }
+}
+
+/// What a run was begun with, beside what only the configuration says; its directory keeps this for `--resume`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    /// How a round learns.
+    recipe: Recipe,
+    /// What is learned from.
+    suite: String,
+    /// Rounds.
+    rounds: usize,
+    /// Most time.
+    budget: Option<Duration>,
+    /// Test tasks with which each generation is measured again.
+    remeasure: usize,
+    /// Where episodes run.
+    #[serde(with = "Environment")]
+    environment: PlaceArg,
+    /// What lets a candidate through: looks of two gates cannot be added up.
+    gate: GateConfig,
+}
+
+/// [`PlaceArg`] in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "PlaceArg", rename_all = "lowercase")]
+enum Environment {
+    Browser,
+    Plain,
+}
+
+/// The file in a run's directory that says what it was begun with.
+const BEGUN: &str = "run.json";
+
+impl Begun {
+    /// What the command line says; where it is silent, the configuration or the default.
+    fn new(args: &ImproveArgs, config: &Config) -> Self {
+        Self {
+            recipe: args.recipe.unwrap_or(config.improve.recipe),
+            suite: args.suite.clone().unwrap_or_else(|| "bundled".into()),
+            rounds: args.rounds.unwrap_or(1),
+            budget: args.budget,
+            remeasure: args.remeasure.unwrap_or(config.improve.remeasure),
+            environment: args.environment.unwrap_or(PlaceArg::Browser),
+            gate: config.improve.gate.clone(),
+        }
+    }
+
+    /// What the run in this directory was begun with; its budget may be said anew, since no round depends on it.
+    ///
+    /// # Errors
+    /// A command line that says otherwise.
+    fn read(directory: &Path, args: &ImproveArgs, config: &Config) -> Result<Self> {
+        let path = directory.join(BEGUN);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            // It was killed before it wrote anything down.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::new(args, config)),
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        };
+        let begun: Self = serde_json::from_str(&text).with_context(|| format!("{} is damaged or of another version", path.display()))?;
+        let numbers = [("rounds", args.rounds, begun.rounds), ("remeasure", args.remeasure, begun.remeasure)];
+        let numbers = numbers.map(|(key, asked, begun)| (key, asked.map(|number| number.to_string()), begun.to_string()));
+        let words = [
+            ("recipe", args.recipe.map(|recipe| recipe.word().to_owned()), begun.recipe.word().to_owned()),
+            ("suite", args.suite.clone(), begun.suite.clone()),
+            ("environment", args.environment.map(word), word(begun.environment)),
+        ];
+        for (key, asked, begun) in words.into_iter().chain(numbers) {
+            if let Some(asked) = asked.filter(|asked| *asked != begun) {
+                let fix = "leave the option out, or leave out --resume to begin another run";
+                bail!(Error::BadInput(format!("`--{key} {asked}`: {} was begun with {key} {begun}; {fix}", directory.display())));
+            }
+        }
+        if begun.gate != config.improve.gate {
+            tracing::warn!(run = %directory.display(), "it goes on with the gate that it was begun with, not with that of the configuration");
+        }
+        Ok(Self { budget: args.budget.or(begun.budget), ..begun })
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let (path, partial) = (directory.join(BEGUN), directory.join("run.json.partial"));
+        let write = || std::fs::write(&partial, serde_json::to_vec_pretty(self)?).and_then(|()| std::fs::rename(&partial, &path));
+        write().with_context(|| format!("{} cannot be written", path.display()))
+    }
+
+    /// The configuration of this run.
+    ///
+    /// # Errors
+    /// A recipe that asks for more than its episodes tell.
+    fn over(&self, config: &Config) -> Result<Config> {
+        if self.suite == "own" && self.recipe.needs_the_suite() {
+            bail!(Error::BadInput(format!(
+                "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo, successes or single_turn",
+                self.recipe.word()
+            )));
+        }
+        let mut config = config.clone();
+        (config.improve.recipe, config.improve.remeasure, config.improve.gate) = (self.recipe, self.remeasure, self.gate.clone());
+        Ok(config)
+    }
+}
+
+fn word(environment: PlaceArg) -> String {
+    match environment {
+        PlaceArg::Browser => "browser".into(),
+        PlaceArg::Plain => "plain".into(),
+    }
+}
+
 /// One run.
 async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
     let runs = config.improve.directory.clone().unwrap_or_else(|| config.episodes.directory.join("improve"));
     let directory = directory(&runs, resume)?;
+    let begun = if resume { Begun::read(&directory, args, config)? } else { Begun::new(args, config) };
+    let config = &begun.over(config)?;
+    begun.write(&directory)?;
     let store = wiring::store(config).await?;
     let mut workshop = SuiteWorkshop {
         mind: Mind::load(config).await?,
@@ -76,8 +202,8 @@ async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::
         config,
         store: &store,
         registry: wiring::registry(config),
-        environment: args.environment,
-        own: args.suite == "own",
+        environment: begun.environment,
+        own: begun.suite == "own",
         directory: directory.clone(),
         cancel,
         verbose: true,
@@ -87,7 +213,7 @@ async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::
         let candidate = candidate(&workshop, name).await?;
         State::with_candidate(start.clone(), candidate).save(&directory)?;
     }
-    let plan = Plan { rounds: args.rounds, budget: args.budget, gate: &config.improve.gate, directory: &directory };
+    let plan = Plan { rounds: begun.rounds, budget: begun.budget, gate: &config.improve.gate, directory: &directory };
     let state = match run(&mut workshop, &plan).await {
         Err(error) if error.downcast_ref::<Cancelled>().is_some() => {
             eprintln!("milepost: {error}");
@@ -155,10 +281,7 @@ async fn remeasure(workshop: &SuiteWorkshop<'_>, state: &State, start: &str) -> 
         Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?,
         Err(_) => Vec::new(),
     };
-    let promoted = state.rounds.iter().filter(|round| round.note.is_none()).filter_map(|round| {
-        let decision = round.decision.as_ref()?;
-        (decision.verdict == milepost_learners::gate::Verdict::Promote).then(|| round.candidate.clone())?
-    });
+    let promoted = state.rounds.iter().filter(|round| round.verdict() == Verdict::Promote).filter_map(|round| round.candidate.clone());
     let assignments = measuring(&workshop.templates, Split::Test, 0, count);
     for generation in std::iter::once(start.to_owned()).chain(promoted) {
         if measured.iter().any(|one| one.generation == generation && one.test[1] == count) {
@@ -193,8 +316,8 @@ fn report(state: &State, remeasured: &[Remeasured], directory: &Path, as_json: b
                         "incumbent": decision.map_or(none, |decision| decision.incumbent),
                     },
                     "p": decision.map(|decision| decision.p),
-                    "decision": decision.map_or(serde_json::Value::from("inconclusive"), |decision| json!(decision.verdict)),
-                    "reason": decision.map(|decision| &decision.reason),
+                    "decision": round.verdict(),
+                    "reason": round.reason(),
                 })
             })
             .collect();
@@ -225,14 +348,30 @@ pub async fn experiment(args: ExperimentArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Runs one update, at low priority and within its memory.
+/// Runs one update, at low priority and within its memory. One that is refused for what it is exits with 1, which no other error of it does.
 pub async fn update(request: &Path, nice: i32, memory_gib: Option<u64>) -> Result<Exit> {
     restrain(nice, memory_gib)?;
     let text = std::fs::read_to_string(request).with_context(|| format!("{} cannot be read", request.display()))?;
     let request = serde_json::from_str(&text).with_context(|| format!("{} is no update request", request.display()))?;
-    let report = update::run(request).await?;
-    print_json(&report)?;
-    Ok(Exit::Done)
+    match update::run(request).await {
+        Err(error) if refused(&error) => {
+            eprintln!("milepost: {error:#}");
+            Ok(Exit::Failed)
+        }
+        report => {
+            print_json(&report?)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Whether the update itself is what is wrong: there is nothing to learn, or what would be learned is not healthy. All else is of the place that it
+/// runs in.
+fn refused(error: &anyhow::Error) -> bool {
+    let unhealthy = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<milepost_learners::Error>(), Some(milepost_learners::Error::Unhealthy(_)))
+    };
+    error.chain().any(unhealthy)
 }
 
 /// Lowers this process's priority and bounds its memory: it must not stall or kill the server beside it.
@@ -248,4 +387,75 @@ fn restrain(nice: i32, memory_gib: Option<u64>) -> Result<()> {
         return Err(std::io::Error::last_os_error()).context("the memory of the update cannot be bounded");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(line: &str) -> ImproveArgs {
+        let words = ["milepost", "improve"].into_iter().chain(line.split_whitespace());
+        let Command::Improve(args) = Cli::try_parse_from(words).unwrap().command else { panic!("{line} is no improvement") };
+        args
+    }
+
+    fn resumed(directory: &Path, line: &str, config: &Config) -> Result<Begun> {
+        Begun::read(directory, &args(&format!("--resume {line}")), config)
+    }
+
+    #[test]
+    fn a_run_goes_on_as_it_was_begun() {
+        let (directory, mut config) = (tempfile::tempdir().unwrap(), Config::default());
+        let line = "--recipe mira --rounds 4 --environment plain --budget 2h --remeasure 7";
+        let begun = Begun::new(&args(line), &config);
+        begun.write(directory.path()).unwrap();
+        config.improve.gate.looks += 1;
+        assert_eq!(resumed(directory.path(), "", &config).unwrap(), begun);
+        assert_eq!(resumed(directory.path(), line, &config).unwrap(), begun);
+        let over = begun.over(&config).unwrap().improve;
+        assert_eq!((over.recipe, over.remeasure, over.gate), (Recipe::Mira, 7, begun.gate.clone()));
+        let longer = resumed(directory.path(), "--budget 3h", &config).unwrap();
+        assert_eq!(longer, Begun { budget: Some(Duration::from_secs(3 * 3600)), ..begun });
+    }
+
+    #[test]
+    fn a_command_line_that_contradicts_the_run_is_bad_input_with_both_values() {
+        let (directory, config) = (tempfile::tempdir().unwrap(), Config::default());
+        Begun::new(&args("--recipe mira --rounds 4"), &config).write(directory.path()).unwrap();
+        for (asked, begun) in
+            [("--recipe outcome", "mira"), ("--rounds 5", "4"), ("--suite own", "bundled"), ("--environment plain", "browser")]
+        {
+            let error = resumed(directory.path(), asked, &config).unwrap_err();
+            assert_eq!(super::super::kind(&error), Exit::BadInput);
+            let said = error.to_string();
+            assert!(said.contains(asked) && said.contains(begun) && said.contains("--resume"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_killed_before_it_wrote_anything_is_what_the_command_line_says() {
+        let (directory, config) = (tempfile::tempdir().unwrap(), Config::default());
+        assert_eq!(resumed(directory.path(), "--rounds 3", &config).unwrap(), Begun::new(&args("--rounds 3"), &config));
+    }
+
+    #[test]
+    fn a_failed_run_ends_no_loop_of_them_and_bad_configuration_does() {
+        assert_eq!(survived(Ok(Exit::Cancelled)).unwrap(), Exit::Cancelled);
+        let failed = anyhow::Error::new(std::io::Error::other("no space left on device")).context("run-3 cannot be written");
+        assert_eq!(survived(Err(failed)).unwrap(), Exit::Environment);
+        assert!(survived(Err(Error::BadInput("there is no level hard".into()).into())).is_err());
+        let gate = milepost_learners::Error::Config { key: "gate.looks", problem: "must be at least 1".into() };
+        assert!(survived(Err(gate.into())).is_err());
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_the_update_itself_refuses_it() {
+        let unhealthy = milepost_learners::Error::Unhealthy("8 of 8 groups earned the same".into());
+        assert!(refused(&anyhow::Error::from(unhealthy)));
+        assert!(!refused(&std::io::Error::other("no space left on device").into()));
+        assert!(!refused(&anyhow::anyhow!("the training thread ended early")));
+    }
 }

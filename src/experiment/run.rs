@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_runtime::hash::hash_files;
 use milepost_runtime::{DirectoryRegistry, Error, SqliteStore};
 use tokio::sync::watch;
 
 use super::figure;
 use super::spec::{Arm, Spec};
-use super::table::{Matched, Results, Tested};
+use super::table::{Matched, Results, Tested, Trained};
 use crate::cli::PlaceArg;
 use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
@@ -37,20 +38,22 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
     let work = running.work.join(&spec.name);
     std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
     let _alone = DirectoryRegistry::new(&work).lock_updater()?;
+    let origin = Origin { model: weights(&spec.start)?, environment: running.environment };
     for arm in &spec.arms {
         // Without training nothing depends on the seed: all is greedy.
         let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
         for seed in seeds {
             let directory = work.join(format!("{}-{seed}", arm.name));
-            recognise(spec, arm, &directory)?;
+            recognise(spec, arm, &directory, &origin)?;
             if !is_tested(spec, &directory) {
-                one(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
+                one(spec, arm, *seed, &directory, &origin, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
             }
-            if spec.expert_states > 0 && !directory.join(MATCHED).is_file() {
+            if spec.expert_states > 0 && !directory.join(matched_file(spec)).is_file() {
                 ask(spec, arm, *seed, &directory, running).await.with_context(|| format!("arm {} with seed {seed}", arm.name))?;
             }
             eprintln!("{}: arm {}, seed {seed}: done", spec.name, arm.name);
-            write(spec, &work, &running.results)?;
+            // What is not finished is looked at here, and published nowhere.
+            write(spec, &work, &work)?;
         }
     }
     write(spec, &work, &running.results)
@@ -58,7 +61,12 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
 
 const TESTED: &str = "tested.jsonl";
 const MADE_OF: &str = "arm.json";
-const MATCHED: &str = "matched.json";
+const TRAINED: &str = "trained.json";
+
+/// The file of an arm's answers in the states of so many experts.
+fn matched_file(spec: &Spec) -> String {
+    format!("matched-{}.json", spec.expert_states)
+}
 
 /// Whether as many test tasks were played as the experiment asks for.
 fn is_tested(spec: &Spec, directory: &Path) -> bool {
@@ -66,16 +74,37 @@ fn is_tested(spec: &Spec, directory: &Path) -> bool {
     played == spec.levels.len() * spec.test
 }
 
-/// What an arm's work depends on, beside its seed.
-fn made_of(spec: &Spec, arm: &Arm) -> Result<serde_json::Value> {
+/// What all arms have in common beside the file.
+struct Origin {
+    /// Hash of the start's weights.
+    model: String,
+    environment: PlaceArg,
+}
+
+/// The hash of a model's weights.
+fn weights(model: &Path) -> Result<String> {
+    let entries =
+        std::fs::read_dir(model).with_context(|| format!("the start model {} cannot be read; train it first", model.display()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+    files.sort();
+    Ok(hash_files(&files)?)
+}
+
+/// What an arm's work depends on, beside its seed: that of the arms that it goes on from is part of it.
+fn made_of(spec: &Spec, arm: &Arm, origin: &Origin) -> Result<serde_json::Value> {
     // What it is compared with changes nothing of it.
-    let arm = Arm { against: None, ..arm.clone() };
-    Ok(serde_json::to_value((&spec.start, spec.split, &spec.levels, &spec.templates, &spec.settings, arm))?)
+    let own = Arm { against: None, ..arm.clone() };
+    let parents = spec.before(arm).into_iter().chain(spec.arms.iter().find(|other| arm.episodes_of.as_ref() == Some(&other.name)));
+    let parents = parents.map(|parent| made_of(spec, parent, origin)).collect::<Result<Vec<_>>>()?;
+    let environment = format!("{:?}", origin.environment);
+    let common = (&spec.start, &origin.model, environment, spec.split, &spec.levels, &spec.templates, &spec.settings);
+    Ok(serde_json::to_value((common, own, parents))?)
 }
 
 /// Refuses work that was made from other settings than the file now has: figures would be of neither.
-fn recognise(spec: &Spec, arm: &Arm, directory: &Path) -> Result<()> {
-    let now = made_of(spec, arm)?;
+fn recognise(spec: &Spec, arm: &Arm, directory: &Path, origin: &Origin) -> Result<()> {
+    let now = made_of(spec, arm, origin)?;
     match std::fs::read(directory.join(MADE_OF)) {
         Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|then| then == now) => Ok(()),
         Ok(_) => bail!(Error::BadInput(format!(
@@ -89,7 +118,7 @@ fn recognise(spec: &Spec, arm: &Arm, directory: &Path) -> Result<()> {
 }
 
 /// One arm with one seed: rounds of training without a gate, then the test tasks.
-async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Running) -> Result<()> {
+async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, origin: &Origin, running: &Running) -> Result<()> {
     let (mut serving, mut done) = (None, 0);
     if let Some(before) = spec.before(arm) {
         serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, before.rounds)?;
@@ -99,7 +128,7 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
         take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory)?;
     }
     std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
-    std::fs::write(directory.join(MADE_OF), made_of(spec, arm)?.to_string())
+    std::fs::write(directory.join(MADE_OF), made_of(spec, arm, origin)?.to_string())
         .with_context(|| format!("{} cannot be written to", directory.display()))?;
     for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
@@ -120,13 +149,34 @@ async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
         workshop.tell(&round);
         drop(workshop);
         store.close().await;
+        note(arm, seed, &round, directory)?;
     }
     test(spec, arm, seed, serving, directory, running).await
 }
 
+/// Writes down what a round of training did.
+fn note(arm: &Arm, seed: u64, round: &Round, directory: &Path) -> Result<()> {
+    let mut all = trained(directory)?;
+    all.retain(|one| one.round != round.number);
+    let calls = round.update.as_ref().map_or(0, |update| update.calls);
+    let Round { number, episodes, solved, note, .. } = round.clone();
+    all.push(Trained { arm: arm.name.clone(), seed, round: number, episodes, solved, calls, note });
+    let path = directory.join(TRAINED);
+    std::fs::write(&path, serde_json::to_string(&all)?).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// What an arm's rounds did so far, those that it took over included.
+fn trained(directory: &Path) -> Result<Vec<Trained>> {
+    match std::fs::read_to_string(directory.join(TRAINED)) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", directory.join(TRAINED).display())),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
 /// Copies what another arm did, all but its test, and gives the generation that it came to.
 fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
-    copy(from, to, &|path| ![TESTED, MADE_OF, MATCHED].iter().any(|own| path == Path::new(own)))?;
+    let asked = |path: &Path| path.to_str().is_some_and(|name| name.starts_with("matched-"));
+    copy(from, to, &|path| ![TESTED, MADE_OF].iter().any(|own| path == Path::new(own)) && !asked(path))?;
     Ok(last_candidate(to, rounds))
 }
 
@@ -147,7 +197,7 @@ async fn ask(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
     }
     drop(workshop);
     store.close().await;
-    let path = directory.join(MATCHED);
+    let path = directory.join(matched_file(spec));
     std::fs::write(&path, serde_json::to_string(&matched)?).with_context(|| format!("{} cannot be written", path.display()))
 }
 
@@ -249,17 +299,18 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
 }
 
 fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {
-    let (mut tested, mut matched): (Vec<Tested>, Vec<Matched>) = Default::default();
+    let (mut tested, mut matched, mut rounds): (Vec<Tested>, Vec<Matched>, Vec<Trained>) = Default::default();
     for arm in &spec.arms {
         for seed in &spec.seeds {
             let directory = work.join(format!("{}-{seed}", arm.name));
             let Ok(text) = std::fs::read_to_string(directory.join(TESTED)) else { continue };
             tested.extend(text.lines().map(serde_json::from_str).collect::<Result<Vec<Tested>, _>>()?);
-            let Ok(text) = std::fs::read_to_string(directory.join(MATCHED)) else { continue };
+            rounds.extend(trained(&directory)?.into_iter().map(|one| Trained { arm: arm.name.clone(), ..one }));
+            let Ok(text) = std::fs::read_to_string(directory.join(matched_file(spec))) else { continue };
             matched.extend(serde_json::from_str::<Vec<Matched>>(&text)?);
         }
     }
-    let found = Results::of(spec, &tested, &matched);
+    let found = Results { trained: rounds, ..Results::of(spec, &tested, &matched) };
     std::fs::create_dir_all(results).with_context(|| format!("{} cannot be made", results.display()))?;
     let path = |ending: &str| results.join(format!("{}.{ending}", spec.name));
     let head = format!("# {}\n\n{}\n\n`milepost experiment experiments/{}.yaml`\n\n", spec.name, spec.claim, spec.name);
@@ -321,17 +372,26 @@ mod tests {
             serde_norway::from_str(&format!("{{name: x, claim: y, start: m, levels: [medium], test: {test}, seeds: [1], arms: {arms}}}"))
                 .unwrap()
         };
+        let origin = |model: &str| Origin { model: model.into(), environment: PlaceArg::Plain };
+        let recognise = |spec: &Spec, arm: &Arm, directory: &Path| recognise(spec, arm, directory, &origin("m"));
         let first = spec(2, "{improve: {tasks: 4}}");
         recognise(&first, &first.arms[1], &directory).unwrap();
         assert!(!is_tested(&first, &directory));
         std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join(MADE_OF), made_of(&first, &first.arms[1]).unwrap().to_string()).unwrap();
+        std::fs::write(directory.join(MADE_OF), made_of(&first, &first.arms[1], &origin("m")).unwrap().to_string()).unwrap();
         std::fs::write(directory.join(TESTED), "{}\n{}\n").unwrap();
         recognise(&first, &first.arms[1], &directory).unwrap();
         assert!(is_tested(&first, &directory));
         let more = spec(3, "{improve: {tasks: 4}}");
         recognise(&more, &more.arms[1], &directory).unwrap();
         assert!(!is_tested(&more, &directory));
+        // Another model, or an arm before it that is another.
+        assert!(super::recognise(&first, &first.arms[1], &directory, &origin("n")).is_err());
+        let mut before = first.clone();
+        before.arms[1].after = Some("a".into());
+        let then = made_of(&before, &before.arms[1], &origin("m")).unwrap();
+        before.arms[0].settings = serde_json::json!({"improve": {"tasks": 9}});
+        assert_ne!(made_of(&before, &before.arms[1], &origin("m")).unwrap(), then);
         let other = spec(2, "{improve: {tasks: 5}}");
         let error = recognise(&other, &other.arms[1], &directory).unwrap_err().to_string();
         assert!(error.contains("b-1") && error.contains("arm b") && error.contains("remove that directory"), "{error}");

@@ -40,6 +40,25 @@ pub struct Matched {
     pub all: u64,
 }
 
+/// What a round of training did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trained {
+    /// The arm.
+    pub arm: String,
+    /// The training seed.
+    pub seed: u64,
+    /// The round, from 1.
+    pub round: usize,
+    /// Episodes, or an expert's states.
+    pub episodes: usize,
+    /// Of them, those that were solved, or in which the expert's action was taken.
+    pub solved: usize,
+    /// Calls that were learned from.
+    pub calls: usize,
+    /// Why nothing was learned.
+    pub note: Option<String>,
+}
+
 /// An arm on a level, over all seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmResult {
@@ -87,6 +106,9 @@ pub struct Results {
     pub spec: Spec,
     /// Arms on levels.
     pub arms: Vec<ArmResult>,
+    /// What the rounds of training did.
+    #[serde(default)]
+    pub trained: Vec<Trained>,
 }
 
 impl Results {
@@ -115,7 +137,7 @@ impl Results {
                 }));
             }
         }
-        Self { spec: spec.clone(), arms }
+        Self { spec: spec.clone(), arms, trained: Vec::new() }
     }
 
     /// The table in Markdown.
@@ -138,6 +160,11 @@ impl Results {
                 "| {} | {} | {} of {} | {low:.0} to {high:.0} % | {least:.0} to {most:.0} % of {} | {} of {} | {matched} | {:.1} | {asst} | {p} | {complete} | {against} | {p_against} | {complete_against} |",
                 arm.level, arm.arm, arm.k, arm.n, arm.seeds, arm.complete[0], arm.complete[1], arm.asat
             );
+        }
+        for Trained { arm, seed, round, note, .. } in &self.trained {
+            if let Some(note) = note {
+                let _ = write!(out, "\nRound {round} of arm {arm} with seed {seed} taught nothing: {note}\n");
+            }
         }
         out
     }

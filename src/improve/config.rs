@@ -108,8 +108,32 @@ impl Recipe {
             Self::SingleTurn => phase(Preset::SingleTurn.config(), acting, ratio),
             Self::Successes => phase(Preset::Outcome.config(), all, likelihood),
         };
+        self.honours(config)?;
         phase.rewards = over(&phase.rewards, &config.rewards)?;
+        if phase.rewards.expert_match > 0.0 && self != Self::SingleTurn {
+            bail!(Error::BadInput(
+                "improve.rewards.expert_match: only single_turn has an expert beside each action; remove the key".into()
+            ));
+        }
         Ok(phase)
+    }
+
+    /// Refuses keys that would change nothing.
+    fn honours(self, config: &ImproveConfig) -> Result<()> {
+        let known: &[&str] = match self {
+            // A call's one reward is whether it is the expert's.
+            Self::SingleTurn => &["matching"],
+            // Only the outcome decides what is imitated.
+            Self::Successes => &[],
+            _ => return Ok(()),
+        };
+        if let Some(key) = config.rewards.keys().find(|key| !known.contains(&&key[..])) {
+            bail!(Error::BadInput(format!("improve.rewards.{key}: the recipe {} is not rewarded so; remove the key", self.word())));
+        }
+        if config.update.overlong.is_some() {
+            bail!(Error::BadInput(format!("improve.update.overlong: the recipe {} fines no episode; remove the key", self.word())));
+        }
+        Ok(())
     }
 
     /// Whether it needs what the bundled suite alone knows: verdicts of more than the outcome.
@@ -124,7 +148,9 @@ fn over(rewards: &RewardConfig, keys: &serde_json::Map<String, Value>) -> Result
     if let Value::Object(all) = &mut value {
         all.extend(keys.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
-    serde_json::from_value(value).map_err(|error| Error::BadInput(format!("improve.rewards: {error}")).into())
+    let rewards: RewardConfig = serde_json::from_value(value).map_err(|error| Error::BadInput(format!("improve.rewards: {error}")))?;
+    rewards.check().map_err(|error| Error::BadInput(format!("improve.rewards: {error}")))?;
+    Ok(rewards)
 }
 
 /// Rewards and trained roles of one of PilotRL's stages, or of several at once: each reward that one of them has, once.
@@ -292,6 +318,17 @@ mod tests {
         assert_eq!((rewards.repetition, rewards.floor, rewards.completeness, rewards.error), (0.5, None, 1.0, 0.2));
         let problem = with(r#"{"recipe": "rltr", "rewards": {"repetitions": 0.5}}"#).unwrap_err().to_string();
         assert!(problem.contains("improve.rewards") && problem.contains("repetitions"), "{problem}");
+        // What is no weight, and what a recipe would pass over, is refused.
+        for (text, named) in [
+            (r#"{"recipe": "rltr", "rewards": {"error": -0.2}}"#, "error"),
+            (r#"{"recipe": "mira", "rewards": {"expert_match": 1.0}}"#, "expert_match"),
+            (r#"{"recipe": "single_turn", "rewards": {"error": 0.2}}"#, "single_turn"),
+            (r#"{"recipe": "successes", "update": {"overlong": {"max_tokens": 100, "buffer": 10, "factor": 1.0}}}"#, "overlong"),
+        ] {
+            let problem = with(text).unwrap_err().to_string();
+            assert!(problem.contains(named) && problem.contains("improve."), "{problem}");
+        }
+        assert!(with(r#"{"recipe": "single_turn", "rewards": {"matching": "exact"}}"#).is_ok());
     }
 
     #[test]

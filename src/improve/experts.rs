@@ -1,4 +1,4 @@
-//! Expert trajectories as one-step problems (2509.20616, section 2): the oracle plays, and at each of its states the model is asked as well.
+//! Expert trajectories as one-step problems (2509.20616, section 2): an expert plays, and at each of its states the model is asked as well.
 //! The lines of the plan are the first of them: most long tasks that fail do so by one wrong word in the plan.
 
 use std::sync::Mutex;
@@ -63,7 +63,7 @@ impl Taken {
     }
 }
 
-/// The oracle with the model beside it.
+/// An expert with the model beside it.
 pub struct Shadow<'a> {
     /// Who plays.
     pub expert: &'a dyn Policy,
@@ -79,6 +79,8 @@ pub struct Shadow<'a> {
     pub purpose: Use,
     /// Names the task, for groups.
     pub task: String,
+    /// When an action is the expert's. A line of a plan is so to the letter: the checks in it are read to the letter too.
+    pub matching: Match,
     /// What was found.
     pub calls: Mutex<Vec<RewardedCall>>,
 }
@@ -178,7 +180,7 @@ impl Policy for Shadow<'_> {
             let seed = context.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
             let mut said = self.model.turn(Context { seed, ..context }).await?;
             let right =
-                said.revision == decision.revision && expert_match(&said.action, std::slice::from_ref(&decision.action), Match::Folded);
+                said.revision == decision.revision && expert_match(&said.action, std::slice::from_ref(&decision.action), self.matching);
             let Some(call) = said.calls.pop() else {
                 taken.count += 1;
                 continue;

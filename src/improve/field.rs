@@ -31,6 +31,13 @@ pub struct Assignment {
     pub sampling: u64,
 }
 
+impl Assignment {
+    /// The task's name, for groups.
+    pub fn task(&self) -> String {
+        format!("{} {}", self.template.id, self.seed)
+    }
+}
+
 /// How an episode ended; all else is in the store.
 #[derive(Clone, Debug)]
 pub struct Ended {

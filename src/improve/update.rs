@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::Error::Unhealthy;
 use milepost_learners::adapter::{Adapter, Lineage};
 use milepost_learners::losses::overlong;
 use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout, Turn};
@@ -11,7 +12,7 @@ use milepost_learners::probes::{self, Probes};
 use milepost_learners::sft::Example;
 use milepost_learners::{Model, Trainer};
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{Call, EpisodeStore, Generation, Role, SqliteStore};
+use milepost_runtime::{Call, EpisodeStore, Generation, Role, Source, SqliteStore};
 use milepost_text::{GrammarCompiler, TextModel};
 use serde::{Deserialize, Serialize};
 
@@ -77,14 +78,17 @@ pub struct RewardedCall {
     /// The recorded episode whose state it is; `None` for a state of the oracle's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub episode: Option<String>,
+    /// The suite's task that the oracle shows; a call has this or an episode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// The call.
     pub call: Call,
 }
 
 impl RewardedCall {
-    /// A call in a state of the oracle's, and whether it was right.
+    /// A call and whether it was right; whose state it was made in is still to be said.
     pub fn new(group: String, right: bool, call: Call) -> Self {
-        Self { group, reward: f64::from(u8::from(right)), episode: None, call }
+        Self { group, reward: f64::from(u8::from(right)), episode: None, source: None, call }
     }
 }
 
@@ -131,7 +135,7 @@ pub async fn run(request: UpdateRequest) -> Result<Report> {
     let memory = rollouts_of(&request, &request.memory, None, &reader).await?;
     rollouts.extend(single_calls(&request, &reader).await?);
     if rollouts.is_empty() {
-        bail!("there is nothing to train on: no episode was given");
+        bail!(Unhealthy("there is nothing to train on: no episode was given".into()));
     }
     // Training is blocking work on all cores; it must not sit on the async runtime's workers.
     let work = std::thread::spawn(move || train(&request, rollouts, memory));
@@ -192,10 +196,10 @@ fn prove(request: &UpdateRequest, adapter: &Adapter, rollouts: &[Rollout]) -> Re
 /// Publishing fails closed: an adapter that is not finite, or that did not move, is none.
 fn check_moved(adapter: &Adapter, before: &[f32]) -> Result<()> {
     if let Some(bad) = adapter.data.iter().find(|x| !x.is_finite()) {
-        bail!("the trained adapter holds {bad}; lower `lr`");
+        bail!(Unhealthy(format!("the trained adapter holds {bad}; lower `lr`")));
     }
     if adapter.data == before {
-        bail!("the update moved nothing: every gradient was skipped or zero");
+        bail!(Unhealthy("the update moved nothing: every gradient was skipped or zero".into()));
     }
     Ok(())
 }
@@ -256,18 +260,26 @@ async fn rollouts_of(
         rollouts.push(rollout);
     }
     if rollouts.is_empty() {
-        bail!("all {stale} episodes were made by other generations; collect them again");
+        bail!(Unhealthy(format!("all {stale} episodes were made by other generations; collect them again")));
     }
     Ok(rollouts)
 }
 
-/// Single calls; those in a recorded episode's states only as long as that episode may be trained on.
+/// Single calls; those in a recorded episode's states only as long as that episode may be trained on, those of the oracle in training tasks alone.
 async fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Vec<Rollout>> {
     let Some(path) = &request.calls else { return Ok(Vec::new()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut calls = Vec::new();
     for (index, line) in text.lines().enumerate() {
         calls.push(serde_json::from_str::<RewardedCall>(line).with_context(|| format!("{} line {}", path.display(), index + 1))?);
+    }
+    let shown = |call: &&RewardedCall| call.episode.is_none() && !call.source.as_ref().is_some_and(Source::is_trainable);
+    if let Some(call) = calls.iter().find(shown) {
+        bail!(
+            "{}: call {}: its task is held out, of a validation or test seed, or not named; it may not be trained on",
+            path.display(),
+            call.group
+        );
     }
     if calls.iter().any(|call| call.episode.is_some()) {
         let store = SqliteStore::open(&request.store).await?;
@@ -278,7 +290,7 @@ async fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Ve
             tracing::warn!(calls = before - calls.len(), "left out: their episodes may not be trained on any more");
         }
     }
-    let rollout = |(index, RewardedCall { group, reward, episode, call }): (usize, RewardedCall)| -> Result<Rollout> {
+    let rollout = |(index, RewardedCall { group, reward, episode, call, .. }): (usize, RewardedCall)| -> Result<Rollout> {
         let turns: Vec<Turn> = vec![reader.turn(&call, group.clone())?];
         let id = episode.map_or_else(|| format!("call {index}"), |episode| format!("call {index} of {episode}"));
         Ok(Rollout { id, success: reward > 0.0, reward, group, turns })

@@ -3,18 +3,20 @@
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use milepost_learners::gate::{Pair, Verdict};
-use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_learners::improve::{Failure, Round, Stage, Workshop};
 use milepost_learners::phases::{Past, Tally, TaskKey, Valued};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{self, Reward, compose, per_step};
-use milepost_runtime::registry::{Figure, Occasion, Over, Status, read_probes};
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, RewardTerm, Split, SqliteStore, Stop};
+use milepost_learners::rewards::{self, Reward, compose, disturbed, per_step};
+use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, read_probes};
+use milepost_runtime::store::TrainingQuery;
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, RewardTerm, Split, SqliteStore, Stop};
 use milepost_suites::Template;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -25,7 +27,7 @@ use super::tasks::{Counts, measuring, phased, training};
 use super::update::{self, Rewarded};
 use crate::cli::PlaceArg;
 use crate::commands::suite::episode::Played;
-use crate::config::{AdapterChoice, Config};
+use crate::config::{AdapterChoice, Config, EngineKind};
 use crate::wiring::Mind;
 
 /// A training episode with its rewards; a line of `collected.jsonl`.
@@ -83,11 +85,6 @@ impl SuiteWorkshop<'_> {
         &self.config.improve
     }
 
-    /// What adapters are trained on.
-    fn base(&self) -> Result<&Path> {
-        self.config.base().context(NO_BASE)
-    }
-
     fn place(&self, round: usize) -> PathBuf {
         round_directory(&self.directory, round)
     }
@@ -106,7 +103,27 @@ impl SuiteWorkshop<'_> {
         config
     }
 
+    /// Plays these, what the environment ended once more: it says nothing of the policy. [`Ended::disturbed`] tells what was ended so twice.
     async fn play(
+        &self,
+        mind: &Mind,
+        config: &Config,
+        given_plans: bool,
+        assignments: &[Assignment],
+        each: super::field::Each<'_>,
+    ) -> Result<Vec<Ended>> {
+        let mut ended = self.play_once(mind, config, given_plans, assignments, each).await?;
+        let again: Vec<usize> = (0..ended.len()).filter(|index| ended[*index].disturbed).collect();
+        if !again.is_empty() {
+            let repeated: Vec<Assignment> = again.iter().map(|index| assignments[*index]).collect();
+            let of_repeated = |at: usize, played: &Played| each(again[at], played);
+            let repeated = self.play_once(mind, config, given_plans, &repeated, &of_repeated).await?;
+            again.iter().zip(repeated).for_each(|(index, one)| ended[*index] = one);
+        }
+        Ok(ended)
+    }
+
+    async fn play_once(
         &self,
         mind: &Mind,
         config: &Config,
@@ -153,28 +170,35 @@ impl SuiteWorkshop<'_> {
     fn reward(&self, index: usize, assignment: &Assignment, played: &Played, phase: &Phase) -> Collected {
         let reward = compose(&played.episode, &played.verdicts, &phase.rewards);
         let (rewards, whole) = earned(&reward, &played.episode);
-        let (template, group) = (assignment.template.id.to_owned(), format!("{} {}", assignment.template.id, assignment.seed));
+        let (template, group) = (assignment.template.id.to_owned(), assignment.task());
         let progress = progress(played);
         let id = played.episode.id.clone();
         Collected { index, id, template, group, solved: played.solved, progress, rewards, whole, terms: reward.terms }
     }
 
-    /// Measures a model on these tasks, greedily. What the environment ended says nothing of the model: it is played once more.
+    /// Measures a model on these tasks, greedily.
     ///
     /// # Errors
     /// Episodes that the environment ended twice.
     pub async fn measure(&self, mind: &Mind, assignments: &[Assignment]) -> Result<Vec<Ended>> {
-        let play = async |assignments: &[Assignment]| self.play(mind, &self.playing(0.0), false, assignments, &|_, _| Ok(())).await;
-        let mut ended = play(assignments).await?;
-        let again: Vec<usize> = (0..ended.len()).filter(|index| ended[*index].disturbed).collect();
-        if !again.is_empty() {
-            let repeated = play(&again.iter().map(|index| assignments[*index]).collect::<Vec<_>>()).await?;
-            if let Some(lost) = repeated.iter().find(|one| one.disturbed) {
-                bail!("episode {} was ended by its environment, twice; `milepost doctor` looks at the browser", lost.id);
-            }
-            again.into_iter().zip(repeated).for_each(|(index, one)| ended[index] = one);
+        let ended = self.play(mind, &self.playing(0.0), false, assignments, &|_, _| Ok(())).await?;
+        if let Some(lost) = ended.iter().find(|one| one.disturbed) {
+            bail!("episode {} was ended by its environment, twice; `milepost doctor` looks at the browser", lost.id);
         }
         Ok(ended)
+    }
+
+    /// Those of a round's episodes that the store lets into training: of one generation, where one is named. The others are counted in the log.
+    async fn trainable(&self, round: usize, generation: Option<String>) -> Result<Vec<Collected>> {
+        let query = TrainingQuery { generation, ..TrainingQuery::default() };
+        let allowed: BTreeSet<String> = self.store.trainable(&query).await?.into_iter().collect();
+        let (usable, barred): (Vec<Collected>, Vec<Collected>) =
+            read_lines(&self.place(round))?.into_iter().partition(|one| allowed.contains(&one.id));
+        if let Some(first) = barred.first() {
+            let (episodes, of) = (barred.len(), barred.len() + usable.len());
+            tracing::warn!(round, episodes, of, first = first.id, "left out: they may not be trained on");
+        }
+        Ok(usable)
     }
 
     /// A generation by itself, proved and not in service.
@@ -182,10 +206,6 @@ impl SuiteWorkshop<'_> {
         Mind::load(&Config { adapter, ..self.config.clone() }).await
     }
 }
-
-/// Why a server's model cannot be trained.
-pub const NO_BASE: &str =
-    "adapters are trained on weights that are here; set `remote.base` to the directory of those that the server serves, or `engine: local`";
 
 /// Marks a run that a person stopped.
 #[derive(Debug, thiserror::Error)]
@@ -224,23 +244,29 @@ impl Workshop for SuiteWorkshop<'_> {
         };
         let done: BTreeMap<usize, Collected> = read_lines(&directory)?.into_iter().map(|one| (one.index, one)).collect();
         let path = directory.join(COLLECTED);
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        let file = Mutex::new(file.with_context(|| format!("{} cannot be written", path.display()))?);
+        let file = Mutex::new(open_lines(&path)?);
         let (phase, failed) = (self.phase(round.number)?, Mutex::new(String::new()));
         let play = async |left: Vec<usize>, temperature: f32| {
             let assignments: Vec<Assignment> = left.iter().map(|index| all[*index]).collect();
             let note = |at: usize, played: &Played| {
-                // What the environment ended says nothing of the policy; the next start plays it again.
-                if let Some(Stop::Failed(reason)) = &played.episode.stop {
-                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason.clone();
+                let stop = played.episode.stop.as_ref();
+                if disturbed(stop) {
+                    let reason = stop.and_then(Stop::reason).unwrap_or_default().to_owned();
+                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason;
                     return Ok(());
                 }
                 let one = self.reward(left[at], &assignments[at], played, &phase);
-                let line = serde_json::to_string(&one)?;
+                // At once, so that a kill leaves no line that only lacks its end.
+                let line = serde_json::to_string(&one)? + "\n";
                 let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                writeln!(file, "{line}").with_context(|| format!("{} cannot be written", path.display()))
+                file.write_all(line.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))
             };
-            self.play(actor, &self.playing(temperature), phase.given_plans, &assignments, &note).await
+            let ended = self.play(actor, &self.playing(temperature), phase.given_plans, &assignments, &note).await?;
+            let lost = ended.iter().filter(|one| one.disturbed).count();
+            if lost > 0 {
+                tracing::warn!(lost, of = ended.len(), "left out: the environment ended these episodes twice");
+            }
+            anyhow::Ok(())
         };
         let mut left: Vec<usize> = (0..all.len()).filter(|index| !done.contains_key(index)).collect();
         if settings.greedy_first {
@@ -254,7 +280,7 @@ impl Workshop for SuiteWorkshop<'_> {
             left.retain(|index| index % settings.group != 0 && !solved.contains(&(index - index % settings.group)));
         }
         play(left, settings.temperature).await?;
-        let collected = read_lines(&directory)?;
+        let collected = self.trainable(round.number, None).await?;
         let failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if collected.is_empty() && !failed.is_empty() {
             return Err(Failure::Workshop(anyhow::anyhow!("no training episode could be played: {failed}")));
@@ -264,7 +290,6 @@ impl Workshop for SuiteWorkshop<'_> {
 
     async fn update(&mut self, round: &Round) -> Outcome<(String, Report)> {
         let directory = self.place(round.number);
-        let collected = read_lines(&directory)?;
         let rewarded = |one: &Collected| {
             let turns = one.rewards.iter().enumerate().filter(|(_, reward)| **reward != 0.0);
             Rewarded {
@@ -275,12 +300,13 @@ impl Workshop for SuiteWorkshop<'_> {
                 progress: one.progress.clone(),
             }
         };
-        let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
         let chained = self.chained(round.number).await?;
+        let collected = self.trainable(round.number, Some(chained.clone().unwrap_or_else(|| self.serving()))).await?;
+        let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
         let mut request = self.request(round, self.phase(round.number)?, chained, episodes).await?;
         if self.settings().recipe == Recipe::Mira {
             for earlier in 1..round.number {
-                request.memory.extend(read_lines(&self.place(earlier))?.iter().filter(|one| one.solved).map(rewarded));
+                request.memory.extend(self.trainable(earlier, None).await?.iter().filter(|one| one.solved).map(rewarded));
             }
         }
         let report = self.train(&request, &directory).await?;
@@ -294,7 +320,7 @@ impl Workshop for SuiteWorkshop<'_> {
         let candidate = round.candidate.as_deref().context("the round has no candidate")?;
         let first = (round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
         let assignments = measuring(&self.templates, Split::Validation, first, tasks);
-        let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| Failure::Candidate(format!("{error:#}")))?;
+        let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| self.at_fault(error))?;
         let theirs = self.measure(&other, &assignments).await?;
         let ours = self.measure(&self.mind, &assignments).await?;
         Ok(theirs.iter().zip(&ours).map(|(candidate, incumbent)| Pair::solved(candidate.solved, incumbent.solved)).collect())
@@ -305,26 +331,57 @@ impl Workshop for SuiteWorkshop<'_> {
         let directory = self.registry.directory(candidate);
         let probes = read_probes(&directory).map_err(|error| Failure::Candidate(error.to_string()))?;
         let probes = probes.ok_or_else(|| Failure::Candidate(format!("{} has no probes.json", directory.display())))?;
-        self.note(round, Status::Promoted).await?;
+        let record = self.registry.get(candidate).await.map_err(anyhow::Error::from)?;
+        if let Some(record) = record.filter(|record| record.status == Status::Quarantined) {
+            return Err(Failure::Candidate(format!("it was put into quarantine meanwhile: {}", last_words(&record))));
+        }
         let before = self.mind.engine.generation();
         if before.id() != candidate {
-            self.mind.engine.swap(&directory, &probes).await.map_err(|error| Failure::Candidate(error.to_string()))?;
+            self.mind.engine.swap(&directory, &probes).await.map_err(|error| self.at_fault(error.into()))?;
         }
-        let incumbent = before.adapter.as_ref().map(|_| before.id());
-        let over = incumbent.as_deref().map_or(Over::Base, Over::Generation);
-        let reason = round.decision.as_ref().map_or_else(String::new, |decision| decision.reason.clone());
-        self.registry.promote(candidate, over, &reason).await.map_err(anyhow::Error::from)?;
+        // Whoever takes it up holds it to what the gate saw: that is there first.
+        self.note(round, Status::Promoted).await?;
+        let serves = self.registry.current(&before).await.map_err(anyhow::Error::from)?;
+        if serves.is_none_or(|record| record.id != candidate) {
+            let over = if round.incumbent == base_of(&before) { Over::Base } else { Over::Generation(&round.incumbent) };
+            let reason = round.decision.as_ref().map_or_else(String::new, |decision| decision.reason.clone());
+            self.registry.promote(candidate, over, &reason).await.map_err(anyhow::Error::from)?;
+        }
         Ok(())
     }
 
     async fn set_aside(&mut self, round: &Round) -> Result<()> {
-        let Some(candidate) = &round.candidate else { return Ok(()) };
-        let harmful = round.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Quarantine);
-        let status = if round.note.is_some() || harmful { Status::Quarantined } else { Status::Inconclusive };
+        let (Some(candidate), Some(outcome)) = (&round.candidate, round.outcome) else { return Ok(()) };
+        let status = if outcome == Verdict::Quarantine { Status::Quarantined } else { Status::Inconclusive };
         self.note(round, status).await?;
-        let reason = round.note.clone().or(round.decision.as_ref().map(|decision| decision.reason.clone())).unwrap_or_default();
-        self.registry.set_status(candidate, status, &reason).await?;
+        let record = self.registry.get(candidate).await?.with_context(|| format!("generation {candidate} is gone from the registry"))?;
+        // Whoever found it bad is not contradicted by a gate that could not tell, and what is written already is not written twice.
+        let stands = status == Status::Inconclusive && matches!(record.status, Status::Quarantined | Status::RolledBack);
+        if !stands && record.status != status {
+            self.registry.set_status(candidate, status, &round.reason().unwrap_or_default()).await?;
+        }
         Ok(())
+    }
+
+    async fn overtaken(&self, round: &Round) -> Result<Option<String>> {
+        let now = self.mind.engine.generation();
+        let candidate = round.candidate.as_deref();
+        let other = |serves: &str| {
+            let what = candidate.map_or_else(|| "the round".to_owned(), |candidate| format!("generation {candidate}"));
+            let problem = format!("generation {serves} serves now, but {what} was begun against {}", round.incumbent);
+            (serves != round.incumbent && Some(serves) != candidate).then_some(problem)
+        };
+        if let Some(problem) = other(&now.id()) {
+            return Ok(Some(problem));
+        }
+        let (Some(candidate), Stage::Publish) = (candidate, round.stage) else { return Ok(None) };
+        let record = self.registry.get(candidate).await?;
+        if let Some(record) = record.filter(|record| record.status == Status::RolledBack) {
+            let fix = format!("`milepost adapters promote {candidate}` puts it back");
+            return Ok(Some(format!("generation {candidate} was taken out of service meanwhile: {}; {fix}", last_words(&record))));
+        }
+        let serves = self.registry.current(&now).await?;
+        Ok(other(&serves.map_or_else(|| base_of(&now), |record| record.id)))
     }
 
     fn tell(&mut self, round: &Round) {
@@ -335,6 +392,15 @@ impl Workshop for SuiteWorkshop<'_> {
 }
 
 impl SuiteWorkshop<'_> {
+    /// Whose fault it is that a candidate is not served: a server may only be away for a moment, and its word against an adapter is the proof alone.
+    fn at_fault(&self, error: anyhow::Error) -> Failure<anyhow::Error> {
+        let unproved = matches!(error.downcast_ref(), Some(milepost_runtime::Error::Unproved(_)));
+        match unproved || self.config.engine == EngineKind::Local {
+            true => Failure::Candidate(format!("{error:#}")),
+            false => Failure::Workshop(error),
+        }
+    }
+
     /// Writes the gate's figures down beside the generation.
     async fn note(&self, round: &Round, status: Status) -> Result<()> {
         let (Some(candidate), Some(decision)) = (&round.candidate, &round.decision) else { return Ok(()) };
@@ -347,9 +413,24 @@ impl SuiteWorkshop<'_> {
             decision: Some(status),
             reason: decision.reason.clone(),
         };
-        self.registry.measured(candidate, figure).await?;
+        let record = self.registry.get(candidate).await?;
+        // A later start writes the same at another time, and its text may round `p`.
+        let same = |known: &Figure| Figure { at: figure.at, p: figure.p, ..known.clone() } == figure;
+        if !record.is_some_and(|record| record.figures.iter().any(same)) {
+            self.registry.measured(candidate, figure).await?;
+        }
         Ok(())
     }
+}
+
+/// The id of the base that a generation is an adapter for, without one.
+fn base_of(generation: &Generation) -> String {
+    Generation { adapter: None, ..generation.clone() }.id()
+}
+
+/// Why a generation has its status.
+fn last_words(record: &Record) -> &str {
+    record.history.last().map_or("", |change| change.reason.as_str())
 }
 
 /// The file in a round's directory that holds its episodes' rewards.
@@ -366,14 +447,40 @@ pub fn round_directory(directory: &Path, round: usize) -> PathBuf {
 }
 
 /// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
+///
+/// # Errors
+/// A line before it that cannot be read.
 fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
     let path = directory.join(COLLECTED);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let mut bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    bytes.truncate(whole_lines(&bytes));
+    let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    let read = |(index, line): (usize, &[u8])| -> Result<Collected> {
+        let problem = || format!("{} line {} cannot be read; remove that line to have its episode played again", path.display(), index + 1);
+        serde_json::from_slice(line).with_context(problem)
+    };
+    lines.map(read).collect()
+}
+
+/// The length of a file's whole lines.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
+}
+
+/// Opens a file of lines for more of them, and cuts off a last one that a kill left unfinished.
+fn open_lines(path: &Path) -> Result<File> {
+    let open = || {
+        let mut file = File::options().create(true).read(true).append(true).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        file.set_len(whole_lines(&bytes) as u64)?;
+        std::io::Result::Ok(file)
+    };
+    open().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// What an episode earned, by step and as a whole; no steps where a reward is missing.
@@ -402,5 +509,52 @@ fn describe(round: &Round) -> String {
         ),
         (None, None, Some(_)) => format!("round {number}: {} validation tasks, not clear yet", round.pairs.len()),
         (None, None, None) => format!("round {number}: {} of {} training episodes solved", round.solved, round.episodes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(index: usize) -> String {
+        let one = Collected {
+            index,
+            id: format!("episode {index}"),
+            template: "t".into(),
+            group: "t 1".into(),
+            solved: true,
+            progress: Vec::new(),
+            rewards: vec![1.0],
+            whole: 0.0,
+            terms: Vec::new(),
+        };
+        serde_json::to_string(&one).unwrap() + "\n"
+    }
+
+    fn check_read(directory: &Path, want: &[usize]) {
+        let read: Vec<usize> = read_lines(directory).unwrap().iter().map(|one| one.index).collect();
+        assert_eq!(read, want);
+    }
+
+    #[test]
+    fn a_line_that_a_kill_cut_off_is_cut_away_before_the_next_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(COLLECTED);
+        check_read(directory.path(), &[]);
+        // Cut off within a letter of two bytes, and after a whole value that lacks its end.
+        for torn in [&b"{\"index\": 1, \"id\": \"\xc3"[..], line(1).trim_end().as_bytes()] {
+            std::fs::write(&path, [line(0).as_bytes(), torn].concat()).unwrap();
+            check_read(directory.path(), &[0]);
+            open_lines(&path).unwrap().write_all(line(2).as_bytes()).unwrap();
+            check_read(directory.path(), &[0, 2]);
+        }
+    }
+
+    #[test]
+    fn an_unreadable_line_before_the_last_is_an_error_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(COLLECTED), line(0) + "{\"index\": 1{\"index\": 2}\n" + &line(3)).unwrap();
+        let error = read_lines(directory.path()).unwrap_err().to_string();
+        assert!(error.contains(COLLECTED) && error.contains("line 2"), "{error}");
     }
 }

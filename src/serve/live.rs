@@ -5,14 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use milepost_learners::gate::{Breach, LiveBound, LiveConfig};
-use milepost_runtime::registry::{Figure, Occasion};
-use milepost_runtime::{AdapterRegistry, EpisodeStore};
+use milepost_runtime::registry::{Figure, Occasion, Rollback, follow as follow_registry};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation};
 use milepost_service::{EventKind, TaskRecord};
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::canary::CanaryStatus;
-use crate::generations;
 
 /// A generation under watch, as it is written down.
 #[derive(Serialize, Deserialize)]
@@ -39,8 +37,8 @@ impl LiveWatch {
     pub async fn outcome(&self, app: &App, task: &TaskRecord) {
         let (Some(success), Some(episode)) = (task.success, &task.episode) else { return };
         let Ok(Some(episode)) = app.store.load(episode).await else { return };
-        if let Some((status, breach)) = app.canary.outcome(&episode.generation, success) {
-            return break_off(app, &status, &breach).await;
+        if app.canary.outcome(&episode.generation, success) {
+            return app.canary.break_off(app).await;
         }
         let serving = app.mind.engine.generation();
         if episode.generation != serving.id() || serving.adapter.is_none() {
@@ -49,15 +47,15 @@ impl LiveWatch {
         let Ok(Some(record)) = app.registry.get(&episode.generation).await else { return };
         let Some(validated) = record.figure(Occasion::Gate).map(|figure| figure.candidate) else { return };
         let Some(breach) = self.record(&record.id, validated, success) else { return };
-        tracing::warn!(generation = %record.id, reason = %breach.reason, "what serves is rolled back");
         let _turn = app.improvement.changing().await;
-        let measured = Figure::new(Occasion::Live, breach.live, breach.reason.clone());
-        if let Err(error) = app.registry.measured(&record.id, measured).await {
-            tracing::warn!(%error, "the live figure was not written down");
-        }
-        match generations::rollback_live(&app.registry, &*app.mind.engine, &breach.reason).await {
-            Ok(_) => metrics::counter!("milepost_rollbacks_total").increment(1),
-            Err(error) => tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand"),
+        let done = async {
+            match roll_back(&app.registry, &serving, &breach).await? {
+                Rollback::Done { .. } => follow_registry(&app.registry, &*app.mind.engine).await,
+                Rollback::NotServing { .. } => Ok(None),
+            }
+        };
+        if let Err(error) = done.await {
+            tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand");
         }
     }
 
@@ -77,24 +75,25 @@ impl LiveWatch {
     }
 }
 
-/// Takes a generation back that did not hold its bound on its share of the tasks; what served goes on.
-async fn break_off(app: &App, canary: &CanaryStatus, breach: &Breach) {
-    tracing::warn!(generation = canary.generation, reason = %breach.reason, "the canary is rolled back");
-    let _turn = app.improvement.changing().await;
-    if app.canary.status().is_none_or(|now| now.generation != canary.generation) {
-        return;
-    }
-    let undo = async {
-        app.registry.measured(&canary.generation, Figure::new(Occasion::Canary, canary.live, breach.reason.clone())).await?;
-        app.registry.rollback(&app.mind.engine.generation(), &breach.reason).await
-    };
-    match undo.await {
-        Ok(_) => {
-            app.canary.close();
+/// Takes a generation out of service that broke its bound. Where another one has come into service meanwhile there is nothing to take out.
+async fn roll_back(registry: &DirectoryRegistry, broken: &Generation, breach: &Breach) -> milepost_runtime::Result<Rollback> {
+    let id = broken.id();
+    let rollback = registry.rollback_of(broken, &id, &breach.reason).await?;
+    match &rollback {
+        Rollback::Done { .. } => {
+            tracing::warn!(generation = id, reason = breach.reason, "what served is rolled back");
             metrics::counter!("milepost_rollbacks_total").increment(1);
+            let measured = Figure::new(Occasion::Live, breach.live, breach.reason.clone());
+            if let Err(error) = registry.measured(&id, measured).await {
+                tracing::warn!(%error, "the live figure was not written down");
+            }
         }
-        Err(error) => tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand"),
+        Rollback::NotServing { serving } => {
+            let serving = serving.as_deref().unwrap_or("the base");
+            tracing::info!(generation = id, serving, reason = breach.reason, "what broke its bound was replaced already");
+        }
     }
+    Ok(rollback)
 }
 
 /// Follows all tasks for outcomes that their own checks verified; a person's come with their feedback.
@@ -108,5 +107,53 @@ pub(super) async fn follow(app: App) {
         {
             app.live.outcome(&app, &task).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use milepost_runtime::registry::{Over, Record, Status};
+
+    use super::*;
+
+    async fn registered(registry: &DirectoryRegistry, directory: &Path, name: &str) -> Record {
+        let path = directory.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        for (file, text) in [("adapter_config.json", "{}"), ("adapter_model.safetensors", name), ("lineage.json", "{}")] {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        registry.register(&path, &Generation { base: "b1".into(), ..Generation::default() }).await.unwrap()
+    }
+
+    /// Failures in a watch until its bound is broken.
+    fn broken(generation: &str, file: PathBuf) -> Breach {
+        let watch = LiveWatch::new(Some(LiveConfig::default()), file);
+        (0..20).find_map(|_| watch.record(generation, [90, 100], false)).unwrap()
+    }
+
+    /// The breach and the turn to change what serves are two moments; a promotion may lie between them.
+    #[tokio::test]
+    async fn only_what_broke_its_bound_is_rolled_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = DirectoryRegistry::new(directory.path().join("adapters"));
+        let a = registered(&registry, directory.path(), "a").await;
+        let b = registered(&registry, directory.path(), "b").await;
+        registry.promote(&a.id, Over::Base, "better").await.unwrap();
+        let breach = broken(&a.id, directory.path().join("live.json"));
+        registry.promote(&b.id, Over::Generation(&a.id), "better").await.unwrap();
+        let nothing = roll_back(&registry, &a.generation, &breach).await.unwrap();
+        assert_eq!(nothing, Rollback::NotServing { serving: Some(b.id.clone()) });
+        assert_eq!(registry.serving().unwrap(), std::slice::from_ref(&b.id));
+        let untouched = registry.get(&a.id).await.unwrap().unwrap();
+        assert!(untouched.status == Status::Promoted && untouched.figures.is_empty(), "{untouched:?}");
+
+        let breach = broken(&b.id, directory.path().join("live.json"));
+        let done = roll_back(&registry, &b.generation, &breach).await.unwrap();
+        assert_eq!(done, Rollback::Done { serving: Some(a.id.clone()) });
+        assert_eq!(registry.serving().unwrap(), [a.id]);
+        let gone = registry.get(&b.id).await.unwrap().unwrap();
+        assert_eq!((gone.status, gone.figure(Occasion::Live).map(|figure| figure.candidate)), (Status::RolledBack, Some([0, 5])));
     }
 }

@@ -140,6 +140,10 @@ impl<E: Environment> Environment for MeteredBrowser<E> {
         timed("act", span, self.0.act(action)).await
     }
 
+    fn scrubbed(&self, text: &str) -> String {
+        self.0.scrubbed(text)
+    }
+
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
         timed("screenshot", tracing::info_span!("screenshot", error.type = tracing::field::Empty), self.0.screenshot()).await
     }

@@ -146,7 +146,7 @@ impl Template {
     }
 
     /// What a task of this seed may be used for.
-    pub(crate) fn source(&self, seed: u64) -> Source {
+    pub fn source(&self, seed: u64) -> Source {
         Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out }
     }
 

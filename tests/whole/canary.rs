@@ -106,6 +106,62 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     assert_eq!(played_by(&daemon, &task(&daemon, 10_020, true).await).await, good.id);
 }
 
+/// Ends the daemon in good order.
+fn end(mut daemon: Daemon) {
+    daemon.signal("-TERM");
+    tokio::task::block_in_place(|| daemon.wait());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gate_promoted_while_no_daemon_ran_is_tried_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path());
+    let first = generation(&config, directory.path(), 1e-3, 1).await;
+    let second = generation(&config, directory.path(), 1e-3, 2).await;
+    let registry = wiring::registry(&config);
+    let start = || tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
+    let serving = async |daemon: &Daemon| daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned();
+
+    registry.promote(&first.id, Over::Base, "as the loop does").await.unwrap();
+    let daemon = start();
+    let base = first.generation.parent.clone().unwrap();
+    assert_eq!(serving(&daemon).await, base, "it does not serve before it was tried");
+    let trial = wait(&daemon, "it is tried", |adapters| adapters["canary"]["generation"] == first.id.as_str()).await;
+    assert_eq!((trial["canary"]["until"].clone(), trial["canary"]["fails_at"].clone()), (json!(3), json!(1)));
+    end(daemon);
+
+    registry.promote(&first.id, Over::Anything, "by hand").await.unwrap();
+    let daemon = start();
+    assert_eq!(serving(&daemon).await, first.id, "a person's choice serves at once");
+    end(daemon);
+
+    registry.promote(&second.id, Over::Generation(&first.id), "as the loop does").await.unwrap();
+    std::fs::remove_file(registry.directory(&first.id).join("adapter_model.safetensors")).unwrap();
+    let daemon = start();
+    assert_eq!(serving(&daemon).await, second.id, "what served before is not there any more\n{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_in_service_bring_back_what_served_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path());
+    let first = generation(&config, directory.path(), 1e-3, 1).await;
+    let second = generation(&config, directory.path(), 1e-3, 2).await;
+    let registry = wiring::registry(&config);
+    registry.promote(&first.id, Over::Base, "as the loop does").await.unwrap();
+    registry.promote(&second.id, Over::Generation(&first.id), "as the loop does").await.unwrap();
+    let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &[("MILEPOST_SERVE__LIVE__CHECK_EVERY", "1")]));
+    for seed in 10_030..10_032 {
+        let failed = task(&daemon, seed, false).await;
+        assert_eq!(played_by(&daemon, &failed).await, second.id, "{failed}");
+    }
+    // A person's word is taken in before it is answered; the second one broke the bound.
+    assert_eq!(daemon.get("/v1/adapters").await["generation"], first.id.as_str(), "{}", daemon.log());
+    let gone = registry.get(&second.id).await.unwrap().unwrap();
+    assert_eq!((gone.status, gone.figure(Occasion::Live).map(|figure| figure.candidate)), (Status::RolledBack, Some([0, 2])));
+    assert_eq!(played_by(&daemon, &task(&daemon, 10_032, true).await).await, first.id);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_promotes_and_rolls_back_under_traffic() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,10 +4,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use milepost::wiring::Mind;
+use milepost::cli::PlaceArg;
+use milepost::improve::workshop::SuiteWorkshop;
+use milepost::wiring::{self, Mind};
 use milepost_learners::adapter::LoraConfig;
+use milepost_learners::gate::{Decision, Verdict};
+use milepost_learners::improve::{Round, Stage, Workshop};
+use milepost_runtime::registry::{Over, Status};
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{EpisodeStore, SqliteStore};
+use milepost_runtime::{AdapterRegistry, EpisodeStore, SqliteStore};
 use serde_json::Value;
 
 use super::command_line::milepost;
@@ -30,8 +35,8 @@ fn collected(directory: &Path) -> usize {
     lines.lines().count()
 }
 
-#[test]
-fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     let directory = tempfile::tempdir().unwrap();
     configure(directory.path());
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
@@ -49,11 +54,13 @@ fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     child.kill().unwrap();
     child.wait().unwrap();
     let before = collected(directory.path());
-    let output = milepost(directory.path(), &[&ARGUMENTS[..], &["--resume", "--json"]].concat(), &[]);
+    leave_out(directory.path()).await;
+    // It is known what it was begun with.
+    let output = milepost(directory.path(), &["improve", "--resume", "--json"], &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let round = &report["rounds"][0];
-    assert!((3..8).contains(&before) && round["training"][1] == 8, "{before} before the kill: {report}");
+    assert!((3..8).contains(&before) && round["training"][1] == 7, "{before} before the kill, one of them is left out: {report}");
     assert_eq!(collected(directory.path()), 8, "what was collected is not collected again");
     assert_eq!(round["validation"]["candidate"][1], 3, "{report}");
     assert!(round["candidate"].is_string() && ["promote", "quarantine", "inconclusive"].iter().any(|word| round["decision"] == *word));
@@ -61,6 +68,20 @@ fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     let listed = milepost(directory.path(), &["adapters", "list", "--json"], &[]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((listed[0]["id"].clone(), listed[0]["recipe"].clone()), (round["candidate"].clone(), "successes".into()), "{listed}");
+    let other = milepost(directory.path(), &["improve", "--resume", "--recipe", "outcome"], &[]);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(2) && said.contains("outcome") && said.contains("successes"), "{said}");
+}
+
+/// Takes the verdict from an episode that was collected, so that it may not be trained on.
+async fn leave_out(directory: &Path) {
+    let lines = std::fs::read_to_string(directory.join("data/improve/run-1/round-1/collected.jsonl")).unwrap();
+    let whole = &lines[..lines.rfind('\n').unwrap()];
+    let all: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let one = all.iter().find(|one| one["solved"] == false).unwrap_or(&all[0]);
+    let store = SqliteStore::open(&directory.join("data")).await.unwrap();
+    store.set_success(one["id"].as_str().unwrap(), None).await.unwrap();
+    store.close().await;
 }
 
 /// With few steps the seed model fails at some easy tasks: those alone are tried again.
@@ -125,16 +146,37 @@ async fn an_update_refuses_episodes_that_may_not_be_trained_on() {
     assert!(store.trainable(&TrainingQuery::default()).await.unwrap().is_empty());
     assert_eq!(generation["generation"], episode.generation);
     let none = Value::Null;
+    let other = serde_json::json!({"base": "x", "tokenizer": "", "chat_template": "", "prompts": "", "adapter": none, "parent": none});
+    check_no_update(directory.path(), &episode.id, other, 5, "may not be trained on");
+}
+
+/// An update from this episode alone ends with this code, says this last, and leaves no adapter.
+fn check_no_update(directory: &Path, episode: &str, generation: Value, code: i32, says: &str) {
+    let none = Value::Null;
     let request = serde_json::json!({
         "recipe": "outcome", "base": SEED, "parent": none, "store": "data", "roles": ["planner"], "policy": {}, "calls": none, "critics": none,
-        "generation": {"base": "x", "tokenizer": "", "chat_template": "", "prompts": "", "adapter": none, "parent": none},
-        "episodes": [{"id": episode.id, "group": "g", "reward": 1.0}], "out": "out",
+        "generation": generation, "episodes": [{"id": episode, "group": "g", "reward": 1.0}], "out": "out",
     });
-    std::fs::write(directory.path().join("update.json"), request.to_string()).unwrap();
-    let output = milepost(directory.path(), &["learn", "policy", "update.json"], &[]);
+    std::fs::write(directory.join("update.json"), request.to_string()).unwrap();
+    let output = milepost(directory, &["learn", "policy", "update.json"], &[]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("may not be trained on"), "{said}");
-    assert!(!directory.path().join("out/adapter").exists());
+    assert!(said.lines().last().is_some_and(|last| last.contains(says)), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(!directory.join("out/adapter").exists());
+}
+
+/// One episode has nothing to be compared with: that is the update's fault, and its exit code tells it from a full disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_with_nothing_to_learn_has_an_exit_code_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    configure(directory.path());
+    let arguments = ["suite", "run", "--level", "easy", "--environment", "plain", "--episodes", "1", "--first-seed", "1", "--json"];
+    assert!(milepost(directory.path(), &arguments, &[]).status.success());
+    let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
+    let [episode] = &store.list(5).await.unwrap()[..] else { panic!("one episode was played") };
+    let generation = Mind::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
+    assert_eq!(generation.id(), episode.generation);
+    check_no_update(directory.path(), &episode.id, serde_json::to_value(generation).unwrap(), 1, "earned the same");
 }
 
 /// What a person's own tasks leave in the store, as far as a learner can tell: the same calls, and no suite behind them.
@@ -285,4 +327,62 @@ fn the_experiments_of_the_repository_can_be_read() {
         let spec = milepost::experiment::Spec::load(&file).unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(Some(&spec.name[..]), file.file_stem().and_then(|name| name.to_str()));
     }
+}
+
+/// What a start after a kill finds in the registry: its own words are not written twice, and nobody is promoted over what has changed since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = generations::settings(directory.path());
+    let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
+    let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
+    let mut ids = Vec::new();
+    for seed in 1..=2 {
+        ids.push(registry.register(&generations::trained(directory.path(), &base, 4, seed), &base).await.unwrap().id);
+    }
+    let mut workshop = SuiteWorkshop {
+        mind,
+        config: &config,
+        store: &store,
+        registry: registry.clone(),
+        templates: Vec::new(),
+        environment: PlaceArg::Plain,
+        own: false,
+        directory: directory.path().join("run-1"),
+        cancel: tokio::sync::watch::channel(false).1,
+        verbose: false,
+    };
+    let decision =
+        Decision { verdict: Verdict::Promote, reason: "better".into(), p: 0.1 + 0.2, candidate: [9, 10], incumbent: [4, 10], looks: 1 };
+    let round = |stage| Round {
+        number: 1,
+        stage,
+        incumbent: base.id(),
+        candidate: Some(ids[0].clone()),
+        decision: Some(decision.clone()),
+        ..Round::default()
+    };
+    assert_eq!(workshop.overtaken(&round(Stage::Publish)).await.unwrap(), None);
+
+    registry.promote(&ids[1], Over::Base, "by a person").await.unwrap();
+    let note = workshop.overtaken(&round(Stage::Publish)).await.unwrap().unwrap();
+    assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
+    registry.rollback(&base, "by a person").await.unwrap();
+    let note = workshop.overtaken(&Round { incumbent: ids[1].clone(), ..round(Stage::Gate) }).await.unwrap().unwrap();
+    assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
+
+    registry.promote(&ids[0], Over::Base, "by the round").await.unwrap();
+    registry.rollback(&base, "it fails in service").await.unwrap();
+    let note = workshop.overtaken(&round(Stage::Publish)).await.unwrap().unwrap();
+    assert!(note.contains("it fails in service"), "{note}");
+    let over = Round { outcome: Some(Verdict::Inconclusive), note: Some(note), ..round(Stage::Done) };
+    workshop.set_aside(&over).await.unwrap();
+    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap().status, Status::RolledBack);
+
+    let refuted = Round { outcome: Some(Verdict::Quarantine), note: Some("not what was trained".into()), ..round(Stage::Done) };
+    workshop.set_aside(&refuted).await.unwrap();
+    let once = registry.get(&ids[0]).await.unwrap().unwrap();
+    workshop.set_aside(&refuted).await.unwrap();
+    assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 2));
+    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap(), once);
 }

@@ -102,18 +102,14 @@ impl Server {
             }
             let mask = machine.as_ref().map(|_| &mask);
             let all = log_softmax_masked(&logits, mask, temperature);
-            let token = match temperature {
-                0.0 => (0..all.len()).max_by(|a, b| all[*a].total_cmp(&all[*b])).unwrap(),
-                _ => {
-                    let mut left: f32 = rng.random();
-                    let passed = |logprob: &f32| {
-                        left -= logprob.exp();
-                        left < 0.0
-                    };
-                    let likeliest = || (0..all.len()).max_by(|a, b| all[*a].total_cmp(&all[*b])).unwrap();
-                    all.iter().position(passed).unwrap_or_else(likeliest)
-                }
-            } as u32;
+            // Greedy: nothing is left to pass.
+            let mut left: f32 = if temperature > 0.0 { rng.random() } else { f32::INFINITY };
+            let passed = |logprob: &f32| {
+                left -= logprob.exp();
+                left < 0.0
+            };
+            let likeliest = || (0..all.len()).max_by(|a, b| all[*a].total_cmp(&all[*b])).unwrap();
+            let token = all.iter().position(passed).unwrap_or_else(likeliest) as u32;
             logprobs.push(match self.mode {
                 Mode::Processed => all[token as usize],
                 Mode::Raw => masked_logprob(&logits, mask, 1.0, token),

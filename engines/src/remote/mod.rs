@@ -5,6 +5,7 @@ mod config;
 mod protocol;
 mod transport;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::RwLock;
 use std::time::Instant;
@@ -82,12 +83,8 @@ impl RemoteEngine {
         let request = GenerateRequest { grammar: request.grammar.filter(|_| self.config.grammar != GrammarField::Off), ..request };
         let (prompt_ids, max_tokens) = base.begin(&request)?;
         if request.temperature != 1.0 && request.temperature != 0.0 && !base.is_tempered() {
-            let (mut spreads, temperatures) = (Vec::with_capacity(2), [1.0, request.temperature]);
-            for temperature in temperatures {
-                let body = protocol::glance_body(&serving.model, &prompt_ids, temperature);
-                spreads.push(protocol::likeliest(&self.transport.post("/v1/completions", &body).await?));
-            }
-            base.temper(request.temperature, &spreads[0], &spreads[1])?;
+            let plain = self.glance(&serving.model, &prompt_ids, 1.0).await?;
+            base.temper(request.temperature, &plain, &self.glance(&serving.model, &prompt_ids, request.temperature).await?)?;
         }
         let body = protocol::completion_body(&self.config, &serving.model, &request, &prompt_ids, max_tokens);
         let begun = Instant::now();
@@ -96,6 +93,12 @@ impl RemoteEngine {
         let mut generated = base.record(&request, prompt_ids, ids, logprobs, begun)?;
         generated.call.generation = serving.generation.id();
         Ok(generated)
+    }
+
+    /// The likeliest tokens after a prompt, with their log-probabilities as the server tells them.
+    async fn glance(&self, model: &str, prompt_ids: &[u32], temperature: f32) -> Result<BTreeMap<String, f32>> {
+        let body = protocol::glance_body(model, prompt_ids, temperature);
+        Ok(protocol::likeliest(&self.transport.post("/v1/completions", &body).await?))
     }
 
     fn serving(&self) -> Serving {

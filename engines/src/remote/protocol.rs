@@ -23,8 +23,7 @@ pub(super) fn chat_body(config: &RemoteModelConfig, model: &str, request: &Gener
     let messages: Vec<Value> = request.messages.iter().map(message).collect();
     let mut body = json!({
         "model": model, "messages": messages, "temperature": request.temperature, "max_tokens": request.max_tokens,
-        // Servers keep seeds in a signed 64-bit number.
-        "seed": request.seed & i64::MAX as u64, "n": 1, "stream": false,
+        "seed": signed(request.seed), "n": 1, "stream": false,
     });
     if config.logprobs {
         body["logprobs"] = true.into();
@@ -56,8 +55,21 @@ fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
     }
 }
 
-/// The body of a completion of token ids, with nothing between the model's distribution and its sample but temperature and grammar: a server
-/// takes what the model's `generation_config.json` says of the rest, unless it is told.
+/// The body of a completion of token ids, with nothing between the model's distribution and its sample but temperature: a server takes what the model's
+/// `generation_config.json` says of the rest, unless it is told.
+fn tokens_body(model: &str, prompt_ids: &[u32], temperature: f32, max_tokens: usize, seed: u64, logprobs: usize) -> Value {
+    json!({
+        "model": model, "prompt": prompt_ids, "temperature": temperature, "max_tokens": max_tokens, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
+        "repetition_penalty": 1.0, "seed": signed(seed), "n": 1, "stream": false, "logprobs": logprobs, "return_token_ids": true,
+    })
+}
+
+/// Servers keep seeds in a signed 64-bit number.
+fn signed(seed: u64) -> u64 {
+    seed & i64::MAX as u64
+}
+
+/// The body of a completion of token ids, under the request's grammar.
 pub(super) fn completion_body(
     config: &RemoteModelConfig,
     model: &str,
@@ -65,10 +77,7 @@ pub(super) fn completion_body(
     prompt_ids: &[u32],
     max_tokens: usize,
 ) -> Value {
-    let mut body = json!({
-        "model": model, "prompt": prompt_ids, "temperature": request.temperature, "max_tokens": max_tokens, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
-        "repetition_penalty": 1.0, "seed": request.seed & i64::MAX as u64, "n": 1, "stream": false, "logprobs": 1, "return_token_ids": true,
-    });
+    let mut body = tokens_body(model, prompt_ids, request.temperature, max_tokens, request.seed, 1);
     if let Some(grammar) = &request.grammar {
         add_grammar(&mut body, config.grammar, grammar);
     }
@@ -77,10 +86,7 @@ pub(super) fn completion_body(
 
 /// The body of a request for one token, and for what else it might have been.
 pub(super) fn glance_body(model: &str, prompt_ids: &[u32], temperature: f32) -> Value {
-    json!({
-        "model": model, "prompt": prompt_ids, "temperature": temperature, "max_tokens": 1, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
-        "repetition_penalty": 1.0, "seed": 0, "n": 1, "stream": false, "logprobs": 5,
-    })
+    tokens_body(model, prompt_ids, temperature, 1, 0, 5)
 }
 
 /// Reads the likeliest first tokens with their log-probabilities.

@@ -1,5 +1,6 @@
 //! What is rewarded, and how much; the recipes' presets.
 
+use milepost_runtime::text::squash;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -40,6 +41,16 @@ pub enum Match {
     /// Equal but for case and white space.
     #[default]
     Folded,
+}
+
+impl Match {
+    /// Whether two texts say the same.
+    pub fn same(self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Exact => one == other,
+            Self::Folded => squash(one).to_lowercase() == squash(other).to_lowercase(),
+        }
+    }
 }
 
 /// The weight of each reward (0: not asked for), and the constants that the papers leave open.

@@ -1,6 +1,5 @@
 //! What can be told from an episode without a judge: repetitions, errors, and whether an action is an expert's.
 
-use milepost_runtime::text::squash;
 use milepost_runtime::{Action, Step, Stop};
 
 use super::config::Match;
@@ -40,9 +39,5 @@ pub(super) fn errors(steps: &[Step]) -> Vec<usize> {
 /// Whether an action is one of an expert's, `r(s, a)` of the single-turn problem (2509.20616, section 3). With more than one right action
 /// its theorem no longer holds, but right play is not punished.
 pub fn expert_match(action: &Action, experts: &[Action], matching: Match) -> bool {
-    let text = |action: &Action| match matching {
-        Match::Exact => action.to_string(),
-        Match::Folded => squash(&action.to_string()).to_lowercase(),
-    };
-    experts.iter().any(|expert| text(expert) == text(action))
+    experts.iter().any(|expert| matching.same(&expert.to_string(), &action.to_string()))
 }

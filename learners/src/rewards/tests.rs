@@ -117,6 +117,15 @@ fn pilotrl_has_a_mix_for_each_stage() {
     malformed.stop = Some(Stop::Malformed("cannot read turn".into()));
     verdicts.end_to_end = said(0.0);
     check_total(&malformed, &verdicts, &Preset::Pilotrl3.config(), 0.0);
+    // Nothing that could be read: no plan and no action. The lowest reward of all, and not a missing one.
+    (malformed.steps, malformed.plans) = (Vec::new(), Vec::new());
+    let nothing = Verdicts { end_to_end: said(0.0), ..Verdicts::default() };
+    for preset in [Preset::Pilotrl1, Preset::Pilotrl2, Preset::Pilotrl3] {
+        check_total(&malformed, &nothing, &preset.config(), 0.0);
+    }
+    // What the judge of a plan that is there did not say stays missing.
+    malformed.plans = vec![milepost_runtime::Plan::new(milepost_runtime::Plan::parse_steps("answer").unwrap())];
+    assert_eq!(compose(&malformed, &nothing, &Preset::Pilotrl2.config()).missing, [name::PLAN_QUALITY]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 
 use super::pointer::{Pointer, Pointers};
-use super::{AdapterRegistry, Claim, Figure, Over, Record, Status, files};
+use super::{AdapterRegistry, Claim, Figure, Over, Record, Rollback, Status, files};
 use crate::call::Generation;
 use crate::error::{Error, Result};
 use crate::hash::adapter_hash;
@@ -153,6 +153,23 @@ impl DirectoryRegistry {
         files::write_json(&self.root.join(CURRENT), pointers)?;
         self.settle(pointers)
     }
+
+    /// Takes what serves out of service, in a change that has begun; gives what serves instead.
+    fn go_back(&self, pointers: &mut Pointers, base: &Generation, reason: &str) -> Result<Option<String>> {
+        let records = self.records()?;
+        let pointer = pointers.0.entry(base.weights().to_owned()).or_default();
+        if pointer.rollback(|id| is_good(&records, id), reason, Utc::now()).is_none() {
+            return Err(Error::BadInput("no adapter serves on this model, so there is nothing to go back from".into()));
+        }
+        let serving = pointer.serving.clone();
+        self.commit(pointers)?;
+        Ok(serving)
+    }
+}
+
+/// Whether a generation that served may serve again.
+fn is_good(records: &[Record], id: &str) -> bool {
+    records.iter().any(|record| record.id == id && record.status == Status::Promoted)
 }
 
 #[async_trait]
@@ -223,7 +240,7 @@ impl AdapterRegistry for DirectoryRegistry {
 
     async fn promote(&self, id: &str, over: Over<'_>, reason: &str) -> Result<Record> {
         let (_lock, mut pointers) = self.change()?;
-        let record = self.existing(id)?;
+        let mut record = self.existing(id)?;
         if record.status == Status::Quarantined {
             let why = record.history.last().map_or("", |change| change.reason.as_str());
             return Err(Error::BadInput(format!("generation {} is quarantined and cannot serve: {why}; train another", record.id)));
@@ -240,23 +257,39 @@ impl AdapterRegistry for DirectoryRegistry {
             return Err(Error::BadInput(format!("{serving} came into service in the meantime; compare {} with it first", record.id)));
         }
         if serving != Some(&record.id) {
-            pointer.promote(&record.id, reason, Utc::now());
+            pointer.promote(&record.id, over, reason, Utc::now());
             self.commit(&pointers)?;
+        } else if over == Over::Anything
+            && let Some(promotion) = record.history.iter_mut().rev().find(|change| change.status == Status::Promoted)
+        {
+            // A person stands by what a comparison put into service.
+            promotion.by_hand = true;
+            self.write(&record)?;
         }
         self.existing(&record.id)
     }
 
     async fn rollback(&self, base: &Generation, reason: &str) -> Result<Option<Record>> {
         let (_lock, mut pointers) = self.change()?;
-        let records = self.records()?;
-        let good = |id: &str| records.iter().any(|record| record.id == id && record.status == Status::Promoted);
-        let pointer = pointers.0.entry(base.weights().to_owned()).or_default();
-        if pointer.rollback(good, reason, Utc::now()).is_none() {
-            return Err(Error::BadInput("no adapter serves on this model, so there is nothing to go back from".into()));
-        }
-        let serving = pointer.serving.clone();
-        self.commit(&pointers)?;
+        let serving = self.go_back(&mut pointers, base, reason)?;
         serving.map(|id| self.existing(&id)).transpose()
+    }
+
+    async fn rollback_of(&self, base: &Generation, id: &str, reason: &str) -> Result<Rollback> {
+        let (_lock, mut pointers) = self.change()?;
+        let serving = pointers.0.get(base.weights()).and_then(|pointer| pointer.serving.clone());
+        if serving.as_deref() != Some(id) {
+            return Ok(Rollback::NotServing { serving });
+        }
+        Ok(Rollback::Done { serving: self.go_back(&mut pointers, base, reason)? })
+    }
+
+    async fn previous(&self, base: &Generation) -> Result<Option<Record>> {
+        let Some(mut pointer) = self.pointers()?.0.remove(base.weights()) else { return Ok(None) };
+        let mut records = self.records()?;
+        pointer.rollback(|id| is_good(&records, id), "", Utc::now());
+        let found = records.iter().position(|record| Some(&record.id) == pointer.serving.as_ref());
+        Ok(found.map(|index| records.swap_remove(index)))
     }
 
     async fn current(&self, base: &Generation) -> Result<Option<Record>> {

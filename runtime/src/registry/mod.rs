@@ -55,6 +55,9 @@ pub struct StatusChange {
     pub at: DateTime<Utc>,
     /// Why.
     pub reason: String,
+    /// Of a promotion: it was a person's choice over whatever served, and no comparison's verdict.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 /// When a figure was measured.
@@ -122,6 +125,26 @@ impl Record {
     pub fn figure(&self, occasion: Occasion) -> Option<&Figure> {
         self.figures.iter().rev().find(|figure| figure.occasion == occasion)
     }
+
+    /// How it came into service the last time; `None` where it never did.
+    pub fn promotion(&self) -> Option<&StatusChange> {
+        self.history.iter().rev().find(|change| change.status == Status::Promoted)
+    }
+}
+
+/// What became of taking one generation out of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rollback {
+    /// It went out of service.
+    Done {
+        /// What serves instead; `None` is the base.
+        serving: Option<String>,
+    },
+    /// It did not serve, so that nothing was changed.
+    NotServing {
+        /// What does serve; `None` is the base.
+        serving: Option<String>,
+    },
 }
 
 /// What must serve at the moment of a promotion, so that nobody promotes over a change that he has not seen.
@@ -155,6 +178,10 @@ pub trait AdapterRegistry: Send + Sync {
     async fn promote(&self, id: &str, over: Over<'_>, reason: &str) -> Result<Record>;
     /// Takes what serves on these base weights out of service and puts back what served before and is still good; `None` is the base.
     async fn rollback(&self, base: &Generation, reason: &str) -> Result<Option<Record>>;
+    /// The same, as long as this generation is what serves there: for whoever decided on what has been measured of it.
+    async fn rollback_of(&self, base: &Generation, id: &str, reason: &str) -> Result<Rollback>;
+    /// What a rollback on these base weights would put back; `None` is the base.
+    async fn previous(&self, base: &Generation) -> Result<Option<Record>>;
     /// What serves on these base weights; `None` is the base itself.
     async fn current(&self, base: &Generation) -> Result<Option<Record>>;
 }

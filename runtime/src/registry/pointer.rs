@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Status, StatusChange};
+use super::{Over, Record, Status, StatusChange};
 
 /// What serves on one base model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,9 +22,8 @@ pub(super) struct Pointer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Change {
     id: String,
-    status: Status,
-    at: DateTime<Utc>,
-    reason: String,
+    #[serde(flatten)]
+    change: StatusChange,
 }
 
 /// Pointers by hash of the base weights.
@@ -34,9 +33,10 @@ pub(super) struct Pointers(pub(super) BTreeMap<String, Pointer>);
 
 impl Pointer {
     /// Puts a generation into service.
-    pub(super) fn promote(&mut self, id: &str, reason: &str, at: DateTime<Utc>) {
+    pub(super) fn promote(&mut self, id: &str, over: Over<'_>, reason: &str, at: DateTime<Utc>) {
         self.previous.push(self.serving.replace(id.to_owned()));
-        self.last = Some(Change { id: id.to_owned(), status: Status::Promoted, at, reason: reason.to_owned() });
+        let change = StatusChange { status: Status::Promoted, at, reason: reason.to_owned(), by_hand: over == Over::Anything };
+        self.last = Some(Change { id: id.to_owned(), change });
     }
 
     /// Takes what serves out of service; what served before takes its place, leaving out generations that are not `good` any more.
@@ -49,7 +49,8 @@ impl Pointer {
                 break;
             }
         }
-        self.last = Some(Change { id: gone.clone(), status: Status::RolledBack, at, reason: reason.to_owned() });
+        let change = StatusChange { status: Status::RolledBack, at, reason: reason.to_owned(), by_hand: false };
+        self.last = Some(Change { id: gone.clone(), change });
         Some(gone)
     }
 }
@@ -58,12 +59,13 @@ impl Pointers {
     /// Brings a record up to date with the latest change of service; says whether it was behind.
     pub(super) fn settle(&self, record: &mut Record) -> bool {
         let last = self.0.get(record.generation.weights()).and_then(|pointer| pointer.last.as_ref());
-        let Some(change) = last.filter(|change| change.id == record.id) else { return false };
+        let Some(Change { change, .. }) = last.filter(|last| last.id == record.id) else { return false };
         let known = |known: &StatusChange| known.at == change.at && known.status == change.status;
         if record.history.iter().any(known) {
             return false;
         }
-        record.set(change.status, change.at, &change.reason);
+        record.status = change.status;
+        record.history.push(change.clone());
         true
     }
 }
@@ -71,6 +73,6 @@ impl Pointers {
 impl Record {
     pub(super) fn set(&mut self, status: Status, at: DateTime<Utc>, reason: &str) {
         self.status = status;
-        self.history.push(StatusChange { status, at, reason: reason.to_owned() });
+        self.history.push(StatusChange { status, at, reason: reason.to_owned(), by_hand: false });
     }
 }

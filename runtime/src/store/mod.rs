@@ -1,6 +1,7 @@
 //! Where episodes are kept: a trait, and SQLite (WAL) as the embedded default.
 
 mod codec;
+mod hosts;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -81,7 +82,8 @@ pub trait EpisodeStore: Send + Sync {
     /// Ids of the episodes that may be trained on, oldest first: ended, with a verified outcome, not broken off by a failure or a person, of
     /// no held-out template, no validation or test seed, and no quarantined host.
     async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>>;
-    /// Keeps every episode that starts on this host, or sees a page of it, out of training from now on.
+    /// Keeps every episode that starts on this host, sees a page of it, or names an address of it in a `goto` or a tool's arguments out of
+    /// training from now on. Spelling and port do not matter.
     async fn quarantine(&self, host: &str, reason: &str) -> Result<()>;
     /// Removes episodes that began before `before`.
     async fn prune(&self, before: DateTime<Utc>) -> Result<Pruned>;

@@ -1,5 +1,6 @@
 //! The SQLite store: one database file in WAL mode, screenshots as files beside it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -9,24 +10,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
+use url::Url;
 
 use super::codec::{pack_f32, pack_u32, unpack_f32, unpack_u32};
-use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery};
+use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery, hosts};
 use crate::call::{Call, Role};
 use crate::episode::{Episode, Step, Stop};
 use crate::error::{Error, Result};
 use crate::grammar::Grammar;
 use crate::plan::{Milestone, Plan, PlanStep};
 
-/// What may enter training. A task without a source is a user's own, whose outcome somebody verified.
-const TRAINABLE: &str = "SELECT id FROM episodes \
+/// What may enter training where no host is in quarantine. A task without a source is a user's own, whose outcome somebody verified.
+const TRAINABLE: &str = "SELECT id, json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url \
+    FROM episodes \
     WHERE success IS NOT NULL AND ended_at IS NOT NULL AND stop_kind NOT IN ('failed', 'cancelled', 'needs_approval') \
     AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
-    AND NOT EXISTS (SELECT 1 FROM quarantined_hosts WHERE instr(json_extract(task, '$.start_url'), '://' || host || '/') > 0 \
-        OR instr(json_extract(task, '$.start_url'), '://' || host || ':') > 0) \
-    AND NOT EXISTS (SELECT 1 FROM quarantined_hosts, steps WHERE episode_id = episodes.id \
-        AND (instr(json_extract(step, '$.observation.url') || '/', '://' || host || '/') > 0 \
-        OR instr(json_extract(step, '$.observation.url'), '://' || host || ':') > 0)) \
     AND (?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR started_at >= ?2) \
     AND (?3 IS NULL OR (json_extract(task, '$.source') IS NOT NULL) = ?3) ORDER BY started_at, id";
 
@@ -63,7 +61,8 @@ impl SqliteStore {
     /// # Errors
     /// A database that cannot be written.
     pub async fn release(&self, host: &str) -> Result<bool> {
-        let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host = ?").bind(host).execute(&self.pool).await;
+        let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host IN (?, ?)").bind(host).bind(hosts::spelled(host));
+        let done = done.execute(&self.pool).await;
         Ok(done.map_err(|error| self.error(error))?.rows_affected() > 0)
     }
 
@@ -218,6 +217,23 @@ impl SqliteStore {
             plans.push(Plan { version, cursor: row.get::<i64, _>("cursor").try_into().unwrap_or_default(), steps });
         }
         Ok(plans)
+    }
+
+    /// The hosts that an episode passed through. The last page counts by itself: a call that could not be read leaves no step.
+    async fn hosts(&self, id: &str, row: &SqliteRow) -> Result<HashSet<String>> {
+        let start = Url::parse(row.get("start_url")).map_err(|error| self.corrupt("the task's address", error))?;
+        let last = row.get::<Option<&str>, _>("last_url").and_then(|last| Url::parse(last).ok());
+        let mut found: HashSet<String> = last.iter().chain([&start]).filter_map(hosts::host_of).collect();
+        let turns = sqlx::query("SELECT json_extract(step, '$.observation.url') AS page, action FROM steps WHERE episode_id = ?")
+            .bind(id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))?;
+        for turn in &turns {
+            let page = turn.get::<Option<&str>, _>("page").unwrap_or_default();
+            found.extend(hosts::of_turn(&start, page, turn.get("action")));
+        }
+        Ok(found)
     }
 
     fn read_plan_step(&self, row: &SqliteRow) -> Result<PlanStep> {
@@ -449,12 +465,20 @@ impl EpisodeStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| self.error(error))?;
-        Ok(rows.iter().map(|row| row.get("id")).collect())
+        let quarantined: HashSet<String> = self.quarantined().await?.iter().map(|one| hosts::spelled(&one.host)).collect();
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: String = row.get("id");
+            if quarantined.is_empty() || self.hosts(&id, row).await?.is_disjoint(&quarantined) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
     }
 
     async fn quarantine(&self, host: &str, reason: &str) -> Result<()> {
         sqlx::query("INSERT OR REPLACE INTO quarantined_hosts (host, reason, since) VALUES (?, ?, ?)")
-            .bind(host)
+            .bind(hosts::spelled(host))
             .bind(reason)
             .bind(Utc::now().to_rfc3339())
             .execute(&self.pool)

@@ -34,9 +34,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, episode: &Episode, milestones: MilestoneCount) {
+    fn add(&mut self, rules: &FailureConfig, episode: &Episode, milestones: MilestoneCount) {
         self.milestones += milestones;
-        self.failures.add(&FailureConfig::default(), episode);
+        self.failures.add(rules, episode);
         for step in &episode.steps {
             self.actions += 1;
             self.invalid_actions += u64::from(step.outcome.error.as_deref().is_some_and(|error| error.starts_with("invalid:")));
@@ -93,7 +93,7 @@ pub async fn run(args: SuiteRunArgs, config: Config) -> Result<Exit> {
             let seed = args.first_seed + index;
             let Played { episode, solved, milestones, .. } =
                 play(&template.instantiate(seed), seed, &mut place, &player, &config, &mut NoListener).await?;
-            tally.add(&episode, milestones);
+            tally.add(&config.failures, &episode, milestones);
             let count = counts.entry(template.id).or_default();
             for one in [&mut score, count] {
                 one.episodes += 1;

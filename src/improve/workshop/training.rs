@@ -21,6 +21,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{CALLS, CANDIDATE, COLLECTED, Cancelled, Collected, Outcome, SuiteWorkshop, UPDATE, earned};
 use crate::commands::suite::episode::{Place, Player, play};
+use crate::exit::Exit;
 use crate::forgetful::Forgetful;
 use crate::improve::config::{Expert, Phase};
 use crate::improve::experts::{self, Samples, Shadow, Use};
@@ -148,20 +149,30 @@ impl SuiteWorkshop<'_> {
     /// What the model says in an expert's states.
     async fn asked(&self, actor: &Mind, tasks: Vec<Shown>, purpose: Use, temperature: f32) -> Result<Vec<RewardedCall>> {
         let config = self.playing(temperature);
-        let (text, model) = (TextModel::load(self.base()?)?, actor.policy(config.policy.planner, &config));
+        let (text, model) = (TextModel::load(self.config.weights()?)?, actor.policy(config.policy.planner, &config));
         let compiler = GrammarCompiler::new(&text)?;
         let tools = wiring::tools(&config)?;
+        let matching = self.phase(1)?.rewards.matching;
         let bar = crate::progress::episodes(tasks.len() as u64);
         bar.set_message("expert's tasks");
         let (config, model, text, compiler, bar, tools) = (&config, &model, &text, &compiler, &bar, &tools);
         let shown = |shown: Shown| async move {
-            let beside =
-                |expert, task| Shadow { expert, model, text, compiler, config: &config.policy, purpose, task, calls: Mutex::default() };
+            let beside = |expert, task| Shadow {
+                expert,
+                model,
+                text,
+                compiler,
+                config: &config.policy,
+                purpose,
+                task,
+                matching,
+                calls: Mutex::default(),
+            };
             let (solved, calls) = match shown {
                 Shown::Oracle(assignment) => {
                     let instance = assignment.template.instantiate(assignment.seed);
                     let expert = instance.oracle();
-                    let shadow = beside(&expert as &dyn Policy, format!("{} {}", assignment.template.id, assignment.seed));
+                    let shadow = beside(&expert as &dyn Policy, assignment.task());
                     let player = Player {
                         policy: Some(&shadow as &dyn Policy),
                         verifier: None,
@@ -174,7 +185,10 @@ impl SuiteWorkshop<'_> {
                     if let Some(Stop::Failed(reason)) = played.episode.stop {
                         bail!(Error::Engine(reason));
                     }
-                    (played.solved, shadow.calls)
+                    let mut calls = shadow.calls;
+                    let all = calls.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    all.iter_mut().for_each(|call| call.source = Some(assignment.template.source(assignment.seed)));
+                    (played.solved, calls)
                 }
                 Shown::Recorded(episode, seed) => {
                     let expert = Recorded(&episode);
@@ -224,7 +238,7 @@ impl SuiteWorkshop<'_> {
         let calls = Some(self.place(round.number).join(CALLS)).filter(|calls| calls.is_file());
         Ok(UpdateRequest {
             recipe: self.settings().recipe.word().into(),
-            base: std::fs::canonicalize(self.base()?)?,
+            base: std::fs::canonicalize(self.config.weights()?)?,
             parent,
             generation,
             store: self.store.directory().to_owned(),
@@ -239,16 +253,25 @@ impl SuiteWorkshop<'_> {
     }
 
     /// Trains in a child process, at low priority; its log lies beside what it makes.
+    ///
+    /// # Errors
+    /// The candidate's: there is nothing to learn from, or the child refuses the update itself and says so with exit code 1
+    /// ([`crate::commands`] maps [`milepost_learners::Error::Unhealthy`] to it). Whatever else ends the child, a full disk, a panic or a signal, is
+    /// the workshop's and tells nothing of the candidate.
     pub(super) async fn train(&self, request: &UpdateRequest, directory: &Path) -> Outcome<Report> {
         if let Ok(report) = request.report() {
             return Ok(report);
         }
+        let no_calls = request.calls.as_ref().is_none_or(|path| std::fs::metadata(path).is_ok_and(|file| file.len() == 0));
+        if request.episodes.is_empty() && no_calls {
+            return Err(Failure::Candidate("there is nothing to learn from: none of the round's episodes may be trained on".into()));
+        }
+        let log_file = directory.join("update.log");
         let run = async {
             let file = directory.join("update.json");
             std::fs::write(&file, serde_json::to_string_pretty(request)?)
                 .with_context(|| format!("{} cannot be written", file.display()))?;
-            let log = directory.join("update.log");
-            let out = std::fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
+            let out = std::fs::File::create(&log_file).with_context(|| format!("{} cannot be written", log_file.display()))?;
             let mut command = tokio::process::Command::new(std::env::current_exe()?);
             command.args(["learn", "policy"]).arg(&file).args(["--nice", &self.settings().nice.to_string()]);
             if let Some(gib) = self.settings().memory_gib {
@@ -258,7 +281,7 @@ impl SuiteWorkshop<'_> {
             // Nobody would hold the lock for a trainer that outlived the run.
             die_with_owner(command.as_std_mut());
             let status = command.status().await.context("the training process did not start")?;
-            anyhow::Ok((status, std::fs::read_to_string(&log).unwrap_or_default()))
+            anyhow::Ok((status, std::fs::read_to_string(&log_file).unwrap_or_default()))
         };
         let (status, log) = run.await?;
         if let Some(signal) = status.signal() {
@@ -268,11 +291,15 @@ impl SuiteWorkshop<'_> {
                 format!("the update was killed by signal {signal} (9: most likely the memory was full; {fix}); what was collected is kept");
             return Err(Failure::Workshop(anyhow::anyhow!(problem)));
         }
-        match status.success() {
-            true => Ok(request.report()?),
+        if status.success() {
+            return Ok(request.report()?);
+        }
+        let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+        let problem = format!("the update ended with {status}: {last}");
+        match status.code() == Some(i32::from(Exit::Failed.code())) {
+            true => Err(Failure::Candidate(problem)),
             false => {
-                let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-                Err(Failure::Candidate(format!("the update ended with {status}: {last}")))
+                Err(Failure::Workshop(anyhow::anyhow!("{problem} ({} has all of it); what was collected is kept", log_file.display())))
             }
         }
     }

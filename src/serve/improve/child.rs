@@ -46,11 +46,7 @@ impl Child {
         std::fs::write(file("improve.yaml"), settings).with_context(|| format!("{} cannot be written", file("improve.yaml").display()))?;
         let open = |name: &str| File::create(file(name)).with_context(|| format!("{} cannot be written", file(name).display()));
         let mut command = Command::new(std::env::current_exe().context("the program does not find itself")?);
-        command.arg("--config").arg(file("improve.yaml")).args(arguments(&config.serve.improve, order));
-        if file("improve.running").exists() {
-            command.arg("--resume");
-        }
-        open("improve.running")?;
+        command.arg("--config").arg(file("improve.yaml")).args(begun(&file("improve.running"), arguments(&config.serve.improve, order))?);
         command.stdin(Stdio::null()).stdout(open("improve.json")?).stderr(open("improve.log")?);
         restrain(&mut command, config.serve.improve.nice);
         let (told, started) = std::sync::mpsc::channel();
@@ -127,6 +123,20 @@ impl Drop for Child {
     }
 }
 
+/// What the process is called with, written down for as long as it runs. One that was cut off goes on as what it was begun as, whatever is wanted
+/// now: a run refuses to go on as another.
+fn begun(running: &Path, wanted: Vec<String>) -> Result<Vec<String>> {
+    let cut_off = std::fs::read_to_string(running).ok();
+    let before: Option<Vec<String>> = cut_off.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let mut arguments = before.unwrap_or_else(|| wanted.clone());
+    if arguments != wanted {
+        tracing::info!(?arguments, ?wanted, "the run that was cut off is finished first");
+    }
+    std::fs::write(running, serde_json::to_string(&arguments)?).with_context(|| format!("{} cannot be written", running.display()))?;
+    arguments.extend(cut_off.map(|_| "--resume".to_owned()));
+    Ok(arguments)
+}
+
 fn arguments(config: &ImproveInDaemon, order: &Order) -> Vec<String> {
     let environment = match config.environment {
         PlayIn::Browser => "browser",
@@ -149,4 +159,29 @@ fn restrain(command: &mut Command, nice: i32) {
         });
     }
     die_with_owner(command);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::LearnFrom;
+    use super::*;
+    use crate::improve::config::Recipe;
+
+    #[test]
+    fn a_run_that_was_cut_off_goes_on_as_what_it_was_begun_as() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = directory.path().join("improve.running");
+        let wanted = |recipe, rounds| {
+            let order = Order { reason: "a test".into(), recipe: Some(recipe), suite: LearnFrom::Own, rounds };
+            arguments(&ImproveInDaemon::default(), &order)
+        };
+        let first = wanted(Recipe::Outcome, 2);
+        assert_eq!(begun(&running, first.clone()).unwrap(), first);
+        let resumed = [&first[..], &["--resume".to_owned()]].concat();
+        for _ in 0..2 {
+            assert_eq!(begun(&running, wanted(Recipe::Successes, 1)).unwrap(), resumed);
+        }
+        std::fs::remove_file(&running).unwrap();
+        assert_eq!(begun(&running, wanted(Recipe::Successes, 1)).unwrap(), wanted(Recipe::Successes, 1));
+    }
 }

@@ -24,7 +24,6 @@ use super::problem::Problem;
 use crate::config::AdapterChoice;
 use crate::improve::config::Recipe;
 use crate::improve::schedule::{Trigger, times};
-use crate::improve::workshop::NO_BASE;
 
 /// How often the registry is asked for a change that somebody else made.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -127,9 +126,7 @@ impl Improvement {
     /// # Errors
     /// 409 where one runs already, or where the model is not trained here.
     pub fn start(&self, app: &App, order: Order) -> Result<(), Problem> {
-        if app.config.base().is_none() {
-            return Err(Problem::conflict(NO_BASE));
-        }
+        app.config.weights().map_err(|error| Problem::conflict(error.to_string()))?;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &status.running {
             return Err(Problem::conflict(format!(

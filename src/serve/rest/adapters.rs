@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State as Of;
 use chrono::{DateTime, Utc};
 use milepost_runtime::AdapterRegistry;
-use milepost_runtime::registry::Record;
+use milepost_runtime::registry::{Record, Rollback};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -127,17 +127,16 @@ pub(super) async fn rollback(
     Optional(Why { reason }): Optional<Why>,
 ) -> Result<Json<Serving>, Problem> {
     let record = known(&app, &id).await?;
-    let engine = &*app.mind.engine;
     let _turn = app.improvement.changing().await;
-    let serving = app.registry.current(&engine.generation()).await?;
-    if serving.as_ref().is_none_or(|serving| serving.id != record.id) {
-        let now = serving.map_or_else(|| "the base model serves".to_owned(), |serving| format!("{} serves", serving.id));
-        return Err(Problem::conflict(format!("generation {} does not serve: {now}", record.id)));
-    }
     let reason = reason.unwrap_or_else(|| format!("by {}", caller.name));
-    let back = generations::rollback_live(&app.registry, engine, &reason).await;
-    let back = back.map_err(|error| Problem::conflict(format!("generation {} still serves: {error}", record.id)))?;
-    Ok(Json(Serving { serving: back.map(|record| record.id) }))
+    let back = generations::rollback_live(&app.registry, &*app.mind.engine, &record.id, &reason).await;
+    match back.map_err(|error| Problem::conflict(format!("generation {} still serves: {error}", record.id)))? {
+        Rollback::Done { serving } => Ok(Json(Serving { serving })),
+        Rollback::NotServing { serving } => {
+            let now = serving.map_or_else(|| "the base model serves".to_owned(), |serving| format!("{serving} serves"));
+            Err(Problem::conflict(format!("generation {} does not serve: {now}", record.id)))
+        }
+    }
 }
 
 async fn known(app: &App, id: &str) -> Result<Record, Problem> {

@@ -130,7 +130,7 @@ impl Runner for BrowserRunner {
 /// What another attempt may mend, and what it will not.
 fn failure(error: Error) -> RunFailure {
     match error {
-        Error::Environment(_) | Error::EnvironmentGone(_) | Error::Store { .. } | Error::Engine(_) => {
+        Error::Environment(_) | Error::EnvironmentGone(_) | Error::Store { .. } | Error::Engine(_) | Error::Unproved(_) => {
             RunFailure::Transient(error.to_string())
         }
         error => RunFailure::Permanent(error.to_string()),

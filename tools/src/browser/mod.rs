@@ -333,6 +333,10 @@ impl Environment for BrowserEnvironment {
         self.perform(action).await
     }
 
+    fn scrubbed(&self, text: &str) -> String {
+        self.secrets.scrub(text)
+    }
+
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
         match self.shoot().await {
             Ok(png) => Ok(Some(png)),

@@ -261,6 +261,10 @@ impl Environment for PlainEnvironment {
         }
     }
 
+    fn scrubbed(&self, text: &str) -> String {
+        self.secrets.scrub(text)
+    }
+
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
         Ok(None)
     }

@@ -263,6 +263,7 @@ async fn secrets_are_typed_but_never_shown() {
     act(&mut environment, &[r#"click <button "Go">"#]).await;
     assert_eq!(site.last(), "Post /to p=hunter2%21&t=hunter2%21");
     assert_eq!(environment.observe().await.unwrap().text, "Welcome {{secret:password}}");
+    assert_eq!(environment.scrubbed("p=hunter2%21 was sent"), "p={{secret:password}} was sent");
 }
 
 #[tokio::test]

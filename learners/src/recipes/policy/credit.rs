@@ -108,10 +108,12 @@ fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
         let shape =
             ShapingConfig { potential: config.shaping.potential && (rollout.success || config.shape_failures), ..config.shaping.clone() };
         let of = |estimate: fn(&Turn) -> f64| rollout.turns.iter().map(estimate).collect::<Vec<f64>>();
-        let steps = mira_steps(&config.mira, &shape, &of(|turn| turn.value), &of(|turn| turn.potential), rollout.success)?;
+        let mut steps = mira_steps(&config.mira, &shape, &of(|turn| turn.value), &of(|turn| turn.potential), rollout.success)?;
+        // The outcome is the last call's reward; beside it may stand what else was asked for, such as the credit of a failure for its milestones.
+        steps.iter_mut().zip(rollout.rewards()).for_each(|(step, reward)| step.reward = reward);
         shaping += steps.iter().map(|step| step.shaping).sum::<f64>();
         episodes += 1;
-        credited.advantages[*i] = Some(mira(&config.mira, &steps, f64::from(u8::from(rollout.success)))?);
+        credited.advantages[*i] = Some(mira(&config.mira, &steps, rollout.total())?);
     }
     credited.mean_shaping = shaping / episodes.max(1) as f64;
     Ok(())
@@ -211,6 +213,16 @@ mod tests {
         let got = credited.advantages[0].as_ref().unwrap()[0];
         assert!((got - (0.5 * (0.15 + 0.495 - 0.4) + 0.3)).abs() < 1e-12, "{got}");
         assert!((credited.mean_shaping - 0.15).abs() < 1e-12, "{credited:?}");
+    }
+
+    #[test]
+    fn what_a_failure_earned_for_its_milestones_reaches_miras_advantage() {
+        let config = config(CreditKind::Mira);
+        let last = |reward: f64| {
+            let bad = Rollout { success: false, ..rollout("a", reward, &["x", "y"]) };
+            assign(&[bad], &config).unwrap().advantages[0].as_ref().unwrap()[1]
+        };
+        assert!((last(0.2) - last(0.0) - 0.2).abs() < 1e-12, "{} {}", last(0.2), last(0.0));
     }
 
     #[test]

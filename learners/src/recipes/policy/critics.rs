@@ -1,13 +1,13 @@
 //! MiRA's and PPO's critics on the policy's own trunk: fitted to the episodes at hand, and asked about each of their states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{PolicyConfig, Rollout};
 use crate::critic::{Critic, CriticConfig, CriticFit};
-use crate::{Result, Trainer};
+use crate::{Error, Result, Trainer, files};
 
 /// How the critics were fitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,17 +21,36 @@ pub struct CriticReport {
     pub tasks: BTreeMap<String, f64>,
 }
 
-/// One critic's data: a state's features, what it should say there, and the part of the tasks that the state belongs to.
+/// The file beside the critics that names the tasks that they were fitted to, in this update or one before.
+const TASKS: &str = "tasks.json";
+
+/// Where a state stands among the tasks.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The part of the tasks that it belongs to.
+    part: usize,
+    /// Whether an earlier critic was fitted to its task.
+    known: bool,
+}
+
+/// One critic's data: a state's features, what it should say there, and its place.
 struct Data {
     features: Vec<Vec<f32>>,
     targets: Vec<f64>,
-    parts: Vec<usize>,
+    places: Vec<Place>,
+}
+
+/// The critic that a fit goes on from, and a fresh one: an earlier critic has seen the outcomes of the tasks that come again, and a fresh one judges those.
+struct Critics {
+    begun: Critic,
+    fresh: Critic,
 }
 
 /// Fits both critics and writes their estimates into the calls. They go on from those in `earlier`, and are kept in `directory`.
 ///
 /// A state is judged by a critic that was fitted to the other tasks only: one that has seen a state's own outcome repeats it, and leaves no
-/// advantage (cross-fitting: Chernozhukov et al. 2018, section 3).
+/// advantage (cross-fitting: Chernozhukov et al. 2018, section 3). A task that the earlier critics were fitted to (a replayed success, say) is judged
+/// by critics that begin anew.
 ///
 /// # Errors
 /// A critic of another model, or one whose loss is not finite.
@@ -42,32 +61,38 @@ pub fn estimate(
     earlier: Option<&Path>,
     directory: &Path,
 ) -> Result<CriticReport> {
-    let (features, parts) = states(trainer, rollouts, config.critic_folds)?;
+    let mut known = earlier.map_or(Ok(Known::None), known)?;
+    let (features, places) = states(trainer, rollouts, config.critic_folds, &known)?;
     let width = trainer.model().config.hidden_size;
-    let begin = |name: &str, fresh: &dyn Fn() -> Result<Critic>| match earlier.map(|earlier| earlier.join(name)) {
-        Some(earlier) if earlier.exists() => Critic::load(&earlier),
-        _ => fresh(),
+    let begin = |name: &str, fresh: Critic| -> Result<Critics> {
+        let begun = match earlier.map(|earlier| earlier.join(name)) {
+            Some(earlier) if earlier.exists() => Critic::load(&earlier)?,
+            _ => fresh.clone(),
+        };
+        Ok(Critics { begun, fresh })
     };
-    let value = begin("value", &|| Critic::value(width, &config.critic))?;
-    let potential = begin("potential", &|| Critic::potential(width, &config.critic))?;
+    let value = begin("value", Critic::value(width, &config.critic)?)?;
+    let potential = begin("potential", Critic::potential(width, &config.critic)?)?;
     let calls = || rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(move |turn| (rollout, turn)));
     let outcomes = Data {
         features: features.clone(),
         targets: calls().map(|(rollout, _)| f64::from(u8::from(rollout.success))).collect(),
-        parts: parts.clone(),
+        places: places.clone(),
     };
     let labelled = |(index, (rollout, turn)): (usize, (&Rollout, &super::Turn))| {
         let label = turn.progress.filter(|_| rollout.success || config.potential_from_failures)?;
-        Some((features[index].clone(), label, parts[index]))
+        Some((features[index].clone(), label, places[index]))
     };
-    let mut progress = Data { features: Vec::new(), targets: Vec::new(), parts: Vec::new() };
-    for (state, label, part) in calls().enumerate().filter_map(labelled) {
+    let mut progress = Data { features: Vec::new(), targets: Vec::new(), places: Vec::new() };
+    for (state, label, place) in calls().enumerate().filter_map(labelled) {
         progress.features.push(state);
         progress.targets.push(label);
-        progress.parts.push(part);
+        progress.places.push(place);
     }
-    let (value_fit, values) = cross_fit(value, &outcomes, &features, &parts, config, &directory.join("value"))?;
-    let (potential_fit, potentials) = cross_fit(potential, &progress, &features, &parts, config, &directory.join("potential"))?;
+    let (value_fit, values) = cross_fit(value, &outcomes, &features, &places, config, &directory.join("value"))?;
+    let (potential_fit, potentials) = cross_fit(potential, &progress, &features, &places, config, &directory.join("potential"))?;
+    known.add(rollouts);
+    known.write(directory)?;
     let estimates = values.into_iter().zip(potentials);
     for (turn, (value, potential)) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(estimates) {
         // Without labels there is no potential, rather than one half everywhere.
@@ -82,14 +107,15 @@ pub fn estimate(
 /// # Errors
 /// A critic whose loss is not finite.
 pub fn estimate_returns(trainer: &mut Trainer, rollouts: &mut [Rollout], config: &PolicyConfig, directory: &Path) -> Result<CriticReport> {
-    let (features, parts) = states(trainer, rollouts, config.critic_folds)?;
+    let (features, places) = states(trainer, rollouts, config.critic_folds, &Known::None)?;
     let returns: Vec<f64> = rollouts.iter().flat_map(|rollout| rollout.returns(config.gae.gamma)).collect();
     let (low, high) = returns.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
     let span = if high > low { high - low } else { 1.0 };
     let targets = returns.iter().map(|x| (x - low) / span).collect();
-    let data = Data { features: features.clone(), targets, parts: parts.clone() };
-    let critic = Critic::potential(trainer.model().config.hidden_size, &config.critic)?;
-    let (value, estimates) = cross_fit(critic, &data, &features, &parts, config, &directory.join("returns"))?;
+    let data = Data { features: features.clone(), targets, places: places.clone() };
+    let fresh = Critic::potential(trainer.model().config.hidden_size, &config.critic)?;
+    let critics = Critics { begun: fresh.clone(), fresh };
+    let (value, estimates) = cross_fit(critics, &data, &features, &places, config, &directory.join("returns"))?;
     for (turn, estimate) in rollouts.iter_mut().flat_map(|rollout| &mut rollout.turns).zip(estimates) {
         turn.value = low + span * estimate;
     }
@@ -105,17 +131,63 @@ fn first_values(rollouts: &[Rollout]) -> BTreeMap<String, f64> {
     values.into_iter().map(|(group, values)| (group.to_owned(), values.iter().sum::<f64>() / values.len() as f64)).collect()
 }
 
-/// The hidden state of every call, and the part of the tasks that it belongs to: tasks in turn, so that a task lies in one part whole.
-fn states(trainer: &mut Trainer, rollouts: &[Rollout], folds: usize) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+/// The tasks that earlier critics were fitted to.
+#[derive(Debug)]
+enum Known {
+    /// There are no earlier critics.
+    None,
+    /// These.
+    Tasks(BTreeSet<String>),
+    /// Nobody wrote them down: any task may be among them.
+    Unwritten,
+}
+
+impl Known {
+    fn has(&self, task: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Tasks(tasks) => tasks.contains(task),
+            Self::Unwritten => true,
+        }
+    }
+
+    fn add(&mut self, rollouts: &[Rollout]) {
+        let new = rollouts.iter().map(|rollout| rollout.group.clone());
+        match self {
+            Self::None => *self = Self::Tasks(new.collect()),
+            Self::Tasks(tasks) => tasks.extend(new),
+            Self::Unwritten => {}
+        }
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let Self::Tasks(tasks) = self else { return Ok(()) };
+        let path = directory.join(TASKS);
+        files::replace(&path, serde_json::to_string(tasks).map_err(Error::json(&path))?.as_bytes())
+    }
+}
+
+/// What the critics in a directory were fitted to.
+fn known(directory: &Path) -> Result<Known> {
+    let path = directory.join(TASKS);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Known::Tasks(serde_json::from_str(&text).map_err(Error::json(&path))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Known::Unwritten),
+        Err(error) => Err(Error::io(&path)(error)),
+    }
+}
+
+/// The hidden state of every call, and its place: tasks go to the parts in turn, so that a task lies in one part whole.
+fn states(trainer: &mut Trainer, rollouts: &[Rollout], folds: usize, known: &Known) -> Result<(Vec<Vec<f32>>, Vec<Place>)> {
     let prompts: Vec<&[u32]> = rollouts.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| &turn.prompt[..])).collect();
     let mut order: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut parts = Vec::with_capacity(prompts.len());
+    let mut places = Vec::with_capacity(prompts.len());
     for rollout in rollouts {
         let next = order.len();
-        let place = *order.entry(&rollout.group).or_insert(next);
-        parts.extend(std::iter::repeat_n(place % folds.max(1), rollout.turns.len()));
+        let part = *order.entry(&rollout.group).or_insert(next) % folds.max(1);
+        places.extend(std::iter::repeat_n(Place { part, known: known.has(&rollout.group) }, rollout.turns.len()));
     }
-    Ok((trainer.hidden(&prompts)?, parts))
+    Ok((trainer.hidden(&prompts)?, places))
 }
 
 /// What critics fitted to the other parts say of every state; the critic of all of them is saved.
@@ -123,15 +195,15 @@ fn states(trainer: &mut Trainer, rollouts: &[Rollout], folds: usize) -> Result<(
 /// They are fitted for as many passes as made those others' judgement best: a critic that is fitted for longer repeats its own tasks, and is
 /// as sure as wrong about all others.
 fn cross_fit(
-    critic: Critic,
+    critics: Critics,
     data: &Data,
     states: &[Vec<f32>],
-    parts: &[usize],
+    places: &[Place],
     config: &PolicyConfig,
     directory: &Path,
 ) -> Result<(Option<CriticFit>, Vec<f64>)> {
     let folds = config.critic_folds.max(1);
-    let mut whole = critic.clone();
+    let mut whole = critics.begun.clone();
     if data.features.is_empty() {
         whole.save(directory)?;
         return Ok((None, vec![0.0; states.len()]));
@@ -145,11 +217,16 @@ fn cross_fit(
     // `[pass][state]`, and the summed loss of each pass over the states with a target; the first is before any.
     let mut estimates = vec![vec![0.0; states.len()]; config.critic.epochs + 1];
     let mut losses = vec![0.0; config.critic.epochs + 1];
-    for part in 0..folds {
-        let own: Vec<usize> = (0..states.len()).filter(|i| parts[*i] == part).collect();
-        let held_out: Vec<usize> = (0..data.parts.len()).filter(|i| data.parts[*i] == part).collect();
+    for (part, again) in (0..folds).flat_map(|part| [(part, false), (part, true)]) {
+        let of = |places: &[Place]| -> Vec<usize> {
+            (0..places.len()).filter(|i| places[*i].part == part && places[*i].known == again).collect()
+        };
+        let (own, held_out) = (of(places), of(&data.places));
+        if own.is_empty() {
+            continue;
+        }
         let (features, targets): (Vec<_>, Vec<_>) =
-            (0..data.parts.len()).filter(|i| data.parts[*i] != part).map(|i| (data.features[i].clone(), data.targets[i])).unzip();
+            (0..data.places.len()).filter(|i| data.places[*i].part != part).map(|i| (data.features[i].clone(), data.targets[i])).unzip();
         let mut ask = |pass: usize, judge: &Critic| {
             for i in &own {
                 estimates[pass][*i] = judge.predict(&states[*i])?;
@@ -159,7 +236,7 @@ fn cross_fit(
             }
             Ok(())
         };
-        let mut judge = critic.clone();
+        let mut judge = if again { critics.fresh.clone() } else { critics.begun.clone() };
         ask(0, &judge)?;
         if features.is_empty() {
             (1..=config.critic.epochs).try_for_each(|pass| ask(pass, &judge))?;
@@ -212,6 +289,35 @@ mod tests {
         let (own, cross) = (error(1), error(4));
         assert!(own < 0.35 && cross > 0.4, "{own} {cross}");
         assert!(Critic::load(&directory.path().join("potential")).is_ok());
+    }
+
+    /// A second round in which the tasks of the first come again: its critics know them by heart, and may not judge them.
+    #[test]
+    fn a_task_that_comes_again_is_judged_by_critics_that_begin_anew() {
+        let (config, mut trainer) = (PolicyConfig::default(), trainer());
+        let rollout = |i: u32| Rollout {
+            group: i.to_string(),
+            success: i.is_multiple_of(2),
+            turns: vec![Turn { prompt: vec![2, (i * 37) % 60 + 2, (i * 11) % 59 + 3], progress: Some(0.5), ..Default::default() }],
+            ..Default::default()
+        };
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut round = |tasks: std::ops::Range<u32>, earlier: Option<&Path>, out: &Path| {
+            let mut rollouts: Vec<Rollout> = tasks.map(rollout).collect();
+            estimate(&mut trainer, &mut rollouts, &config, earlier, out).unwrap();
+            let error = |r: &Rollout| (r.turns[0].value - f64::from(u8::from(r.success))).abs();
+            rollouts.iter().map(error).sum::<f64>() / rollouts.len() as f64
+        };
+        round(0..40, None, first.path());
+        let again = round(0..40, Some(first.path()), second.path());
+        assert!(again > 0.4, "{again}");
+        // Without the list of its tasks nothing tells which they are: all are judged anew.
+        std::fs::remove_file(first.path().join(TASKS)).unwrap();
+        assert!(round(0..40, Some(first.path()), second.path()) > 0.4);
+        // New tasks are judged by what was learned before, and are known from then on.
+        assert!(round(40..60, Some(second.path()), second.path()).is_finite());
+        let Known::Tasks(tasks) = known(second.path()).unwrap() else { panic!("no tasks") };
+        assert_eq!(tasks.len(), 60);
     }
 
     /// What a task pays is told by its prompt: the critic learns it from other tasks that begin with the same token.

@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 
 use super::report::Progress;
 use super::{ActorKind, CreditKind, Credited, PolicyConfig, Report, Rollout, Status, Turn, assign};
+use crate::advantages::flat;
 use crate::doctor::Level;
 use crate::doctor::policy::{PolicyUpdate, diagnose_update};
 use crate::losses::{Action, Loss, Sample, clip_fraction, correction, kl_loss, mean_kl, mira_loss, moved, policy_loss};
@@ -151,14 +152,27 @@ fn score_start(trainer: &mut Trainer, items: &mut [Item], groups: &[Vec<f32>], c
 }
 
 /// The rewards of every group, as the doctor looks at them; MiRA and PPO compare all episodes with their critics, and with each other through
-/// them.
+/// them, and REINFORCE++ compares all with all. Where steps are compared, a group whose episodes earned the same may differ in its calls.
 fn group_rewards(rollouts: &[Rollout], config: &PolicyConfig) -> Vec<Vec<f32>> {
-    let mut groups: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    let all = match config.credit {
+        CreditKind::Mira | CreditKind::Ppo => true,
+        CreditKind::Episode => !config.advantage.estimator.within_groups(),
+        CreditKind::Step | CreditKind::Tree | CreditKind::Success => false,
+    };
+    let mut groups: BTreeMap<&str, Vec<&Rollout>> = BTreeMap::new();
     for rollout in rollouts {
-        let group = if matches!(config.credit, CreditKind::Mira | CreditKind::Ppo) { "all" } else { &rollout.group };
-        groups.entry(group).or_default().push(rollout.total() as f32);
+        groups.entry(if all { "all" } else { &rollout.group }).or_default().push(rollout);
     }
-    groups.into_values().collect()
+    let rewards = |members: Vec<&Rollout>| -> Vec<f32> {
+        let totals: Vec<f64> = members.iter().map(|rollout| rollout.total()).collect();
+        match config.credit {
+            CreditKind::Step if flat(&totals) => {
+                members.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| turn.reward as f32)).collect()
+            }
+            _ => totals.into_iter().map(|total| total as f32).collect(),
+        }
+    };
+    groups.into_values().map(rewards).collect()
 }
 
 /// Calls whose prompts begin alike, such as those of one group in one state: together in a batch, they are computed against one copy of their
