@@ -82,7 +82,10 @@ pub struct Plan<'a> {
 impl Round {
     /// What became of its candidate; inconclusive where there is none, and while nothing is decided.
     pub fn verdict(&self) -> Verdict {
-        self.outcome.unwrap_or(Verdict::Inconclusive)
+        // An older version wrote the gate's decision alone.
+        let decided =
+            || self.decision.as_ref().filter(|_| self.stage == Stage::Done && self.note.is_none()).map(|decision| decision.verdict);
+        self.outcome.or_else(decided).unwrap_or(Verdict::Inconclusive)
     }
 
     /// Why that became of it; a round that a spent budget cut off says before which stage.

@@ -11,6 +11,9 @@ use crate::text::squash;
 /// Fewest bytes of a value. A shorter one stands everywhere on a page: replaced it would spoil the page, left alone it would leak.
 const SHORTEST: usize = 4;
 
+/// How a placeholder begins.
+const OPENS: &str = "{{secret:";
+
 /// A secret's value and the only origin it may be typed on.
 #[derive(Clone)]
 struct Secret {
@@ -98,6 +101,14 @@ impl Secrets {
         forms.sort_by_key(|(form, _)| Reverse(form.len()));
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(first) = rest.chars().next() {
+            // What is scrubbed already stays as it is, also where a value stands in a name.
+            let name = rest.strip_prefix(OPENS).and_then(|rest| rest.split_once("}}")).map(|(name, _)| name);
+            if let Some(name) = name.filter(|name| self.by_name.contains_key(*name)) {
+                let (whole, behind) = rest.split_at(OPENS.len() + name.len() + 2);
+                out.push_str(whole);
+                rest = behind;
+                continue;
+            }
             match forms.iter().find(|(form, _)| rest.starts_with(*form)) {
                 Some((form, name)) => {
                     out.push_str(&format!("{{{{secret:{name}}}}}"));

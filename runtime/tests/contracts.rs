@@ -201,6 +201,11 @@ fn a_secret_that_could_not_be_hidden_is_never_typed() {
         }
         assert_eq!(Secrets::can_be_hidden("pin", value).is_ok(), typed);
     }
+    secrets.add("admin", "admin", &home);
+    let scrubbed = secrets.scrub("user admin");
+    assert_eq!((scrubbed.as_str(), secrets.scrub(&scrubbed).as_str()), ("user {{secret:admin}}", "user {{secret:admin}}"));
+    secrets.add("word", "hunter22", &home);
+    assert_eq!(secrets.scrub("{{secret:hunter22}}"), "{{secret:{{secret:word}}}}", "no page hides a value in a placeholder");
     secrets.add("pin", "12", &home);
     assert_eq!(secrets.scrub("12 of 123 pages"), "12 of 123 pages");
 }

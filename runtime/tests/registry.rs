@@ -136,7 +136,7 @@ async fn a_rollback_of_what_does_not_serve_changes_nothing() {
 async fn a_promotion_knows_whether_it_was_a_persons_choice() {
     let directory = tempfile::tempdir().unwrap();
     let (registry, records) = registry(directory.path(), &["a", "b"]).await;
-    let by_hand = |record: &Record| record.promotion().map(|promotion| promotion.by_hand);
+    let by_hand = |record: &Record| record.promotion().and_then(|promotion| promotion.by_hand);
     assert_eq!(by_hand(&records[0]), None);
     let compared = registry.promote(&records[0].id, Over::Base, "better").await.unwrap();
     let stood_by = registry.promote(&records[0].id, Over::Anything, "a person stands by it").await.unwrap();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use milepost_learners::gate::{GateConfig, Verdict};
 use milepost_learners::improve::{Plan, State, run};
 use milepost_learners::statistics::wilson;
-use milepost_runtime::registry::{Figure, Occasion};
+use milepost_runtime::registry::{Figure, Occasion, Status};
 use milepost_runtime::{AdapterRegistry, Error, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::experiment::{self, Running, Spec};
 use crate::generations;
 use crate::improve::config::Recipe;
+use crate::improve::runs;
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::update;
 use crate::improve::workshop::{Cancelled, SuiteWorkshop};
@@ -48,7 +49,7 @@ pub async fn improve(args: ImproveArgs, config: Config) -> Result<Exit> {
         return once(&args, args.resume, &config, cancel).await;
     };
     let store = wiring::store(&config).await?;
-    let (mut since, mut stop) = (chrono::Utc::now(), cancel.clone());
+    let (mut since, mut stop) = (runs::last(&runs::place(&config))?, cancel.clone());
     // What a kill interrupted is finished first; every trigger begins a run of its own.
     if args.resume && survived(once(&args, true, &config, cancel.clone()).await)? == Exit::Cancelled {
         return Ok(Exit::Cancelled);
@@ -190,8 +191,7 @@ fn word(environment: PlaceArg) -> String {
 
 /// One run.
 async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
-    let runs = config.improve.directory.clone().unwrap_or_else(|| config.episodes.directory.join("improve"));
-    let directory = directory(&runs, resume)?;
+    let directory = directory(&runs::place(config), resume)?;
     let begun = if resume { Begun::read(&directory, args, config)? } else { Begun::new(args, config) };
     let config = &begun.over(config)?;
     begun.write(&directory)?;
@@ -205,6 +205,7 @@ async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::
         environment: begun.environment,
         own: begun.suite == "own",
         directory: directory.clone(),
+        gated: runs::rounds_before(&directory)?,
         cancel,
         verbose: true,
     };
@@ -229,14 +230,12 @@ async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::
 /// The latest run's directory, or that of a new one.
 fn directory(runs: &Path, resume: bool) -> Result<PathBuf> {
     std::fs::create_dir_all(runs).with_context(|| format!("{} cannot be made", runs.display()))?;
-    let entries = std::fs::read_dir(runs).with_context(|| format!("{} cannot be read", runs.display()))?;
-    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix("run-")?.parse::<usize>().ok();
-    let latest = entries.flatten().filter_map(number).max();
+    let latest = runs::numbers(runs)?.last().copied();
     match (latest, resume) {
-        (Some(latest), true) => Ok(runs.join(format!("run-{latest}"))),
+        (Some(latest), true) => Ok(runs::run(runs, latest)),
         (None, true) => bail!(Error::BadInput(format!("there is no run in {} to go on with; leave out --resume", runs.display()))),
         (latest, false) => {
-            let new = runs.join(format!("run-{}", latest.map_or(1, |latest| latest + 1)));
+            let new = runs::run(runs, latest.map_or(1, |latest| latest + 1));
             std::fs::create_dir(&new).with_context(|| format!("{} cannot be made", new.display()))?;
             Ok(new)
         }
@@ -253,6 +252,9 @@ async fn candidate(workshop: &SuiteWorkshop<'_>, name: &str) -> Result<String> {
     };
     if record.id == serving.id() {
         bail!(Error::BadInput(format!("generation {} serves already; there is nothing to compare it with", record.id)));
+    }
+    if record.status == Status::Quarantined {
+        bail!(Error::BadInput(format!("generation {} is in quarantine and cannot serve; train another", record.id)));
     }
     Ok(record.id)
 }

@@ -108,7 +108,7 @@ fn recognise(spec: &Spec, arm: &Arm, directory: &Path, origin: &Origin) -> Resul
     match std::fs::read(directory.join(MADE_OF)) {
         Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|then| then == now) => Ok(()),
         Ok(_) => bail!(Error::BadInput(format!(
-            "{} is the work of arm {} with other settings than the experiment's file has now; remove that directory to run the arm again, or give \
+            "{} is the work of arm {} with other settings than the experiment's file has now, or of another version of this program; remove that directory to run the arm again, or give \
              the experiment another name",
             directory.display(),
             arm.name
@@ -161,8 +161,9 @@ fn note(arm: &Arm, seed: u64, round: &Round, directory: &Path) -> Result<()> {
     let calls = round.update.as_ref().map_or(0, |update| update.calls);
     let Round { number, episodes, solved, note, .. } = round.clone();
     all.push(Trained { arm: arm.name.clone(), seed, round: number, episodes, solved, calls, note });
-    let path = directory.join(TRAINED);
-    std::fs::write(&path, serde_json::to_string(&all)?).with_context(|| format!("{} cannot be written", path.display()))
+    let (path, partial) = (directory.join(TRAINED), directory.join("trained.partial"));
+    let write = || std::fs::write(&partial, serde_json::to_string(&all)?).and_then(|()| std::fs::rename(&partial, &path));
+    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// What an arm's rounds did so far, those that it took over included.
@@ -260,6 +261,7 @@ async fn workshop<'a>(
         environment: running.environment,
         own: false,
         directory: directory.to_owned(),
+        gated: 0,
         cancel: running.cancel.clone(),
         verbose: true,
     })

@@ -4,6 +4,7 @@ pub mod config;
 pub mod experts;
 pub mod field;
 pub mod recorded;
+pub mod runs;
 pub mod schedule;
 pub mod tasks;
 pub mod update;

@@ -103,11 +103,17 @@ pub fn phased(
 pub fn measuring(templates: &[&'static Template], split: Split, first: usize, count: usize) -> Vec<Assignment> {
     let range = seeds(split);
     let span = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    // Once each template has gone through the seeds that it meets so, it goes on with the next.
+    let period = (span / gcd(span, templates.len())).saturating_mul(templates.len());
     let one = |index: usize| {
-        let seed = range.start + (index % span) as u64;
+        let seed = range.start + ((index + index / period) % span) as u64;
         Assignment { template: templates[index % templates.len()], seed, sampling: seed }
     };
     (first..first + count).map(one).collect()
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
@@ -155,6 +161,9 @@ mod tests {
         assert!(drawn.iter().all(|a| split_of(a.seed) == Split::Validation));
         let ids: std::collections::BTreeSet<_> = drawn.iter().map(|a| a.template.id).collect();
         assert_eq!(ids.len(), templates.len());
+        // All seeds of all templates, once each, before one comes again.
+        let all = measuring(&templates[..4], Split::Validation, 0, 4000);
+        assert_eq!(all.iter().map(|a| (a.template.id, a.seed)).collect::<std::collections::BTreeSet<_>>().len(), 4000);
         assert!(super::templates(&["huge".into()], &[]).is_err() && super::templates(&[], &[]).is_err());
         let named = |name: &str| super::templates(&["medium".into(), "long".into()], &[name.into()]);
         assert_eq!(named("desk_triage").unwrap().iter().map(|template| template.id).collect::<Vec<_>>(), ["desk_triage"]);

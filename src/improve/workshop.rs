@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::config::{ImproveConfig, Phase, Recipe};
-use super::field::{Assignment, Ended, Field};
+use super::field::{Assignment, Each, Ended, Field};
 use super::tasks::{Counts, measuring, phased, training};
 use super::update::{self, Rewarded};
 use crate::cli::PlaceArg;
@@ -72,6 +72,8 @@ pub struct SuiteWorkshop<'a> {
     pub own: bool,
     /// The run's directory.
     pub directory: PathBuf,
+    /// Rounds of the runs before this one: their gates played other validation tasks.
+    pub gated: usize,
     /// Cancels.
     pub cancel: watch::Receiver<bool>,
     /// Whether a person reads along.
@@ -110,29 +112,22 @@ impl SuiteWorkshop<'_> {
         config: &Config,
         given_plans: bool,
         assignments: &[Assignment],
-        each: super::field::Each<'_>,
+        each: Each<'_>,
     ) -> Result<Vec<Ended>> {
-        let mut ended = self.play_once(mind, config, given_plans, assignments, each).await?;
+        let (environment, workers, cancel) = (self.environment, self.settings().workers, self.cancel.clone());
+        let field = Field { mind, config, store: self.store, environment, given_plans, workers, cancel };
+        let mut ended = self.play_once(&field, assignments, each).await?;
         let again: Vec<usize> = (0..ended.len()).filter(|index| ended[*index].disturbed).collect();
         if !again.is_empty() {
             let repeated: Vec<Assignment> = again.iter().map(|index| assignments[*index]).collect();
             let of_repeated = |at: usize, played: &Played| each(again[at], played);
-            let repeated = self.play_once(mind, config, given_plans, &repeated, &of_repeated).await?;
+            let repeated = self.play_once(&field, &repeated, &of_repeated).await?;
             again.iter().zip(repeated).for_each(|(index, one)| ended[*index] = one);
         }
         Ok(ended)
     }
 
-    async fn play_once(
-        &self,
-        mind: &Mind,
-        config: &Config,
-        given_plans: bool,
-        assignments: &[Assignment],
-        each: super::field::Each<'_>,
-    ) -> Result<Vec<Ended>> {
-        let (environment, workers, cancel) = (self.environment, self.settings().workers, self.cancel.clone());
-        let field = Field { mind, config, store: self.store, environment, given_plans, workers, cancel };
+    async fn play_once(&self, field: &Field<'_>, assignments: &[Assignment], each: Each<'_>) -> Result<Vec<Ended>> {
         let ended = field.play(assignments, each).await?;
         if *self.cancel.borrow() {
             bail!(Cancelled);
@@ -318,7 +313,7 @@ impl Workshop for SuiteWorkshop<'_> {
 
     async fn validate(&mut self, round: &Round, tasks: usize) -> Outcome<Vec<Pair>> {
         let candidate = round.candidate.as_deref().context("the round has no candidate")?;
-        let first = (round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
+        let first = (self.gated + round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
         let assignments = measuring(&self.templates, Split::Validation, first, tasks);
         let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| self.at_fault(error))?;
         let theirs = self.measure(&other, &assignments).await?;
@@ -345,7 +340,8 @@ impl Workshop for SuiteWorkshop<'_> {
         if serves.is_none_or(|record| record.id != candidate) {
             let over = if round.incumbent == base_of(&before) { Over::Base } else { Over::Generation(&round.incumbent) };
             let reason = round.decision.as_ref().map_or_else(String::new, |decision| decision.reason.clone());
-            self.registry.promote(candidate, over, &reason).await.map_err(anyhow::Error::from)?;
+            // What came in between says nothing against the configuration.
+            self.registry.promote(candidate, over, &reason).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         }
         Ok(())
     }
@@ -356,7 +352,9 @@ impl Workshop for SuiteWorkshop<'_> {
         self.note(round, status).await?;
         let record = self.registry.get(candidate).await?.with_context(|| format!("generation {candidate} is gone from the registry"))?;
         // Whoever found it bad is not contradicted by a gate that could not tell, and what is written already is not written twice.
-        let stands = status == Status::Inconclusive && matches!(record.status, Status::Quarantined | Status::RolledBack);
+        // What a person put into service meanwhile is that person's to take out again.
+        let stands = (status == Status::Inconclusive && matches!(record.status, Status::Quarantined | Status::RolledBack))
+            || self.registry.serving()?.contains(candidate);
         if !stands && record.status != status {
             self.registry.set_status(candidate, status, &round.reason().unwrap_or_default()).await?;
         }
@@ -376,7 +374,13 @@ impl Workshop for SuiteWorkshop<'_> {
         }
         let (Some(candidate), Stage::Publish) = (candidate, round.stage) else { return Ok(None) };
         let record = self.registry.get(candidate).await?;
-        if let Some(record) = record.filter(|record| record.status == Status::RolledBack) {
+        // Since its gate was written down: one that was rolled back long ago has been compared again.
+        let gated = |record: &Record| {
+            let reason = round.decision.as_ref().map(|decision| &decision.reason);
+            let gates = record.figures.iter().rfind(|figure| figure.occasion == Occasion::Gate && Some(&figure.reason) == reason);
+            gates.is_some_and(|gate| record.history.last().is_some_and(|change| change.at > gate.at))
+        };
+        if let Some(record) = record.filter(|record| record.status == Status::RolledBack && gated(record)) {
             let fix = format!("`milepost adapters promote {candidate}` puts it back");
             return Ok(Some(format!("generation {candidate} was taken out of service meanwhile: {}; {fix}", last_words(&record))));
         }

@@ -301,7 +301,7 @@ fn read(file: &Path) -> Option<Noted> {
 /// What a generation has to hold on trial: what the gate measured of it. `None` where it needs none: it was put into service by a person or
 /// without a gate, or a trial has ended since it was promoted.
 fn promised(record: &Record) -> Option<[u64; 2]> {
-    let promotion = record.promotion().filter(|promotion| !promotion.by_hand)?;
+    let promotion = record.promotion().filter(|promotion| promotion.by_hand == Some(false))?;
     let tried = record.figure(Occasion::Canary).is_some_and(|figure| figure.at >= promotion.at);
     record.figure(Occasion::Gate).filter(|_| !tried).map(|figure| figure.candidate)
 }
@@ -356,7 +356,7 @@ mod tests {
 
     fn check_promised(by_hand: bool, occasions: &[(Occasion, i64)], expected: Option<[u64; 2]>) {
         let at = Utc::now();
-        let promotion = StatusChange { status: Status::Promoted, at, reason: String::new(), by_hand };
+        let promotion = StatusChange { status: Status::Promoted, at, reason: String::new(), by_hand: Some(by_hand) };
         let figure = |(occasion, minutes): &(Occasion, i64)| Figure {
             at: at + TimeDelta::minutes(*minutes),
             ..Figure::new(*occasion, [7, 10], "of this test")

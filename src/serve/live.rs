@@ -48,6 +48,10 @@ impl LiveWatch {
         let Some(validated) = record.figure(Occasion::Gate).map(|figure| figure.candidate) else { return };
         let Some(breach) = self.record(&record.id, validated, success) else { return };
         let _turn = app.improvement.changing().await;
+        if app.canary.status().is_some_and(|trial| trial.incumbent.as_ref() == Some(&record.id)) {
+            let fix = "let the trial end, or `milepost adapters rollback` twice: the generation on trial goes first";
+            return tracing::error!(generation = record.id, reason = breach.reason, "what serves beside a trial broke its bound; {fix}");
+        }
         let done = async {
             match roll_back(&app.registry, &serving, &breach).await? {
                 Rollback::Done { .. } => follow_registry(&app.registry, &*app.mind.engine).await,

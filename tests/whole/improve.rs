@@ -10,7 +10,7 @@ use milepost::wiring::{self, Mind};
 use milepost_learners::adapter::LoraConfig;
 use milepost_learners::gate::{Decision, Verdict};
 use milepost_learners::improve::{Round, Stage, Workshop};
-use milepost_runtime::registry::{Over, Status};
+use milepost_runtime::registry::{Figure, Occasion, Over, Status};
 use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{AdapterRegistry, EpisodeStore, SqliteStore};
 use serde_json::Value;
@@ -349,6 +349,7 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
         environment: PlaceArg::Plain,
         own: false,
         directory: directory.path().join("run-1"),
+        gated: 0,
         cancel: tokio::sync::watch::channel(false).1,
         verbose: false,
     };
@@ -371,6 +372,12 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     let note = workshop.overtaken(&Round { incumbent: ids[1].clone(), ..round(Stage::Gate) }).await.unwrap().unwrap();
     assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
 
+    // What was rolled back before its gate has been compared again; what was rolled back after it stays out.
+    registry.promote(&ids[0], Over::Base, "by an earlier round").await.unwrap();
+    registry.rollback(&base, "it failed then").await.unwrap();
+    assert_eq!(workshop.overtaken(&round(Stage::Publish)).await.unwrap(), None);
+    let gate = Figure { incumbent: Some([4, 10]), decision: Some(Status::Promoted), ..Figure::new(Occasion::Gate, [9, 10], "better") };
+    registry.measured(&ids[0], gate).await.unwrap();
     registry.promote(&ids[0], Over::Base, "by the round").await.unwrap();
     registry.rollback(&base, "it fails in service").await.unwrap();
     let note = workshop.overtaken(&round(Stage::Publish)).await.unwrap().unwrap();
@@ -383,6 +390,6 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     workshop.set_aside(&refuted).await.unwrap();
     let once = registry.get(&ids[0]).await.unwrap().unwrap();
     workshop.set_aside(&refuted).await.unwrap();
-    assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 2));
+    assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 3));
     assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap(), once);
 }

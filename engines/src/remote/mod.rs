@@ -6,13 +6,13 @@ mod protocol;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::RwLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use milepost_runtime::hash::adapter_hash;
-use milepost_runtime::{Call, Engine, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest, Span};
+use milepost_runtime::{Call, Engine, Error, GenerateRequest, Generated, Generation, Probes, Result, ScoreRequest, Span};
 use serde_json::json;
 
 use crate::failed;
@@ -39,6 +39,8 @@ pub struct RemoteEngine {
 struct Serving {
     model: String,
     generation: Generation,
+    /// The adapter and its proof, for a server that was restarted and knows nothing of it.
+    adapter: Option<Arc<(PathBuf, Probes)>>,
 }
 
 impl RemoteEngine {
@@ -51,7 +53,7 @@ impl RemoteEngine {
         let transport = Transport::new(config)?;
         let base = config.base.as_deref().map(|directory| Base::load(config, directory)).transpose()?;
         let generation = base.as_ref().map_or_else(|| unknown(config), Base::generation);
-        let serving = RwLock::new(Serving { model: config.model.clone(), generation });
+        let serving = RwLock::new(Serving { model: config.model.clone(), generation, adapter: None });
         Ok(Self { config: config.clone(), base, transport, serving, swapping: tokio::sync::Mutex::default() })
     }
 
@@ -106,9 +108,47 @@ impl RemoteEngine {
     }
 
     /// From now on, this model is asked for.
-    fn ask_for(&self, model: String, generation: Generation) -> Generation {
-        *self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Serving { model, generation: generation.clone() };
+    fn ask_for(&self, serving: Serving) -> Generation {
+        let generation = serving.generation.clone();
+        *self.serving.write().unwrap_or_else(std::sync::PoisonError::into_inner) = serving;
         generation
+    }
+
+    /// Gives a server that was restarted the adapter back that it does not know any more, which it has to prove again; whether it did not.
+    async fn reminded(&self, serving: &Serving, error: &Error) -> Result<bool> {
+        let Some(adapter) = serving.adapter.as_ref().filter(|_| protocol::is_unknown(error, &serving.model)) else { return Ok(false) };
+        tracing::warn!(model = serving.model, "the server has forgotten the adapter; it is loaded again");
+        let _one = self.swapping.lock().await;
+        self.load(&serving.model, &adapter.0, &adapter.1).await?;
+        Ok(true)
+    }
+
+    async fn ask(&self, serving: &Serving, request: GenerateRequest) -> Result<Generated> {
+        match &self.base {
+            Some(base) => self.complete(base, serving, request).await,
+            None => self.chat(serving, request).await,
+        }
+    }
+
+    /// Loads an adapter over vLLM's `/v1/load_lora_adapter` and proves it; one that is refused is unloaded again.
+    async fn load(&self, name: &str, path: &Path, probes: &Probes) -> Result<()> {
+        let load = json!({ "lora_name": name, "lora_path": path });
+        let loaded = match self.transport.post_text("/v1/load_lora_adapter", &load).await {
+            // The name is the files' hash: what is loaded under it is this adapter, and others may be served by it.
+            Err(error) if error.to_string().contains("already been loaded") => false,
+            loaded => {
+                let fix = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True";
+                loaded.map_err(|error| failed(format!("{error}; {fix}")))?;
+                true
+            }
+        };
+        if let Err(error) = self.prove(name, probes).await {
+            if loaded && let Err(unload) = self.transport.post_text("/v1/unload_lora_adapter", &json!({ "lora_name": name })).await {
+                tracing::warn!(%unload, name, "the refused adapter stays loaded on the server");
+            }
+            return Err(error);
+        }
+        Ok(())
     }
 
     async fn score_as(&self, model: &str, request: &ScoreRequest) -> Result<Option<Vec<f32>>> {
@@ -141,15 +181,18 @@ impl RemoteEngine {
 impl Engine for RemoteEngine {
     async fn generate(&self, request: GenerateRequest) -> Result<Generated> {
         let serving = self.serving();
-        match &self.base {
-            Some(base) => self.complete(base, &serving, request).await,
-            None => self.chat(&serving, request).await,
+        match self.ask(&serving, request.clone()).await {
+            Err(error) if self.reminded(&serving, &error).await? => self.ask(&serving, request).await,
+            answered => answered,
         }
     }
 
     async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>> {
-        let model = self.serving().model;
-        let scored = self.score_as(&model, &request).await?;
+        let serving = self.serving();
+        let scored = match self.score_as(&serving.model, &request).await {
+            Err(error) if self.reminded(&serving, &error).await? => self.score_as(&serving.model, &request).await,
+            scored => scored,
+        }?;
         scored.ok_or_else(|| failed(format!("{} offers no prompt log-probabilities; score with vLLM or a local model", self.config.url)))
     }
 
@@ -157,38 +200,23 @@ impl Engine for RemoteEngine {
         self.serving().generation
     }
 
-    /// Loads the adapter over vLLM's `/v1/load_lora_adapter` (the server must see the directory), proves it and asks for it from now on.
+    /// Loads the adapter (the server must see the directory), proves it and asks for it from now on.
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation> {
         let _one = self.swapping.lock().await;
         let path = adapter.canonicalize().map_err(|error| failed(format!("adapter: {}: {error}", adapter.display())))?;
         let hash = adapter_hash(&path)?;
         let name = format!("milepost-{hash}");
-        let load = json!({ "lora_name": name, "lora_path": path });
-        let loaded = match self.transport.post_text("/v1/load_lora_adapter", &load).await {
-            // The name is the files' hash: what is loaded under it is this adapter, and others may be served by it.
-            Err(error) if error.to_string().contains("already been loaded") => false,
-            loaded => {
-                let fix = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True";
-                loaded.map_err(|error| failed(format!("{error}; {fix}")))?;
-                true
-            }
-        };
-        if let Err(error) = self.prove(&name, probes).await {
-            if loaded && let Err(unload) = self.transport.post_text("/v1/unload_lora_adapter", &json!({ "lora_name": name })).await {
-                tracing::warn!(%unload, name, "the refused adapter stays loaded on the server");
-            }
-            return Err(error);
-        }
+        self.load(&name, &path, probes).await?;
         let old = self.serving();
         let generation = Generation { adapter: Some(hash), parent: Some(old.generation.id()), ..old.generation };
-        Ok(self.ask_for(name, generation))
+        Ok(self.ask_for(Serving { model: name, generation, adapter: Some(Arc::new((path, probes.clone()))) }))
     }
 
     /// Asks for the model that the configuration names again.
     async fn serve_base(&self) -> Result<Generation> {
         let _one = self.swapping.lock().await;
         let generation = Generation { adapter: None, parent: None, ..self.generation() };
-        Ok(self.ask_for(self.config.model.clone(), generation))
+        Ok(self.ask_for(Serving { model: self.config.model.clone(), generation, adapter: None }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use milepost_runtime::{GenerateRequest, Grammar, Message, Result, ScoreRequest, Speaker};
+use milepost_runtime::{Error, GenerateRequest, Grammar, Message, Result, ScoreRequest, Speaker};
 use serde_json::{Value, json};
 
 use super::config::{GrammarField, RemoteModelConfig};
@@ -87,6 +87,12 @@ pub(super) fn completion_body(
 /// The body of a request for one token, and for what else it might have been.
 pub(super) fn glance_body(model: &str, prompt_ids: &[u32], temperature: f32) -> Value {
     tokens_body(model, prompt_ids, temperature, 1, 0, 5)
+}
+
+/// Whether a server says that there is no such model (vLLM: 404, "The model `NAME` does not exist.").
+pub(super) fn is_unknown(error: &Error, model: &str) -> bool {
+    let text = error.to_string();
+    text.contains("answered 404") && text.contains(model)
 }
 
 /// Reads the likeliest first tokens with their log-probabilities.

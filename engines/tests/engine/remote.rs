@@ -156,6 +156,25 @@ async fn a_proved_adapter_is_asked_for_and_a_refuted_one_unloaded() {
     assert!(requests.iter().any(|request| request.url.path() == "/v1/unload_lora_adapter"));
 }
 
+/// vLLM keeps loaded adapters in memory alone.
+#[tokio::test]
+async fn a_server_that_was_restarted_is_given_its_adapter_back() {
+    let server = MockServer::start().await;
+    let (engine, swapped) = swap(&server, scored(-1.01, -2.0)).await;
+    let name = format!("milepost-{}", swapped.unwrap().adapter.unwrap());
+    let loads = async || {
+        let requests = server.received_requests().await.unwrap();
+        requests.iter().filter(|request| request.url.path() == "/v1/load_lora_adapter").count()
+    };
+    assert_eq!(loads().await, 1);
+    let unknown =
+        ResponseTemplate::new(404).set_body_json(json!({ "error": { "message": format!("The model `{name}` does not exist.") } }));
+    let forgotten = Mock::given(method("POST")).and(path("/v1/chat/completions")).respond_with(unknown);
+    forgotten.up_to_n_times(1).with_priority(1).mount(&server).await;
+    engine.generate(free(1, 8)).await.unwrap();
+    assert_eq!((loads().await, asked_model(&server).await), (2, name));
+}
+
 #[tokio::test]
 async fn a_server_without_prompt_logprobs_says_so() {
     let server = MockServer::start().await;

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MonteCarlo {
-    /// The episode's outcome, without a discount (WebRL, 2411.02337, section 2).
+    /// What the episode earned, which is its outcome unless more was asked for, without a discount (WebRL, 2411.02337, section 2).
     #[default]
     Outcome,
     /// Discounted rewards.

@@ -263,7 +263,7 @@ impl AdapterRegistry for DirectoryRegistry {
             && let Some(promotion) = record.history.iter_mut().rev().find(|change| change.status == Status::Promoted)
         {
             // A person stands by what a comparison put into service.
-            promotion.by_hand = true;
+            promotion.by_hand = Some(true);
             self.write(&record)?;
         }
         self.existing(&record.id)

@@ -55,9 +55,9 @@ pub struct StatusChange {
     pub at: DateTime<Utc>,
     /// Why.
     pub reason: String,
-    /// Of a promotion: it was a person's choice over whatever served, and no comparison's verdict.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub by_hand: bool,
+    /// Of a promotion: whether it was a person's choice over whatever served, and no comparison's verdict; `None` where nobody wrote it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<bool>,
 }
 
 /// When a figure was measured.

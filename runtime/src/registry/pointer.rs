@@ -35,7 +35,7 @@ impl Pointer {
     /// Puts a generation into service.
     pub(super) fn promote(&mut self, id: &str, over: Over<'_>, reason: &str, at: DateTime<Utc>) {
         self.previous.push(self.serving.replace(id.to_owned()));
-        let change = StatusChange { status: Status::Promoted, at, reason: reason.to_owned(), by_hand: over == Over::Anything };
+        let change = StatusChange { status: Status::Promoted, at, reason: reason.to_owned(), by_hand: Some(over == Over::Anything) };
         self.last = Some(Change { id: id.to_owned(), change });
     }
 
@@ -49,7 +49,7 @@ impl Pointer {
                 break;
             }
         }
-        let change = StatusChange { status: Status::RolledBack, at, reason: reason.to_owned(), by_hand: false };
+        let change = StatusChange { status: Status::RolledBack, at, reason: reason.to_owned(), by_hand: None };
         self.last = Some(Change { id: gone.clone(), change });
         Some(gone)
     }
@@ -73,6 +73,6 @@ impl Pointers {
 impl Record {
     pub(super) fn set(&mut self, status: Status, at: DateTime<Utc>, reason: &str) {
         self.status = status;
-        self.history.push(StatusChange { status, at, reason: reason.to_owned(), by_hand: false });
+        self.history.push(StatusChange { status, at, reason: reason.to_owned(), by_hand: None });
     }
 }

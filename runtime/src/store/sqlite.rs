@@ -21,8 +21,7 @@ use crate::grammar::Grammar;
 use crate::plan::{Milestone, Plan, PlanStep};
 
 /// What may enter training where no host is in quarantine. A task without a source is a user's own, whose outcome somebody verified.
-const TRAINABLE: &str = "SELECT id, json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url \
-    FROM episodes \
+const TRAINABLE: &str = "SELECT id FROM episodes \
     WHERE success IS NOT NULL AND ended_at IS NOT NULL AND stop_kind NOT IN ('failed', 'cancelled', 'needs_approval') \
     AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
     AND (?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR started_at >= ?2) \
@@ -61,9 +60,13 @@ impl SqliteStore {
     /// # Errors
     /// A database that cannot be written.
     pub async fn release(&self, host: &str) -> Result<bool> {
-        let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host IN (?, ?)").bind(host).bind(hosts::spelled(host));
-        let done = done.execute(&self.pool).await;
-        Ok(done.map_err(|error| self.error(error))?.rows_affected() > 0)
+        let (wanted, mut released) = (hosts::spelled(host), false);
+        // An older version wrote hosts down as they were said.
+        for one in self.quarantined().await?.iter().filter(|one| hosts::spelled(&one.host) == wanted) {
+            let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host = ?").bind(&one.host).execute(&self.pool).await;
+            released |= done.map_err(|error| self.error(error))?.rows_affected() > 0;
+        }
+        Ok(released)
     }
 
     /// Opens (or makes) the store in a directory and brings its schema up to date.
@@ -220,7 +223,9 @@ impl SqliteStore {
     }
 
     /// The hosts that an episode passed through. The last page counts by itself: a call that could not be read leaves no step.
-    async fn hosts(&self, id: &str, row: &SqliteRow) -> Result<HashSet<String>> {
+    async fn hosts(&self, id: &str) -> Result<HashSet<String>> {
+        let ends = "SELECT json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url FROM episodes WHERE id = ?";
+        let row = sqlx::query(ends).bind(id).fetch_one(&self.pool).await.map_err(|error| self.error(error))?;
         let start = Url::parse(row.get("start_url")).map_err(|error| self.corrupt("the task's address", error))?;
         let last = row.get::<Option<&str>, _>("last_url").and_then(|last| Url::parse(last).ok());
         let mut found: HashSet<String> = last.iter().chain([&start]).filter_map(hosts::host_of).collect();
@@ -469,7 +474,7 @@ impl EpisodeStore for SqliteStore {
         let mut ids = Vec::with_capacity(rows.len());
         for row in &rows {
             let id: String = row.get("id");
-            if quarantined.is_empty() || self.hosts(&id, row).await?.is_disjoint(&quarantined) {
+            if quarantined.is_empty() || self.hosts(&id).await?.is_disjoint(&quarantined) {
                 ids.push(id);
             }
         }

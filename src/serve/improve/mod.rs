@@ -23,6 +23,7 @@ use super::canary::Taken;
 use super::problem::Problem;
 use crate::config::AdapterChoice;
 use crate::improve::config::Recipe;
+use crate::improve::runs;
 use crate::improve::schedule::{Trigger, times};
 
 /// How often the registry is asked for a change that somebody else made.
@@ -235,7 +236,10 @@ pub(super) fn triggers(config: &ImproveInDaemon) -> Result<Vec<(String, Trigger)
 /// Starts runs when a trigger says so.
 pub(super) async fn watch(app: App, reason: String, trigger: Trigger) {
     let mut stop = app.improvement.stop.subscribe();
-    let mut since = Utc::now();
+    let mut since = runs::last(&runs::place(&app.config)).unwrap_or_else(|error| {
+        tracing::warn!(error = format!("{error:#}"), "episodes count from now on");
+        Utc::now()
+    });
     loop {
         match trigger.wait(&*app.store, since, &mut stop).await {
             Ok(true) => {}

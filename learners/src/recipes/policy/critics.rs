@@ -172,7 +172,10 @@ fn known(directory: &Path) -> Result<Known> {
     let path = directory.join(TASKS);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Known::Tasks(serde_json::from_str(&text).map_err(Error::json(&path))?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Known::Unwritten),
+        // A round that taught nothing leaves no critics at all.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(if directory.join("value").exists() { Known::Unwritten } else { Known::None })
+        }
         Err(error) => Err(Error::io(&path)(error)),
     }
 }
@@ -268,25 +271,34 @@ mod tests {
         Trainer::lora(Model::random(shape, 3).unwrap(), lora, Storage::F32, 1, PolicyConfig::default().optimizer()).unwrap()
     }
 
-    /// Outcomes that nothing in a state foretells: a critic that judges what it was fitted to believes that it knows them.
-    #[test]
-    fn a_state_is_not_judged_by_a_critic_that_has_seen_its_outcome() {
-        let (config, mut trainer) = (PolicyConfig::default(), trainer());
-        let rollout = |i: u32| Rollout {
+    /// A rollout whose outcome nothing in its state foretells.
+    fn chance(i: u32) -> Rollout {
+        Rollout {
             group: i.to_string(),
             success: i.is_multiple_of(2),
             turns: vec![Turn { prompt: vec![2, (i * 37) % 60 + 2, (i * 11) % 59 + 3], progress: Some(0.5), ..Default::default() }],
             ..Default::default()
-        };
+        }
+    }
+
+    /// How far the value critic is off, on average.
+    fn error(rollouts: &[Rollout]) -> f64 {
+        rollouts.iter().map(|r| (r.turns[0].value - f64::from(u8::from(r.success))).abs()).sum::<f64>() / rollouts.len() as f64
+    }
+
+    /// Outcomes that nothing in a state foretells: a critic that judges what it was fitted to believes that it knows them.
+    #[test]
+    fn a_state_is_not_judged_by_a_critic_that_has_seen_its_outcome() {
+        let (config, mut trainer) = (PolicyConfig::default(), trainer());
         let directory = tempfile::tempdir().unwrap();
-        let mut error = |folds: usize| {
-            let mut rollouts: Vec<Rollout> = (0..40).map(rollout).collect();
+        let mut judged = |folds: usize| {
+            let mut rollouts: Vec<Rollout> = (0..40).map(chance).collect();
             let config = PolicyConfig { critic_folds: folds, ..config.clone() };
             let report = estimate(&mut trainer, &mut rollouts, &config, None, directory.path()).unwrap();
             assert_eq!((report.tasks.len(), report.tasks["7"]), (40, rollouts[7].turns[0].value));
-            rollouts.iter().map(|r| (r.turns[0].value - f64::from(u8::from(r.success))).abs()).sum::<f64>() / 40.0
+            error(&rollouts)
         };
-        let (own, cross) = (error(1), error(4));
+        let (own, cross) = (judged(1), judged(4));
         assert!(own < 0.35 && cross > 0.4, "{own} {cross}");
         assert!(Critic::load(&directory.path().join("potential")).is_ok());
     }
@@ -295,18 +307,11 @@ mod tests {
     #[test]
     fn a_task_that_comes_again_is_judged_by_critics_that_begin_anew() {
         let (config, mut trainer) = (PolicyConfig::default(), trainer());
-        let rollout = |i: u32| Rollout {
-            group: i.to_string(),
-            success: i.is_multiple_of(2),
-            turns: vec![Turn { prompt: vec![2, (i * 37) % 60 + 2, (i * 11) % 59 + 3], progress: Some(0.5), ..Default::default() }],
-            ..Default::default()
-        };
-        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let [first, second, third, none] = [0; 4].map(|_| tempfile::tempdir().unwrap());
         let mut round = |tasks: std::ops::Range<u32>, earlier: Option<&Path>, out: &Path| {
-            let mut rollouts: Vec<Rollout> = tasks.map(rollout).collect();
+            let mut rollouts: Vec<Rollout> = tasks.map(chance).collect();
             estimate(&mut trainer, &mut rollouts, &config, earlier, out).unwrap();
-            let error = |r: &Rollout| (r.turns[0].value - f64::from(u8::from(r.success))).abs();
-            rollouts.iter().map(error).sum::<f64>() / rollouts.len() as f64
+            error(&rollouts)
         };
         round(0..40, None, first.path());
         let again = round(0..40, Some(first.path()), second.path());
@@ -314,10 +319,12 @@ mod tests {
         // Without the list of its tasks nothing tells which they are: all are judged anew.
         std::fs::remove_file(first.path().join(TASKS)).unwrap();
         assert!(round(0..40, Some(first.path()), second.path()) > 0.4);
-        // New tasks are judged by what was learned before, and are known from then on.
-        assert!(round(40..60, Some(second.path()), second.path()).is_finite());
-        let Known::Tasks(tasks) = known(second.path()).unwrap() else { panic!("no tasks") };
+        // New tasks are known from then on, and a round that left no critics is none.
+        round(40..60, Some(second.path()), third.path());
+        let Known::Tasks(tasks) = known(third.path()).unwrap() else { panic!("no tasks") };
         assert_eq!(tasks.len(), 60);
+        round(0..8, Some(&none.path().join("critics")), first.path());
+        assert!(matches!(known(first.path()).unwrap(), Known::Tasks(tasks) if tasks.len() == 8));
     }
 
     /// What a task pays is told by its prompt: the critic learns it from other tasks that begin with the same token.
