@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milepost_planners::PlannerKind;
+use serde::{Deserialize, Serialize};
 
 pub use client::{AnswerArgs, ClientArgs, ClientCommand, FollowArgs, OutcomeArg, SubmitArgs, TaskArgs};
 pub use daemon::{ServeArgs, TokenCommand};
@@ -159,7 +160,8 @@ pub enum TemplatesArg {
 }
 
 /// Where suite episodes run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PlaceArg {
     /// Real Chromium over loopback
     Browser,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use milepost_engines::{LocalEngine, LocalModelConfig, RemoteEngine, RemoteModelConfig};
+use milepost_engines::{LocalEngine, LocalModelConfig, RemoteEngine, RemoteModelConfig, is_hub_id};
 use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, Prompts};
 use milepost_runtime::{DirectoryRegistry, Engine, Secrets, SqliteStore, Task, Tool};
 use milepost_tools::browser::{BrowserConfig, BrowserEnvironment};
@@ -116,21 +116,15 @@ pub async fn egress(browser: &mut BrowserConfig, rules: EgressRules) -> milepost
 
 /// Refuses a model directory that is not there before anything else is started.
 pub fn check_model(config: &Config) -> Result<()> {
-    let key = match config.engine {
-        EngineKind::Local => "local.model",
-        EngineKind::Remote => "remote.base",
+    let (key, hub) = match config.engine {
+        EngineKind::Local => ("local.model", is_hub_id(&config.local.model)),
+        EngineKind::Remote => ("remote.base", false),
     };
     match config.base() {
-        Some(model) if !from_hub(config) && !model.exists() => anyhow::bail!(
+        Some(model) if !hub && !model.exists() => anyhow::bail!(
             "the model directory {} does not exist; set `{key}` to a directory of safetensors, or train one with `milepost learn sft`",
             model.display()
         ),
         _ => Ok(()),
     }
-}
-
-/// Whether the local model is a hub's id: two words with a slash between, and nothing here that has this path.
-pub fn from_hub(config: &Config) -> bool {
-    let model = &config.local.model;
-    config.engine == EngineKind::Local && model.matches('/').count() == 1 && !std::path::Path::new(model).exists()
 }

@@ -10,7 +10,7 @@ mod mistral;
 mod native;
 mod proof;
 
-pub use local::{Backend, Isq, LocalEngine, LocalModelConfig, WeightType, base_hash};
+pub use local::{Backend, Isq, LocalEngine, LocalModelConfig, WeightType, base_hash, is_hub_id};
 pub use proof::{Tolerance, check_probes};
 pub use remote::{GrammarField, RemoteEngine, RemoteModelConfig};
 

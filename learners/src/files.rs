@@ -5,8 +5,11 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes a file beside its place and renames it there.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file beside its place and renames it there, on the disk.
+///
+/// # Errors
+/// The path that cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |temporary| {
         let mut file = std::fs::File::create(temporary).map_err(Error::io(temporary))?;
         file.write_all(bytes).map_err(Error::io(temporary))

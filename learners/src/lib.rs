@@ -8,7 +8,7 @@ pub mod critic;
 pub mod doctor;
 mod error;
 pub mod failures;
-mod files;
+pub mod files;
 pub mod gate;
 mod hidden;
 pub mod improve;

@@ -9,7 +9,7 @@ use super::print_json;
 use crate::cli::JsonArgs;
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::wiring::from_hub;
+use crate::serving;
 
 /// Least free space that recording should find, bytes.
 const FREE_SPACE: u64 = 1 << 30;
@@ -52,19 +52,12 @@ fn processor() -> Finding {
 
 fn model(config: &Config) -> Finding {
     let Some(model) = config.base() else { return finding("model", true, format!("remote: {}", config.remote.url), "") };
-    if from_hub(config) {
-        return finding("model", true, format!("{}: no directory here, to be loaded from the hub", model.display()), "");
-    }
-    let mut missing: Vec<&str> = ["config.json", "tokenizer.json"].into_iter().filter(|file| !model.join(file).is_file()).collect();
-    let weights = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "safetensors");
-    if !std::fs::read_dir(model).is_ok_and(|files| files.flatten().any(weights)) {
-        missing.push("*.safetensors");
-    }
-    let ok = missing.is_empty() || model.is_file();
-    let detail = if ok { model.display().to_string() } else { format!("{}: {} missing", model.display(), missing.join(", ")) };
+    // What the engine itself would say of it.
+    let found = serving::base(config);
+    let detail = found.as_ref().map_or_else(|error| format!("{error:#}"), |_| model.display().to_string());
     finding(
         "model",
-        ok,
+        found.is_ok(),
         detail,
         "set `local.model` (or `remote.base`) to a complete directory, or train one with `milepost learn sft --out runs/seed`",
     )

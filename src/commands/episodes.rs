@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use chrono::{Duration, Utc};
 use milepost_learners::failures::{FailureClass, FailureConfig, KeyDecision, Why, classify, key_decision};
+use milepost_runtime::store::bare_host;
 use milepost_runtime::{Episode, EpisodeStore, Error, Event, Listener, SqliteStore};
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
         EpisodesCommand::Show { id, json: false } => show(&load(&store, &id).await?),
         EpisodesCommand::Show { id, json: true } | EpisodesCommand::Export { id, .. } => print_json(&load(&store, &id).await?)?,
         EpisodesCommand::Quarantine { host, reason, release, json } => {
-            if let Some(host) = host.as_deref().map(bare_host).transpose()? {
+            if let Some(host) = host.as_deref().map(host_of).transpose()? {
                 match release {
                     false => store.quarantine(&host, &reason).await?,
                     true if store.release(&host).await? => {}
@@ -50,11 +51,8 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A host as the store compares it: lower case, without scheme, port and path.
-fn bare_host(text: &str) -> Result<String> {
-    let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let host = url::Url::parse(&address).ok().and_then(|url| url.host_str().map(str::to_owned));
-    host.ok_or_else(|| Error::BadInput(format!("{text:?} is no host; write one such as shop.example")).into())
+fn host_of(text: &str) -> Result<String> {
+    bare_host(text).ok_or_else(|| Error::BadInput(format!("{text:?} is no host; write one such as shop.example")).into())
 }
 
 async fn load(store: &SqliteStore, id: &str) -> Result<Episode> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::files;
 use milepost_learners::gate::{GateConfig, Verdict};
 use milepost_learners::improve::{Plan, State, run};
 use milepost_learners::statistics::wilson;
@@ -96,18 +97,9 @@ struct Begun {
     /// Test tasks with which each generation is measured again.
     remeasure: usize,
     /// Where episodes run.
-    #[serde(with = "Environment")]
     environment: PlaceArg,
     /// What lets a candidate through: looks of two gates cannot be added up.
     gate: GateConfig,
-}
-
-/// [`PlaceArg`] in a file.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "PlaceArg", rename_all = "lowercase")]
-enum Environment {
-    Browser,
-    Plain,
 }
 
 /// The file in a run's directory that says what it was begun with.
@@ -160,9 +152,7 @@ impl Begun {
     }
 
     fn write(&self, directory: &Path) -> Result<()> {
-        let (path, partial) = (directory.join(BEGUN), directory.join("run.json.partial"));
-        let write = || std::fs::write(&partial, serde_json::to_vec_pretty(self)?).and_then(|()| std::fs::rename(&partial, &path));
-        write().with_context(|| format!("{} cannot be written", path.display()))
+        Ok(files::replace(&directory.join(BEGUN), &serde_json::to_vec_pretty(self)?)?)
     }
 
     /// The configuration of this run.

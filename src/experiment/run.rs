@@ -1,11 +1,10 @@
 //! Runs what is not there yet, and writes results, table and figure.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::files;
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::hash::hash_files;
 use milepost_runtime::{DirectoryRegistry, Error, SqliteStore};
 use tokio::sync::watch;
 
@@ -16,6 +15,7 @@ use crate::cli::PlaceArg;
 use crate::config::{AdapterChoice, Config};
 use crate::improve::tasks::{measuring, templates};
 use crate::improve::workshop::{CALLS, CANDIDATE, COLLECTED, SuiteWorkshop, round_directory};
+use crate::serving;
 use crate::wiring::{self, Mind};
 
 /// How an experiment is run.
@@ -38,7 +38,8 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
     let work = running.work.join(&spec.name);
     std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
     let _alone = DirectoryRegistry::new(&work).lock_updater()?;
-    let origin = Origin { model: weights(&spec.start)?, environment: running.environment };
+    let start = spec.config(&spec.arms[0], 0, 0, &work)?;
+    let origin = Origin { model: serving::base(&start)?.base, environment: running.environment };
     for arm in &spec.arms {
         // Without training nothing depends on the seed: all is greedy.
         let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
@@ -81,24 +82,13 @@ struct Origin {
     environment: PlaceArg,
 }
 
-/// The hash of a model's weights.
-fn weights(model: &Path) -> Result<String> {
-    let entries =
-        std::fs::read_dir(model).with_context(|| format!("the start model {} cannot be read; train it first", model.display()))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
-    files.sort();
-    Ok(hash_files(&files)?)
-}
-
 /// What an arm's work depends on, beside its seed: that of the arms that it goes on from is part of it.
 fn made_of(spec: &Spec, arm: &Arm, origin: &Origin) -> Result<serde_json::Value> {
     // What it is compared with changes nothing of it.
     let own = Arm { against: None, ..arm.clone() };
     let parents = spec.before(arm).into_iter().chain(spec.arms.iter().find(|other| arm.episodes_of.as_ref() == Some(&other.name)));
     let parents = parents.map(|parent| made_of(spec, parent, origin)).collect::<Result<Vec<_>>>()?;
-    let environment = format!("{:?}", origin.environment);
-    let common = (&spec.start, &origin.model, environment, spec.split, &spec.levels, &spec.templates, &spec.settings);
+    let common = (&spec.start, &origin.model, origin.environment, spec.split, &spec.levels, &spec.templates, &spec.settings);
     Ok(serde_json::to_value((common, own, parents))?)
 }
 
@@ -161,9 +151,7 @@ fn note(arm: &Arm, seed: u64, round: &Round, directory: &Path) -> Result<()> {
     let calls = round.update.as_ref().map_or(0, |update| update.calls);
     let Round { number, episodes, solved, note, .. } = round.clone();
     all.push(Trained { arm: arm.name.clone(), seed, round: number, episodes, solved, calls, note });
-    let (path, partial) = (directory.join(TRAINED), directory.join("trained.partial"));
-    let write = || std::fs::write(&partial, serde_json::to_string(&all)?).and_then(|()| std::fs::rename(&partial, &path));
-    write().with_context(|| format!("{} cannot be written", path.display()))
+    Ok(files::replace(&directory.join(TRAINED), serde_json::to_string(&all)?.as_bytes())?)
 }
 
 /// What an arm's rounds did so far, those that it took over included.
@@ -292,12 +280,7 @@ async fn test(spec: &Spec, arm: &Arm, seed: u64, serving: Option<String>, direct
     drop(workshop);
     // Another arm may copy it.
     store.close().await;
-    let path = directory.join(TESTED);
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::File::create(&partial).with_context(|| format!("{} cannot be written", partial.display()))?;
-    file.write_all(lines.as_bytes())?;
-    file.sync_all()?;
-    Ok(std::fs::rename(partial, path)?)
+    Ok(files::replace(&directory.join(TESTED), lines.as_bytes())?)
 }
 
 fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {

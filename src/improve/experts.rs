@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use milepost_learners::files;
 use milepost_learners::policy::doubt;
 use milepost_learners::rewards::{Match, expert_match};
 use milepost_planners::{ModelPolicy, PlannersConfig, turn_completion};
@@ -259,9 +260,7 @@ pub fn counts(path: &std::path::Path) -> Result<Option<(usize, usize)>> {
 /// The file cannot be written.
 pub fn write(path: &std::path::Path, calls: &[RewardedCall]) -> Result<()> {
     let lines = calls.iter().map(|call| Ok(serde_json::to_string(call)? + "\n")).collect::<Result<String>>()?;
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, lines)?;
-    Ok(std::fs::rename(&partial, path)?)
+    Ok(files::replace(path, lines.as_bytes())?)
 }
 
 #[cfg(test)]

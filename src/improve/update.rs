@@ -10,7 +10,7 @@ use milepost_learners::losses::overlong;
 use milepost_learners::policy::{self, CreditKind, PolicyConfig, Report, Rollout, Turn};
 use milepost_learners::probes::{self, Probes};
 use milepost_learners::sft::Example;
-use milepost_learners::{Model, Trainer};
+use milepost_learners::{Model, Trainer, files};
 use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{Call, EpisodeStore, Generation, Role, Source, SqliteStore};
 use milepost_text::{GrammarCompiler, TextModel};
@@ -316,7 +316,5 @@ fn lineage(request: &UpdateRequest, rollouts: &[Rollout], report: &Report) -> Re
 }
 
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, serde_json::to_string_pretty(value)?).with_context(|| format!("{} cannot be written", partial.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("{} cannot be written", path.display()))
+    Ok(files::replace(path, serde_json::to_string_pretty(value)?.as_bytes())?)
 }

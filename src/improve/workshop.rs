@@ -1,10 +1,10 @@
 //! The loop's stages on the bundled suite: plays, trains in a child process, measures, proves, publishes.
 
+mod collected;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -16,11 +16,12 @@ use milepost_learners::policy::Report;
 use milepost_learners::rewards::{self, Reward, compose, disturbed, per_step};
 use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, read_probes};
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, RewardTerm, Split, SqliteStore, Stop};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, Split, SqliteStore, Stop};
 use milepost_suites::Template;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::collected::COLLECTED;
+use self::collected::{Collected, open_lines, read_lines};
 use super::config::{ImproveConfig, Phase, Recipe};
 use super::field::{Assignment, Each, Ended, Field};
 use super::tasks::{Counts, measuring, phased, training};
@@ -29,30 +30,6 @@ use crate::cli::PlaceArg;
 use crate::commands::suite::episode::Played;
 use crate::config::{AdapterChoice, Config, EngineKind};
 use crate::wiring::Mind;
-
-/// A training episode with its rewards; a line of `collected.jsonl`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Collected {
-    /// Which of the round's assignments it was.
-    index: usize,
-    /// The episode's id.
-    id: String,
-    /// The template.
-    template: String,
-    /// The task: template and seed.
-    group: String,
-    /// Whether it was solved.
-    solved: bool,
-    /// How much of the task was done in the state of each step, and after the last; empty where it is not known.
-    progress: Vec<f64>,
-    /// What it earned, by step; an empty list stands for rewards that are missing, with which it cannot be trained on.
-    rewards: Vec<f64>,
-    /// What it earned as a whole; its last call has it.
-    #[serde(default)]
-    whole: f64,
-    /// The rewards by name.
-    terms: Vec<RewardTerm>,
-}
 
 /// The loop's hands.
 pub struct SuiteWorkshop<'a> {
@@ -437,8 +414,6 @@ fn last_words(record: &Record) -> &str {
     record.history.last().map_or("", |change| change.reason.as_str())
 }
 
-/// The file in a round's directory that holds its episodes' rewards.
-pub const COLLECTED: &str = "collected.jsonl";
 /// The file in a round's directory that holds single calls.
 pub const CALLS: &str = "calls.jsonl";
 /// The file of a round's directory that names the generation that it made.
@@ -448,43 +423,6 @@ const UPDATE: &str = "update";
 /// Where a round keeps what it does.
 pub fn round_directory(directory: &Path, round: usize) -> PathBuf {
     directory.join(format!("round-{round}"))
-}
-
-/// The episodes that a round has collected so far; a last line that a kill cut off is passed over, its episode is played again.
-///
-/// # Errors
-/// A line before it that cannot be read.
-fn read_lines(directory: &Path) -> Result<Vec<Collected>> {
-    let path = directory.join(COLLECTED);
-    let mut bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    };
-    bytes.truncate(whole_lines(&bytes));
-    let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-    let read = |(index, line): (usize, &[u8])| -> Result<Collected> {
-        let problem = || format!("{} line {} cannot be read; remove that line to have its episode played again", path.display(), index + 1);
-        serde_json::from_slice(line).with_context(problem)
-    };
-    lines.map(read).collect()
-}
-
-/// The length of a file's whole lines.
-fn whole_lines(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
-}
-
-/// Opens a file of lines for more of them, and cuts off a last one that a kill left unfinished.
-fn open_lines(path: &Path) -> Result<File> {
-    let open = || {
-        let mut file = File::options().create(true).read(true).append(true).open(path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        file.set_len(whole_lines(&bytes) as u64)?;
-        std::io::Result::Ok(file)
-    };
-    open().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// What an episode earned, by step and as a whole; no steps where a reward is missing.
@@ -513,52 +451,5 @@ fn describe(round: &Round) -> String {
         ),
         (None, None, Some(_)) => format!("round {number}: {} validation tasks, not clear yet", round.pairs.len()),
         (None, None, None) => format!("round {number}: {} of {} training episodes solved", round.solved, round.episodes),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(index: usize) -> String {
-        let one = Collected {
-            index,
-            id: format!("episode {index}"),
-            template: "t".into(),
-            group: "t 1".into(),
-            solved: true,
-            progress: Vec::new(),
-            rewards: vec![1.0],
-            whole: 0.0,
-            terms: Vec::new(),
-        };
-        serde_json::to_string(&one).unwrap() + "\n"
-    }
-
-    fn check_read(directory: &Path, want: &[usize]) {
-        let read: Vec<usize> = read_lines(directory).unwrap().iter().map(|one| one.index).collect();
-        assert_eq!(read, want);
-    }
-
-    #[test]
-    fn a_line_that_a_kill_cut_off_is_cut_away_before_the_next_is_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(COLLECTED);
-        check_read(directory.path(), &[]);
-        // Cut off within a letter of two bytes, and after a whole value that lacks its end.
-        for torn in [&b"{\"index\": 1, \"id\": \"\xc3"[..], line(1).trim_end().as_bytes()] {
-            std::fs::write(&path, [line(0).as_bytes(), torn].concat()).unwrap();
-            check_read(directory.path(), &[0]);
-            open_lines(&path).unwrap().write_all(line(2).as_bytes()).unwrap();
-            check_read(directory.path(), &[0, 2]);
-        }
-    }
-
-    #[test]
-    fn an_unreadable_line_before_the_last_is_an_error_with_its_place() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(COLLECTED), line(0) + "{\"index\": 1{\"index\": 2}\n" + &line(3)).unwrap();
-        let error = read_lines(directory.path()).unwrap_err().to_string();
-        assert!(error.contains(COLLECTED) && error.contains("line 2"), "{error}");
     }
 }

@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 pub use config::{Backend, Isq, LocalModelConfig, WeightType};
 pub(crate) use front::{Front, whole_blocks};
 pub(crate) use sampling::{Completion, Sampled, Sampling};
-pub use source::base_hash;
 pub(crate) use source::{Source, hash_base};
+pub use source::{base_hash, is_hub_id};
 
 use crate::failed;
 use crate::proof::{Tolerance, check_probes};

@@ -95,7 +95,7 @@ pub(crate) fn hash_base(source: &Source, config: &LocalModelConfig) -> Result<St
 }
 
 /// `org/name` with the hub's characters; a path that was mistyped usually has more or fewer parts.
-fn is_hub_id(name: &str) -> bool {
+pub fn is_hub_id(name: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };

@@ -16,11 +16,16 @@ pub(super) fn host_of(url: &Url) -> Option<String> {
     }
 }
 
-/// A host as somebody wrote it, alone or in an address, in the spelling of [`host_of`].
+/// A host as somebody wrote it, alone or in an address, as hosts are compared: lower case, without scheme, user, port, path and trailing dot.
+pub fn bare_host(text: &str) -> Option<String> {
+    let text = text.trim();
+    let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    Url::parse(&address).ok().and_then(|url| host_of(&url))
+}
+
+/// [`bare_host`], also of what is none.
 pub(super) fn spelled(host: &str) -> String {
-    let host = host.trim();
-    let address = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-    Url::parse(&address).ok().and_then(|url| host_of(&url)).unwrap_or_else(|| host.trim_end_matches('.').to_lowercase())
+    bare_host(host).unwrap_or_else(|| host.trim().trim_end_matches('.').to_lowercase())
 }
 
 /// The hosts of a turn: of its page, and of every address in its action, whether it was reached or not. `action` is the recorded line.

@@ -2,13 +2,16 @@
 
 mod codec;
 mod hosts;
+mod quarantine;
 mod sqlite;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-pub use sqlite::{Quarantined, SqliteStore};
+pub use hosts::bare_host;
+pub use quarantine::Quarantined;
+pub use sqlite::SqliteStore;
 
 use crate::call::Call;
 use crate::episode::{Episode, Step};

@@ -1,6 +1,5 @@
 //! The SQLite store: one database file in WAL mode, screenshots as files beside it.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,7 +9,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
-use url::Url;
 
 use super::codec::{pack_f32, pack_u32, unpack_f32, unpack_u32};
 use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery, hosts};
@@ -29,46 +27,11 @@ const TRAINABLE: &str = "SELECT id FROM episodes \
 
 /// Episodes in `DIRECTORY/episodes.db`, screenshots in `DIRECTORY/screenshots/EPISODE/TURN.png`.
 pub struct SqliteStore {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
     directory: PathBuf,
 }
 
-/// A host whose episodes are kept out of training.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Quarantined {
-    /// The host.
-    pub host: String,
-    /// Why.
-    pub reason: String,
-    /// Since when (RFC 3339).
-    pub since: String,
-}
-
 impl SqliteStore {
-    /// The hosts whose episodes are kept out of training.
-    ///
-    /// # Errors
-    /// A database that cannot be read.
-    pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        let rows = sqlx::query("SELECT host, reason, since FROM quarantined_hosts ORDER BY since, host").fetch_all(&self.pool).await;
-        let one = |row: &SqliteRow| Quarantined { host: row.get("host"), reason: row.get("reason"), since: row.get("since") };
-        Ok(rows.map_err(|error| self.error(error))?.iter().map(one).collect())
-    }
-
-    /// Lets a host's episodes into training again; whether it was kept out.
-    ///
-    /// # Errors
-    /// A database that cannot be written.
-    pub async fn release(&self, host: &str) -> Result<bool> {
-        let (wanted, mut released) = (hosts::spelled(host), false);
-        // An older version wrote hosts down as they were said.
-        for one in self.quarantined().await?.iter().filter(|one| hosts::spelled(&one.host) == wanted) {
-            let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host = ?").bind(&one.host).execute(&self.pool).await;
-            released |= done.map_err(|error| self.error(error))?.rows_affected() > 0;
-        }
-        Ok(released)
-    }
-
     /// Opens (or makes) the store in a directory and brings its schema up to date.
     ///
     /// # Errors
@@ -120,7 +83,7 @@ impl SqliteStore {
         &self.directory
     }
 
-    fn error(&self, error: sqlx::Error) -> Error {
+    pub(super) fn error(&self, error: sqlx::Error) -> Error {
         let text = error.to_string();
         let fix = match text.contains("full") || text.contains("I/O") {
             true => {
@@ -131,7 +94,7 @@ impl SqliteStore {
         Error::Store { path: self.directory.join("episodes.db").display().to_string(), reason: format!("{text}; {fix}") }
     }
 
-    fn corrupt(&self, what: &str, reason: impl std::fmt::Display) -> Error {
+    pub(super) fn corrupt(&self, what: &str, reason: impl std::fmt::Display) -> Error {
         Error::Store {
             path: self.directory.join("episodes.db").display().to_string(),
             reason: format!("{what} cannot be read: {reason}; the episode was written by another version or the file is damaged"),
@@ -220,25 +183,6 @@ impl SqliteStore {
             plans.push(Plan { version, cursor: row.get::<i64, _>("cursor").try_into().unwrap_or_default(), steps });
         }
         Ok(plans)
-    }
-
-    /// The hosts that an episode passed through. The last page counts by itself: a call that could not be read leaves no step.
-    async fn hosts(&self, id: &str) -> Result<HashSet<String>> {
-        let ends = "SELECT json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url FROM episodes WHERE id = ?";
-        let row = sqlx::query(ends).bind(id).fetch_one(&self.pool).await.map_err(|error| self.error(error))?;
-        let start = Url::parse(row.get("start_url")).map_err(|error| self.corrupt("the task's address", error))?;
-        let last = row.get::<Option<&str>, _>("last_url").and_then(|last| Url::parse(last).ok());
-        let mut found: HashSet<String> = last.iter().chain([&start]).filter_map(hosts::host_of).collect();
-        let turns = sqlx::query("SELECT json_extract(step, '$.observation.url') AS page, action FROM steps WHERE episode_id = ?")
-            .bind(id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        for turn in &turns {
-            let page = turn.get::<Option<&str>, _>("page").unwrap_or_default();
-            found.extend(hosts::of_turn(&start, page, turn.get("action")));
-        }
-        Ok(found)
     }
 
     fn read_plan_step(&self, row: &SqliteRow) -> Result<PlanStep> {
@@ -470,15 +414,7 @@ impl EpisodeStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| self.error(error))?;
-        let quarantined: HashSet<String> = self.quarantined().await?.iter().map(|one| hosts::spelled(&one.host)).collect();
-        let mut ids = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id: String = row.get("id");
-            if quarantined.is_empty() || self.hosts(&id).await?.is_disjoint(&quarantined) {
-                ids.push(id);
-            }
-        }
-        Ok(ids)
+        self.beyond_quarantine(rows.iter().map(|row| row.get("id")).collect()).await
     }
 
     async fn quarantine(&self, host: &str, reason: &str) -> Result<()> {
