@@ -1,5 +1,6 @@
 //! The improvement loop's hands: it plays episodes, trains in a child process, and puts into service what has proved better.
 
+pub mod begun;
 pub mod config;
 pub mod experts;
 pub mod field;

@@ -3,8 +3,9 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
+use milepost_runtime::Error;
 
 use crate::config::Config;
 
@@ -52,6 +53,24 @@ fn rounds(run: &Path) -> usize {
     let state = std::fs::read(run.join("state.json")).ok();
     let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_slice(&text).ok());
     state.and_then(|state| Some(state["rounds"].as_array()?.len())).unwrap_or(0)
+}
+
+/// The latest run's directory, or that of a new one.
+///
+/// # Errors
+/// No run to go on with; a directory that cannot be made.
+pub fn latest_or_new(runs: &Path, resume: bool) -> Result<PathBuf> {
+    std::fs::create_dir_all(runs).with_context(|| format!("{} cannot be made", runs.display()))?;
+    let latest = numbers(runs)?.last().copied();
+    match (latest, resume) {
+        (Some(latest), true) => Ok(run(runs, latest)),
+        (None, true) => bail!(Error::BadInput(format!("there is no run in {} to go on with; leave out --resume", runs.display()))),
+        (latest, false) => {
+            let new = run(runs, latest.map_or(1, |latest| latest + 1));
+            std::fs::create_dir(&new).with_context(|| format!("{} cannot be made", new.display()))?;
+            Ok(new)
+        }
+    }
 }
 
 /// When the last run wrote something down; the beginning of time where there was none, so that all episodes so far are new.
