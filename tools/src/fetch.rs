@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 100_000;
 const MAX_TEXT: usize = 2_000;
 const MAX_REDIRECTS: usize = 5;
 
-/// Reads an address by GET: JSON comes back compact, other text with its white space folded.
+/// Reads an address by GET: JSON comes back compact, other text with its white space folded. A redirect to another host is told, not followed.
 #[derive(Clone, Debug)]
 pub struct FetchTool {
     client: Client,
@@ -57,7 +57,12 @@ impl FetchTool {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             match location.filter(|_| response.status().is_redirection()) {
                 Some(location) => {
-                    url = url.join(location).map_err(|error| format!("{url} leads to {location:?}, which is no address: {error}"))?
+                    let next = url.join(location).map_err(|error| format!("{url} leads to {location:?}, which is no address: {error}"))?;
+                    // Every host that is read stands in a recorded action: what is quarantined is found there.
+                    if next.host() != url.host() && task.capability.allows_url(&next) {
+                        return Err(format!("{url} leads to {next} on another host; fetch that address"));
+                    }
+                    url = next;
                 }
                 None => return Ok(response),
             }

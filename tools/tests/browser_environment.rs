@@ -430,11 +430,15 @@ async fn says_what_is_missing_and_how_to_mend_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fetches_within_the_capability() {
     let site = Site::serve().await;
-    let (tool, task) = (FetchTool::new(None).unwrap(), site.task("/form"));
+    let (tool, mut task) = (FetchTool::new(None).unwrap(), site.task("/form"));
+    let elsewhere = format!("localhost:{}", site.url("/").port().unwrap());
+    task.capability.hosts.push(elsewhere.clone());
     let get = async |url: &str| tool.call(&serde_json::json!({ "url": url }), &task).await.map_err(|error| error.to_string());
     assert_eq!(get("/data.json").await.unwrap(), r#"{"b":1,"a":[1,2]}"#);
     assert!(get("/echo?fetched").await.unwrap().contains("page /echo?fetched"));
     assert!(get("/redirect").await.unwrap().contains("page /echo?redirected"));
+    let told = get("/elsewhere").await.unwrap_err();
+    assert!(told.contains(&format!("http://{elsewhere}/data.json on another host")), "{told}");
     assert!(get("/escape").await.unwrap_err().contains("outside the hosts"));
     assert!(get("http://example.org/").await.unwrap_err().contains("outside the hosts"));
     assert!(get("/large").await.unwrap_err().contains("larger than"));

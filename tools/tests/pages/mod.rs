@@ -74,6 +74,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         }
         "/data.json" => reply(200, ("content-type", "application/json"), "{ \"b\": 1,\n \"a\": [1, 2] }".into()),
         "/redirect" => reply(302, ("location", "/echo?redirected"), String::new()),
+        "/elsewhere" => {
+            let port = request.headers()["host"].to_str().unwrap().rsplit(':').next().unwrap();
+            reply(302, ("location", &format!("http://localhost:{port}/data.json")), String::new())
+        }
         "/escape" => reply(302, ("location", "http://example.org/"), String::new()),
         "/never" => {
             tokio::time::sleep(Duration::from_secs(60)).await;
