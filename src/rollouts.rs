@@ -43,7 +43,8 @@ impl Reader<'_> {
             }
         }
         turns.retain(|turn| turn.trained_tokens() > 0);
-        Ok(Rollout { id: episode.id.clone(), group: group.to_owned(), success: episode.success == Some(true), reward: 0.0, turns })
+        let (id, group, success) = (episode.id.clone(), group.to_owned(), episode.success == Some(true));
+        Ok(Rollout { id, group, success, turns, ..Rollout::default() })
     }
 
     /// One call, with the masks of its grammar.

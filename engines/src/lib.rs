@@ -2,6 +2,7 @@
 //!
 //! All stand behind [`milepost_runtime::Engine`]. The local ones record exact token ids and the log-probabilities of the
 //! masked distribution, which is the policy that the learner trains.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod local;
 pub mod remote;

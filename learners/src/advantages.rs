@@ -174,7 +174,7 @@ mod tests {
     use crate::rewards::{Preset, RewardConfig, Shaping, compose, per_step};
     use milepost_runtime::Verdicts;
 
-    /// The group of `methods.md` 6.3.
+    /// One group, worked by hand.
     const GROUP: [f64; 8] = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
 
     /// Compares numbers one by one.

@@ -121,8 +121,8 @@ pub enum Failure<E> {
 pub trait Workshop {
     /// What ends a run.
     type Error: From<Error>;
-    /// Id of the generation in service.
-    fn serving(&self) -> String;
+    /// Takes up what serves now, which may have changed since the last round; its generation's id.
+    fn take_up(&mut self) -> impl Future<Output = std::result::Result<String, Self::Error>>;
     /// Plays training tasks; says how many, and how many of them were solved.
     fn collect(&mut self, round: &Round) -> impl Future<Output = std::result::Result<(usize, usize), Failure<Self::Error>>>;
     /// Trains a candidate; its generation, and its report.
@@ -180,7 +180,7 @@ pub async fn run<W: Workshop>(workshop: &mut W, plan: &Plan<'_>) -> std::result:
                 return Ok(state);
             }
             let number = state.rounds.len() + 1;
-            state.rounds.push(Round { number, incumbent: workshop.serving(), ..Round::default() });
+            state.rounds.push(Round { number, incumbent: workshop.take_up().await?, ..Round::default() });
         }
         let Some(round) = state.rounds.last_mut() else { return Ok(state) };
         let clock = Instant::now();

@@ -19,7 +19,7 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> Result<f64> {
 mod tests {
     use super::*;
 
-    /// `methods.md` 6.3.
+    /// Worked by hand.
     #[test]
     fn the_published_vector() {
         for (k, want) in [(1, 0.3750), (2, 0.6429), (4, 0.9286), (8, 1.0)] {

@@ -36,7 +36,7 @@ pub struct Rung {
     pub level: usize,
 }
 
-/// What a template's tasks came to in this phase.
+/// What a template's tasks came to in the phase that played it last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Episodes with a verified outcome.

@@ -186,7 +186,7 @@ mod tests {
         sample.iter().map(|replayed| replayed.id.clone()).collect()
     }
 
-    /// `methods.md` 6.3, as the paper has it.
+    /// The band as the paper has it, worked by hand.
     #[test]
     fn the_perplexity_band() {
         for (probability, want) in [(0.96, false), (0.95, true), (0.7, true), (0.5, true), (0.49, false)] {

@@ -54,8 +54,8 @@ impl Hands {
 impl Workshop for Hands {
     type Error = Error;
 
-    fn serving(&self) -> String {
-        self.serving.clone()
+    async fn take_up(&mut self) -> Result<String, Error> {
+        Ok(self.serving.clone())
     }
 
     async fn collect(&mut self, round: &Round) -> Result<(usize, usize), Failure<Error>> {

@@ -101,9 +101,13 @@ impl ModelPolicy {
             })
             .await?;
         let revision = read(Revision::parse(&revised.text), &revised)?;
-        let mut plan = context.plan.clone();
-        plan.revise(revision.clone())?;
-        let context = Context { plan: &plan, ..context };
+        // A revision that the plan refuses fails where the loop carries it out, as it does in one call.
+        let mut revised_plan = context.plan.clone();
+        let plan = match revised_plan.revise(revision.clone()) {
+            Ok(_) => &revised_plan,
+            Err(_) => context.plan,
+        };
+        let context = Context { plan, ..context };
         let acted = self
             .ask(Ask {
                 role: Role::Executor,
@@ -148,10 +152,10 @@ fn read_turn(text: &str) -> Result<(Revision, Action)> {
     Ok((Revision::parse(revision)?, Action::parse(action)?))
 }
 
-/// The call with its spans cut: tokens up to the last line are the planner's, the rest the executor's.
+/// The call with its spans cut: tokens up to the last line are the planner's, the rest the executor's; those that nobody chose are nobody's.
 fn spanned(generated: Generated) -> Call {
     let mut call = generated.call;
-    let tokens = call.completion_ids.len();
+    let tokens = call.spans.iter().map(|span| span.end).max().unwrap_or(call.completion_ids.len());
     if let Some(cut) = generated.text.trim_end().rfind('\n') {
         let planner = generated.ends.iter().take_while(|end| **end <= cut + 1).count().min(tokens);
         call.spans = vec![Span { role: Role::Planner, start: 0, end: planner }, Span { role: Role::Executor, start: planner, end: tokens }];

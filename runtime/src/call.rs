@@ -118,7 +118,7 @@ pub struct Call {
     pub prompt_ids: Vec<u32>,
     /// Completion token ids, the end token included where it was sampled.
     pub completion_ids: Vec<u32>,
-    /// Whose tokens are whose.
+    /// Whose tokens are whose; those that only bring a grammar's sentence to its end, where the call ran out of tokens, are nobody's.
     pub spans: Vec<Span>,
     /// The grammar that masked the sampling.
     pub grammar: Option<Grammar>,

@@ -56,7 +56,7 @@ pub trait Overseer: Send + Sync {
     }
 }
 
-/// A run's clock, which stands still while a person decides.
+/// A run's clock, which stands still while a person decides, and while the process or the machine does.
 #[derive(Debug)]
 pub(crate) struct Clock {
     began: Instant,
@@ -90,11 +90,41 @@ impl Clock {
     /// Ends when so much time was spent.
     pub(crate) async fn spent(&self, limit: Duration) {
         loop {
-            match limit.saturating_sub(self.elapsed()) {
+            let (nap, asleep) = match limit.saturating_sub(self.elapsed()) {
                 Duration::ZERO => return,
                 // While it stands still, what is left does not shrink, and this looks again after as long.
-                left => tokio::time::sleep(left.max(Duration::from_millis(20))).await,
-            }
+                left => (left.clamp(Duration::from_millis(20), LOOK), Instant::now()),
+            };
+            tokio::time::sleep(nap).await;
+            self.woke(nap, asleep.elapsed());
         }
+    }
+
+    /// Takes out what a nap took too long: a stopped process lives through no time of its own.
+    fn woke(&self, nap: Duration, took: Duration) {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        if waited.1.is_none() && took > nap + LATE {
+            waited.0 += took - nap;
+        }
+    }
+}
+
+/// The clock is looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+/// A busy machine wakes nobody later than this; whoever sleeps longer was stopped.
+const LATE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_in_which_a_process_was_stopped_is_not_spent() {
+        let ago = Duration::from_secs(100);
+        let clock = Clock { began: Instant::now() - ago, ..Clock::default() };
+        clock.woke(LOOK, LOOK + Duration::from_secs(2));
+        assert!(clock.elapsed() >= ago, "it was woken late");
+        clock.woke(LOOK, Duration::from_secs(91));
+        assert!(clock.elapsed() >= Duration::from_secs(10) && clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
     }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::files;
 use milepost_learners::gate::Verdict;
-use milepost_learners::improve::{Plan, State, run};
+use milepost_learners::improve::{Plan, Round, State, run};
 use milepost_learners::statistics::wilson;
 use milepost_runtime::registry::{Figure, Occasion, Status};
 use milepost_runtime::{AdapterRegistry, Error, Split};
@@ -83,9 +84,18 @@ fn survived(run: Result<Exit>) -> Result<Exit> {
 /// One run.
 async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
     let directory = runs::latest_or_new(&runs::place(config), resume)?;
-    let begun = if resume { Begun::read(&directory, args, config)? } else { Begun::new(args, config) };
+    let ended = once_in(&directory, args, resume, config, cancel).await;
+    // What could not begin leaves nothing that `--resume` would go on with in the place of a run that did.
+    if ended.is_err() && !resume && State::load(&directory).is_ok_and(|state| state.rounds.is_empty()) {
+        std::fs::remove_dir_all(&directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
+    }
+    ended
+}
+
+async fn once_in(directory: &Path, args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::Receiver<bool>) -> Result<Exit> {
+    let begun = if resume { Begun::read(directory, args, config)? } else { Begun::new(args, config) };
     let config = &begun.over(config)?;
-    begun.write(&directory)?;
+    begun.write(directory)?;
     let store = wiring::store(config).await?;
     let mut workshop = SuiteWorkshop {
         mind: Mind::load(config).await?,
@@ -95,27 +105,39 @@ async fn once(args: &ImproveArgs, resume: bool, config: &Config, cancel: watch::
         registry: wiring::registry(config),
         environment: begun.environment,
         own: begun.suite == "own",
-        directory: directory.clone(),
-        gated: runs::rounds_before(&directory)?,
+        directory: directory.to_owned(),
+        gated: runs::rounds_before(directory)?,
         cancel,
         verbose: true,
     };
-    let start = start(&directory, &workshop)?;
-    if let Some(name) = &args.candidate {
+    let start = start(directory, &workshop)?;
+    if let (Some(name), true) = (&begun.candidate, State::load(directory)?.rounds.is_empty()) {
         let candidate = candidate(&workshop, name).await?;
-        State::with_candidate(start.clone(), candidate).save(&directory)?;
+        State::with_candidate(start.clone(), candidate).save(directory)?;
     }
-    let plan = Plan { rounds: begun.rounds, budget: begun.budget, gate: &config.improve.gate, directory: &directory };
-    let state = match run(&mut workshop, &plan).await {
+    let plan = Plan { rounds: begun.rounds, budget: begun.budget, gate: &config.improve.gate, directory };
+    let done = async {
+        let state = run(&mut workshop, &plan).await?;
+        let remeasured = remeasure(&workshop, &state, &start).await?;
+        anyhow::Ok((state, remeasured))
+    };
+    match done.await {
         Err(error) if error.downcast_ref::<Cancelled>().is_some() => {
             eprintln!("milepost: {error}");
-            return Ok(Exit::Cancelled);
+            Ok(Exit::Cancelled)
         }
-        state => state?,
-    };
-    let remeasured = remeasure(&workshop, &state, &start).await?;
-    report(&state, &remeasured, &directory, args.json)?;
-    Ok(Exit::Done)
+        done => {
+            let (state, remeasured) = done?;
+            match args.json {
+                true => print_json(&json!({
+                    "rounds": rounds(&state), "remeasured": remeasured, "directory": directory,
+                    "settings": { "suite": begun.suite, "environment": begun.environment, "model": config.base(), "improve": config.improve },
+                }))?,
+                false => show(&remeasured, directory),
+            }
+            Ok(Exit::Done)
+        }
+    }
 }
 
 /// The generation of an adapter that goes to the gate by itself; a directory is registered first.
@@ -142,7 +164,7 @@ fn start(directory: &Path, workshop: &SuiteWorkshop<'_>) -> Result<String> {
         Ok(start) => Ok(start.trim().to_owned()),
         Err(_) => {
             let start = workshop.mind.engine.generation().id();
-            std::fs::write(&path, &start).with_context(|| format!("{} cannot be written", path.display()))?;
+            files::replace(&path, start.as_bytes())?;
             Ok(start)
         }
     }
@@ -174,40 +196,38 @@ async fn remeasure(workshop: &SuiteWorkshop<'_>, state: &State, start: &str) -> 
             workshop.registry.measured(&generation, Figure::new(Occasion::Remeasured, test.map(|count| count as u64), tasks)).await?;
         }
         measured.push(Remeasured { generation, test });
-        std::fs::write(&path, serde_json::to_string(&measured)?).with_context(|| format!("{} cannot be written", path.display()))?;
+        files::replace(&path, &serde_json::to_vec(&measured)?)?;
     }
     Ok(measured)
 }
 
-fn report(state: &State, remeasured: &[Remeasured], directory: &Path, as_json: bool) -> Result<()> {
-    if as_json {
-        let rounds: Vec<_> = state
-            .rounds
-            .iter()
-            .map(|round| {
-                let (decision, none) = (round.decision.as_ref(), [0, 0]);
-                json!({
-                    "candidate": round.candidate, "incumbent": round.incumbent, "note": round.note, "seconds": round.seconds,
-                    "training": [round.solved, round.episodes],
-                    "validation": {
-                        "candidate": decision.map_or(none, |decision| decision.candidate),
-                        "incumbent": decision.map_or(none, |decision| decision.incumbent),
-                    },
-                    "p": decision.map(|decision| decision.p),
-                    "decision": round.verdict(),
-                    "reason": round.reason(),
-                })
-            })
-            .collect();
-        return print_json(&json!({ "rounds": rounds, "remeasured": remeasured, "directory": directory }));
-    }
+/// What a run's rounds came to, for programs.
+fn rounds(state: &State) -> Vec<serde_json::Value> {
+    let one = |round: &Round| {
+        let (decision, none) = (round.decision.as_ref(), [0, 0]);
+        json!({
+            "candidate": round.candidate, "incumbent": round.incumbent, "note": round.note, "seconds": round.seconds,
+            "training": [round.solved, round.episodes],
+            "validation": {
+                "candidate": decision.map_or(none, |decision| decision.candidate),
+                "incumbent": decision.map_or(none, |decision| decision.incumbent),
+            },
+            "p": decision.map(|decision| decision.p),
+            "decision": round.verdict(),
+            "reason": round.reason(),
+        })
+    };
+    state.rounds.iter().map(one).collect()
+}
+
+/// What each generation came to, for people; its rounds were told as they went.
+fn show(remeasured: &[Remeasured], directory: &Path) {
     for one in remeasured {
         let [solved, of] = one.test;
         let [low, high] = wilson(solved as u64, of as u64);
         println!("generation {}  {solved} of {of} test tasks  [{:.0} % to {:.0} %]", one.generation, low * 100.0, high * 100.0);
     }
     println!("{}", directory.display());
-    Ok(())
 }
 
 /// Runs experiments.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use milepost_learners::files;
 use milepost_learners::improve::{Failure, Round, Workshop};
-use milepost_runtime::{DirectoryRegistry, Error, SqliteStore};
+use milepost_planners::Prompts;
+use milepost_runtime::{DirectoryRegistry, Error, Generation, SqliteStore};
 use tokio::sync::watch;
 
 use super::figure;
@@ -39,7 +40,8 @@ pub async fn run(spec: &Spec, running: &Running) -> Result<Results> {
     std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
     let _alone = DirectoryRegistry::new(&work).lock_updater()?;
     let start = spec.config(&spec.arms[0], 0, 0, &work)?;
-    let origin = Origin { model: serving::base(&start)?.base, environment: running.environment };
+    let prompts = Prompts::new(&start.policy)?.hash().to_owned();
+    let origin = Origin { model: Generation { prompts, ..serving::base(&start)? }.id(), environment: running.environment };
     for arm in &spec.arms {
         // Without training nothing depends on the seed: all is greedy.
         let seeds = if arm.rounds == 0 { &spec.seeds[..1] } else { &spec.seeds[..] };
@@ -77,7 +79,7 @@ fn is_tested(spec: &Spec, directory: &Path) -> bool {
 
 /// What all arms have in common beside the file.
 struct Origin {
-    /// Hash of the start's weights.
+    /// Id of the start: its weights and prompts.
     model: String,
     environment: PlaceArg,
 }
@@ -103,6 +105,11 @@ fn recognise(spec: &Spec, arm: &Arm, directory: &Path, origin: &Origin) -> Resul
             directory.display(),
             arm.name
         ))),
+        Err(_) if directory.exists() => bail!(Error::BadInput(format!(
+            "{} is work of which nothing says what it was made with ({MADE_OF} is missing or cannot be read); remove that directory to run arm {} again, or give the experiment another name",
+            directory.display(),
+            arm.name
+        ))),
         Err(_) => Ok(()),
     }
 }
@@ -110,16 +117,15 @@ fn recognise(spec: &Spec, arm: &Arm, directory: &Path, origin: &Origin) -> Resul
 /// One arm with one seed: rounds of training without a gate, then the test tasks.
 async fn one(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, origin: &Origin, running: &Running) -> Result<()> {
     let (mut serving, mut done) = (None, 0);
+    let made_of = made_of(spec, arm, origin)?.to_string();
     if let Some(before) = spec.before(arm) {
-        serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, before.rounds)?;
+        serving = take_over(&directory.with_file_name(format!("{}-{seed}", before.name)), directory, &made_of, before.rounds)?;
         done = before.rounds;
+    } else if let Some(other) = &arm.episodes_of {
+        take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory, &made_of)?;
+    } else {
+        make_whole(directory, &made_of, |_| Ok(()))?;
     }
-    if let Some(other) = &arm.episodes_of {
-        take_episodes(&directory.with_file_name(format!("{other}-{seed}")), directory)?;
-    }
-    std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
-    std::fs::write(directory.join(MADE_OF), made_of(spec, arm, origin)?.to_string())
-        .with_context(|| format!("{} cannot be written to", directory.display()))?;
     for number in done + 1..=arm.rounds {
         let config = spec.config(arm, seed, number, directory)?;
         let store = wiring::store(&config).await?;
@@ -163,9 +169,10 @@ fn trained(directory: &Path) -> Result<Vec<Trained>> {
 }
 
 /// Copies what another arm did, all but its test, and gives the generation that it came to.
-fn take_over(from: &Path, to: &Path, rounds: usize) -> Result<Option<String>> {
+fn take_over(from: &Path, to: &Path, made_of: &str, rounds: usize) -> Result<Option<String>> {
     let asked = |path: &Path| path.to_str().is_some_and(|name| name.starts_with("matched-"));
-    copy(from, to, &|path| ![TESTED, MADE_OF].iter().any(|own| path == Path::new(own)) && !asked(path))?;
+    let wanted = |path: &Path| ![TESTED, MADE_OF].iter().any(|own| path == Path::new(own)) && !asked(path);
+    make_whole(to, made_of, |to| copy(from, to, &wanted))?;
     Ok(last_candidate(to, rounds))
 }
 
@@ -186,32 +193,40 @@ async fn ask(spec: &Spec, arm: &Arm, seed: u64, directory: &Path, running: &Runn
     }
     drop(workshop);
     store.close().await;
-    let path = directory.join(matched_file(spec));
-    std::fs::write(&path, serde_json::to_string(&matched)?).with_context(|| format!("{} cannot be written", path.display()))
+    Ok(files::replace(&directory.join(matched_file(spec)), &serde_json::to_vec(&matched)?)?)
 }
 
 /// Copies the episodes of another arm's first round, and nothing that was learned from them.
-fn take_episodes(from: &Path, to: &Path) -> Result<()> {
+fn take_episodes(from: &Path, to: &Path, made_of: &str) -> Result<()> {
     let first = round_directory(Path::new(""), 1);
-    copy(from, to, &|path| match path.strip_prefix(&first) {
+    let wanted = |path: &Path| match path.strip_prefix(&first) {
         Ok(inner) => inner.as_os_str().is_empty() || [COLLECTED, CALLS].iter().any(|name| inner == Path::new(name)),
         Err(_) => path.components().count() == 1 && path.to_str().is_some_and(|name| name.starts_with("episodes.db")),
-    })
+    };
+    make_whole(to, made_of, |to| copy(from, to, &wanted))
 }
 
-/// Copies a directory, as far as it is wanted (paths are given from its root), to one that is whole once it is there: an arm that goes on after a
-/// kill has it, with what it did since.
-fn copy(from: &Path, whole: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
-    std::fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))?;
+/// Makes an arm's directory, which is whole once it is there, and says what its work is made of; an arm that goes on after a kill has it, with
+/// what it did since.
+fn make_whole(whole: &Path, made_of: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if whole.exists() {
         return Ok(());
     }
-    let mut to = whole.as_os_str().to_owned();
-    to.push(".partial");
-    let to = PathBuf::from(to);
-    if to.exists() {
-        std::fs::remove_dir_all(&to).with_context(|| format!("{} cannot be removed", to.display()))?;
+    let mut partial = whole.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial).with_context(|| format!("{} cannot be removed", partial.display()))?;
     }
+    std::fs::create_dir_all(&partial).with_context(|| format!("{} cannot be made", partial.display()))?;
+    fill(&partial)?;
+    files::replace(&partial.join(MADE_OF), made_of.as_bytes())?;
+    std::fs::rename(&partial, whole).with_context(|| format!("{} cannot be made", whole.display()))
+}
+
+/// Copies a directory, as far as it is wanted (paths are given from its root).
+fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()> {
+    std::fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))?;
     let mut open = vec![PathBuf::new()];
     while let Some(inner) = open.pop() {
         std::fs::create_dir_all(to.join(&inner))?;
@@ -228,7 +243,7 @@ fn copy(from: &Path, whole: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()>
             }
         }
     }
-    std::fs::rename(&to, whole).with_context(|| format!("{} cannot be made", whole.display()))
+    Ok(())
 }
 
 /// The hands of an arm, with this generation in service.
@@ -304,7 +319,7 @@ fn write(spec: &Spec, work: &Path, results: &Path) -> Result<Results> {
         (path("md"), format!("{head}{}", found.table())),
         (path("svg"), figure::draw(&found)),
     ] {
-        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        files::replace(&path, text.as_bytes())?;
     }
     Ok(found)
 }
@@ -323,10 +338,10 @@ mod tests {
         for (file, text) in [("round-1/candidate", "x"), ("adapters/x/weights", "w"), (TESTED, "{}")] {
             std::fs::write(from.join(file), text).unwrap();
         }
-        assert_eq!(take_over(&from, &to, 2).unwrap().as_deref(), Some("x"), "round 2 taught nothing");
+        assert_eq!(take_over(&from, &to, "made", 2).unwrap().as_deref(), Some("x"), "round 2 taught nothing");
         assert_eq!(std::fs::read_to_string(to.join("adapters/x/weights")).unwrap(), "w");
-        assert!(!to.join(TESTED).exists());
-        assert!(take_over(&work.path().join("c-1"), &to, 1).is_err());
+        assert!(!to.join(TESTED).exists() && std::fs::read_to_string(to.join(MADE_OF)).unwrap() == "made");
+        assert!(take_over(&work.path().join("c-1"), &work.path().join("d-1"), "made", 1).is_err() && !work.path().join("d-1").exists());
     }
 
     #[test]
@@ -342,7 +357,7 @@ mod tests {
         for file in files.iter().chain(&of_round) {
             std::fs::write(from.join(file), "x").unwrap();
         }
-        take_episodes(&from, &to).unwrap();
+        take_episodes(&from, &to, "made").unwrap();
         let there: Vec<bool> = files.iter().chain(&of_round).map(|file| to.join(file).exists()).collect();
         assert_eq!(there, [true, true, false, false, true, false, false, false]);
         assert!(!round_directory(&to, 2).exists());
@@ -363,6 +378,8 @@ mod tests {
         recognise(&first, &first.arms[1], &directory).unwrap();
         assert!(!is_tested(&first, &directory));
         std::fs::create_dir_all(&directory).unwrap();
+        let unknown = recognise(&first, &first.arms[1], &directory).unwrap_err().to_string();
+        assert!(unknown.contains(MADE_OF) && unknown.contains("b-1"), "{unknown}");
         std::fs::write(directory.join(MADE_OF), made_of(&first, &first.arms[1], &origin("m")).unwrap().to_string()).unwrap();
         std::fs::write(directory.join(TESTED), "{}\n{}\n").unwrap();
         recognise(&first, &first.arms[1], &directory).unwrap();

@@ -98,7 +98,7 @@ impl Spec {
                 let Some(other) = spec.arms[..place].iter().find(|known| known.name == *other) else {
                     bail!("{}: arm {}: `episodes_of` must name an arm above it", path.display(), arm.name);
                 };
-                if arm.after.is_some() || arm.rounds == 0 || spec.playing(arm)? != spec.playing(other)? {
+                if arm.after.is_some() || arm.rounds == 0 || other.rounds == 0 || spec.playing(arm)? != spec.playing(other)? {
                     bail!("{}: arm {}: it does not play the first round of {}; remove `episodes_of`", path.display(), arm.name, other.name);
                 }
             }
@@ -106,8 +106,8 @@ impl Spec {
                 bail!("{}: arm {}: `against` must name an arm, and there is no {against}", path.display(), arm.name);
             }
             let Some(after) = &arm.after else { continue };
-            if !spec.arms[..place].iter().any(|other| other.name == *after && other.rounds < arm.rounds) {
-                bail!("{}: arm {}: `after` must name an arm above it with fewer rounds than its own", path.display(), arm.name);
+            if !spec.arms[..place].iter().any(|other| other.name == *after && (1..arm.rounds).contains(&other.rounds)) {
+                bail!("{}: arm {}: `after` must name a trained arm above it with fewer rounds than its own", path.display(), arm.name);
             }
         }
         Ok(spec)
@@ -226,5 +226,8 @@ arms:
         check("- {name: b, rounds: 1, episodes_of: a, settings: {improve: {temperature: 0.1}}}", Some("does not play"));
         check("- {name: b, rounds: 1, episodes_of: a, settings: {improve: {recipe: rltr}}}", Some("does not play"));
         check("- {name: b, rounds: 1, episodes_of: c}", Some("an arm above"));
+        check("- {name: s}\n- {name: b, rounds: 1, episodes_of: s}", Some("does not play"));
+        check("- {name: b, rounds: 2, after: a}", None);
+        check("- {name: s}\n- {name: b, rounds: 1, after: s}", Some("a trained arm"));
     }
 }

@@ -7,6 +7,7 @@ use milepost_learners::statistics::{sign_flip_exact, wilson_of_clusters};
 use serde::{Deserialize, Serialize};
 
 use super::Spec;
+use super::spec::Arm;
 
 /// One test episode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,9 +124,9 @@ impl Results {
             let first = select(tested, &spec.arms[0].name, level);
             for (index, arm) in spec.arms.iter().enumerate() {
                 let own = select(tested, &arm.name, level);
-                let p = |what: &dyn Fn(&Tested) -> bool| (index > 0).then(|| paired(&own, &first, what));
+                let p = |what: &dyn Fn(&Tested) -> bool| (index > 0).then(|| paired(&own, (&spec.arms[0], &first), what));
                 let other = spec.against(arm).map(|other| (other, select(tested, &other.name, level))).filter(|(_, all)| !all.is_empty());
-                let p_against = |what: &dyn Fn(&Tested) -> bool| other.as_ref().map(|(_, other)| paired(&own, other, what));
+                let p_against = |what: &dyn Fn(&Tested) -> bool| other.as_ref().map(|(arm, other)| paired(&own, (arm, other), what));
                 let (solved, complete) = (&|one: &Tested| one.solved, &|one: &Tested| one.complete == Some(true));
                 arms.extend((!own.is_empty()).then(|| ArmResult {
                     p: p(solved),
@@ -185,12 +186,11 @@ fn matching(matched: &[Matched], arm: &str, level: Option<&str>) -> Option<[u64;
 }
 
 /// The test on the tasks that both arms have; an arm without training was measured with one seed, which stands for all.
-fn paired(own: &Selected<'_>, first: &Selected<'_>, what: &dyn Fn(&Tested) -> bool) -> f64 {
-    let one_seed = first.values().map(|one| one.seed).collect::<std::collections::BTreeSet<_>>().len() == 1;
+fn paired(own: &Selected<'_>, (arm, first): (&Arm, &Selected<'_>), what: &dyn Fn(&Tested) -> bool) -> f64 {
     let only = first.values().next().map_or(0, |one| one.seed);
     let mut gained: BTreeMap<(&str, usize), i64> = BTreeMap::new();
     for ((seed, level, task), one) in own {
-        let Some(other) = first.get(&(if one_seed { only } else { *seed }, *level, *task)) else { continue };
+        let Some(other) = first.get(&(if arm.rounds == 0 { only } else { *seed }, *level, *task)) else { continue };
         *gained.entry((*level, *task)).or_default() += i64::from(what(one)) - i64::from(what(other));
     }
     sign_flip_exact(&gained.into_values().collect::<Vec<_>>())

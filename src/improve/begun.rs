@@ -9,7 +9,7 @@ use milepost_learners::gate::GateConfig;
 use milepost_runtime::Error;
 use serde::{Deserialize, Serialize};
 
-use super::config::Recipe;
+use super::config::{ImproveConfig, Recipe};
 use crate::cli::{ImproveArgs, PlaceArg};
 use crate::config::Config;
 
@@ -21,6 +21,9 @@ pub struct Begun {
     pub recipe: Recipe,
     /// What is learned from.
     pub suite: String,
+    /// The adapter that the first round takes to the gate, in the place of training one.
+    #[serde(default)]
+    pub candidate: Option<String>,
     /// Rounds.
     pub rounds: usize,
     /// Most time.
@@ -42,6 +45,7 @@ impl Begun {
         Self {
             recipe: args.recipe.unwrap_or(config.improve.recipe),
             suite: args.suite.clone().unwrap_or_else(|| "bundled".into()),
+            candidate: args.candidate.clone(),
             rounds: args.rounds.unwrap_or(1),
             budget: args.budget,
             remeasure: args.remeasure.unwrap_or(config.improve.remeasure),
@@ -102,6 +106,14 @@ impl Begun {
             )));
         }
         let mut config = config.clone();
+        if self.suite == "own" {
+            let improve = ImproveConfig { recipe: self.recipe, ..config.improve.clone() };
+            if let Some(key) = improve.phase(1)?.rewards.needs_the_suite() {
+                bail!(Error::BadInput(format!(
+                    "improve.rewards.{key}: only the bundled suite knows what it asks for; remove the key, or leave out `--suite own`"
+                )));
+            }
+        }
         (config.improve.recipe, config.improve.remeasure, config.improve.gate) = (self.recipe, self.remeasure, self.gate.clone());
         Ok(config)
     }
@@ -158,6 +170,18 @@ mod tests {
             let said = error.to_string();
             assert!(said.contains(asked) && said.contains(begun) && said.contains("--resume"), "{said}");
         }
+    }
+
+    #[test]
+    fn own_tasks_are_rewarded_for_what_they_tell_and_for_nothing_that_the_suite_alone_knows() {
+        let over = |rewards: &str| {
+            let mut config = Config::default();
+            config.improve.rewards = serde_json::from_str(rewards).unwrap();
+            Begun::new(&args("--suite own --recipe gigpo"), &config).over(&config)
+        };
+        assert!(over(r#"{"error": 0.2, "repetition": 0.1, "malformed": -1.0}"#).is_ok());
+        let problem = over(r#"{"credit": 0.4}"#).unwrap_err().to_string();
+        assert!(problem.contains("improve.rewards.credit") && problem.contains("--suite own"), "{problem}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Recipe {
             Self::SingleTurn => phase(Preset::SingleTurn.config(), acting, ratio),
             Self::Successes => phase(Preset::Outcome.config(), all, likelihood),
         };
-        self.honours(config)?;
+        self.honours(config, &phase.policy)?;
         phase.rewards = over(&phase.rewards, &config.rewards)?;
         if phase.rewards.expert_match > 0.0 && self != Self::SingleTurn {
             bail!(Error::BadInput(
@@ -119,7 +119,29 @@ impl Recipe {
     }
 
     /// Refuses keys that would change nothing.
-    fn honours(self, config: &ImproveConfig) -> Result<()> {
+    fn honours(self, config: &ImproveConfig, policy: &PolicyConfig) -> Result<()> {
+        let (asked, plain) = (&config.update, PolicyConfig::default());
+        let refuse = |key: &str, why: &str| -> Result<()> {
+            bail!(Error::BadInput(format!("improve.update.{key}: the recipe {} {why}; remove the key", self.word())))
+        };
+        let chooses =
+            !matches!(self, Self::Gigpo | Self::Mira | Self::Successes) && matches!(asked.credit, CreditKind::Ppo | CreditKind::Tree);
+        // What single_turn imitates by and what it samples by are two: neither can be asked for.
+        let own = |of_round: bool| of_round && self != Self::SingleTurn;
+        if !chooses && asked.credit != plain.credit && !own(asked.credit == policy.credit) {
+            refuse("credit", "has its own")?;
+        }
+        if asked.actor != plain.actor && !own(asked.actor == policy.actor) {
+            refuse("actor", "has its own")?;
+        }
+        if matches!(self, Self::Mira | Self::Successes) {
+            if asked.correction != plain.correction {
+                refuse("correction", "learns without ratios")?;
+            }
+            if asked.loss.kl_weight != plain.loss.kl_weight {
+                refuse("loss.kl_weight", "learns without ratios")?;
+            }
+        }
         let known: &[&str] = match self {
             // A call's one reward is whether it is the expert's.
             Self::SingleTurn => &["matching"],
@@ -345,7 +367,29 @@ mod tests {
         let update = PolicyConfig { credit: CreditKind::Ppo, ..PolicyConfig::default() };
         let credit = |recipe| ImproveConfig { recipe, update: update.clone(), ..ImproveConfig::default() }.phase(1).unwrap().policy.credit;
         assert_eq!([Recipe::Rltr, Recipe::RltrEndToEnd, Recipe::Outcome].map(credit), [CreditKind::Ppo; 3]);
-        assert_eq!([Recipe::Mira, Recipe::Gigpo].map(credit), [CreditKind::Mira, CreditKind::Step]);
+    }
+
+    #[test]
+    fn a_credit_an_actor_and_a_correction_that_a_recipe_would_pass_over_are_refused() {
+        let with = |text: &str| serde_json::from_str::<ImproveConfig>(text).unwrap().phase(1);
+        let band = r#"{"correction": {"rule": "token_truncate"}}"#;
+        for (recipe, update, key) in [
+            ("mira", r#"{"credit": "ppo"}"#, "credit"),
+            ("gigpo", r#"{"credit": "tree"}"#, "credit"),
+            ("rltr", r#"{"credit": "step"}"#, "credit"),
+            ("outcome", r#"{"actor": "squares"}"#, "actor"),
+            ("single_turn", r#"{"actor": "likelihood"}"#, "actor"),
+            ("mira", band, "correction"),
+            ("successes", r#"{"loss": {"kl_weight": 0.1}}"#, "kl_weight"),
+        ] {
+            let problem = with(&format!(r#"{{"recipe": "{recipe}", "update": {update}}}"#)).unwrap_err().to_string();
+            assert!(problem.contains(&format!("improve.update.{key}")) || problem.contains("loss.kl_weight"), "{problem}");
+            assert!(problem.contains(recipe), "{problem}");
+        }
+        for (recipe, update) in [("mira", r#"{"credit": "mira", "actor": "squares"}"#), ("gigpo", r#"{"credit": "step"}"#), ("rltr", band)]
+        {
+            with(&format!(r#"{{"recipe": "{recipe}", "update": {update}}}"#)).unwrap();
+        }
     }
 
     #[test]

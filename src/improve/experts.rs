@@ -121,6 +121,10 @@ fn plan_lines(text: &TextModel, said: &[Call], words: &str, group: &str) -> Vec<
         for (number, (own, expert)) in plan.split_inclusive('\n').zip(words.split_inclusive('\n')).enumerate() {
             let (start, end) = (ends.partition_point(|end| *end <= place), ends.partition_point(|end| *end <= place + own.len()));
             place += own.len();
+            // Behind this the plan was brought to its end for want of tokens: nobody chose it.
+            if call.spans.first().is_some_and(|span| end > span.end) {
+                break;
+            }
             let right = own == expert;
             // A server tells no free log-probabilities.
             let cut = |list: &[f32]| list.get(..end).unwrap_or_default().to_vec();
@@ -155,10 +159,16 @@ impl Policy for Shadow<'_> {
         let (mut said, mut taken, samples) = (Vec::new(), Taken::default(), self.samples());
         while taken.more(samples) {
             let seed = context.seed.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(taken.count as u64);
-            // A plan of the model that cannot be read has its prompt all the same, but there is none to take it from.
-            let own = self.model.plan(Context { seed, ..context }).await.ok();
-            let own = own.and_then(|(plan, calls)| Some((plan == planned.0, calls.into_iter().find(|call| call.role == Role::Planner)?)));
-            let Some((right, call)) = own else {
+            let (right, call) = match self.model.plan(Context { seed, ..context }).await {
+                Ok((plan, calls)) => (plan == planned.0, calls.into_iter().find(|call| call.role == Role::Planner)),
+                // It was written to this prompt, and wrong.
+                Err(Error::Malformed { call, .. }) => (false, Some(*call)),
+                Err(error) => {
+                    tracing::warn!(state = group, %error, "the model gave no plan here; this sample is left out");
+                    (false, None)
+                }
+            };
+            let Some(call) = call else {
                 taken.count += 1;
                 continue;
             };
@@ -179,10 +189,15 @@ impl Policy for Shadow<'_> {
         while taken.more(samples) {
             let number = (context.steps.len() * samples.most() + taken.count) as u64;
             let seed = context.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
-            let mut said = self.model.turn(Context { seed, ..context }).await?;
-            let right =
-                said.revision == decision.revision && expert_match(&said.action, std::slice::from_ref(&decision.action), self.matching);
-            let Some(call) = said.calls.pop() else {
+            let (right, call) = match self.model.turn(Context { seed, ..context }).await {
+                Ok(mut said) => {
+                    let matches = expert_match(&said.action, std::slice::from_ref(&decision.action), self.matching);
+                    (matches && said.revision == decision.revision, said.calls.pop())
+                }
+                Err(Error::Malformed { call, .. }) => (false, Some(*call)),
+                Err(error) => return Err(error),
+            };
+            let Some(call) = call else {
                 taken.count += 1;
                 continue;
             };

@@ -293,7 +293,7 @@ async fn single_calls(request: &UpdateRequest, reader: &Reader<'_>) -> Result<Ve
     let rollout = |(index, RewardedCall { group, reward, episode, call, .. }): (usize, RewardedCall)| -> Result<Rollout> {
         let turns: Vec<Turn> = vec![reader.turn(&call, group.clone())?];
         let id = episode.map_or_else(|| format!("call {index}"), |episode| format!("call {index} of {episode}"));
-        Ok(Rollout { id, success: reward > 0.0, reward, group, turns })
+        Ok(Rollout { id, success: reward > 0.0, reward, group, turns, ..Rollout::default() })
     };
     calls.into_iter().enumerate().map(rollout).collect()
 }

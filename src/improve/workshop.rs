@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use milepost_learners::files;
 use milepost_learners::gate::{Pair, Verdict};
 use milepost_learners::improve::{Failure, Round, Stage, Workshop};
 use milepost_learners::phases::{Past, Tally, TaskKey, Valued};
 use milepost_learners::policy::Report;
 use milepost_learners::rewards::{self, Reward, compose, disturbed, per_step};
-use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, read_probes};
+use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status, follow, read_probes};
 use milepost_runtime::store::TrainingQuery;
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, Split, SqliteStore, Stop};
 use milepost_suites::Template;
@@ -60,6 +61,11 @@ pub struct SuiteWorkshop<'a> {
 type Outcome<T> = std::result::Result<T, Failure<anyhow::Error>>;
 
 impl SuiteWorkshop<'_> {
+    /// Id of the generation that plays.
+    pub fn serving(&self) -> String {
+        self.mind.engine.generation().id()
+    }
+
     fn settings(&self) -> &ImproveConfig {
         &self.config.improve
     }
@@ -112,10 +118,10 @@ impl SuiteWorkshop<'_> {
         Ok(ended.into_iter().flatten().collect())
     }
 
-    /// What earlier rounds of this run know of each template.
-    fn known(&self, round: usize) -> Result<Counts> {
+    /// What these rounds of this run know of each template.
+    fn known(&self, rounds: std::ops::Range<usize>) -> Result<Counts> {
         let mut counts = Counts::new();
-        for earlier in 1..round {
+        for earlier in rounds {
             for one in read_lines(&self.place(earlier))? {
                 let count = counts.entry(one.template).or_default();
                 *count = [count[0] + usize::from(one.solved), count[1] + 1];
@@ -124,8 +130,9 @@ impl SuiteWorkshop<'_> {
         Ok(counts)
     }
 
-    /// What the last round failed at, with what its value critic thinks of it; nothing where it was not trained on.
-    fn past(&self, round: usize, known: &Counts) -> Result<Past> {
+    /// What the last round failed at, with what its value critic thinks of it; nothing where it was not trained on. A template's tally is of the
+    /// round that played it last: a weak beginning does not hide what is solved now.
+    fn past(&self, round: usize) -> Result<Past> {
         let last = self.place(round - 1);
         let values =
             update::report(&last.join(UPDATE)).ok().and_then(|report| report.critics).map(|critics| critics.tasks).unwrap_or_default();
@@ -135,7 +142,10 @@ impl SuiteWorkshop<'_> {
             let task = TaskKey { template: template.to_owned(), seed: seed.parse().ok()? };
             Some(Valued { task, value: values.get(&group).copied()? })
         };
-        let tallies = known.iter().map(|(id, [solved, episodes])| (id.clone(), Tally { episodes: *episodes, solved: *solved })).collect();
+        let mut tallies = BTreeMap::new();
+        for earlier in 1..round {
+            tallies.extend(self.known(earlier..earlier + 1)?.into_iter().map(|(id, [solved, episodes])| (id, Tally { episodes, solved })));
+        }
         Ok(Past { failed: failed.into_iter().filter_map(valued).collect(), tallies })
     }
 
@@ -187,8 +197,14 @@ pub struct Cancelled;
 impl Workshop for SuiteWorkshop<'_> {
     type Error = anyhow::Error;
 
-    fn serving(&self) -> String {
-        self.mind.engine.generation().id()
+    async fn take_up(&mut self) -> Result<String> {
+        // A generation that the configuration names is what it is compared with, whatever else serves.
+        if self.config.adapter == AdapterChoice::Current
+            && let Some(generation) = follow(&self.registry, &*self.mind.engine).await?
+        {
+            tracing::info!(generation = generation.id(), "what serves was changed since the last round: this one goes on from it");
+        }
+        Ok(self.serving())
     }
 
     async fn collect(&mut self, round: &Round) -> Outcome<(usize, usize)> {
@@ -204,13 +220,13 @@ impl Workshop for SuiteWorkshop<'_> {
             return Ok(self.expert_states(actor, round.number, &directory).await?);
         }
         if self.own {
-            return Ok(self.own_episodes(&directory).await?);
+            return Ok(self.own_episodes(round.number, &directory).await?);
         }
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(round.number as u64);
-        let known = self.known(round.number)?;
+        let known = self.known(1..round.number)?;
         let all = match settings.recipe {
             Recipe::Mira if round.number > 1 => {
-                phased(&self.templates, &settings.phases, &self.past(round.number, &known)?, settings.tasks, settings.group, seed)?
+                phased(&self.templates, &settings.phases, &self.past(round.number)?, settings.tasks, settings.group, seed)?
             }
             _ => training(&self.templates, &known, settings.tasks, settings.group, seed),
         };
@@ -274,17 +290,18 @@ impl Workshop for SuiteWorkshop<'_> {
         };
         let chained = self.chained(round.number).await?;
         let collected = self.trainable(round.number, Some(chained.clone().unwrap_or_else(|| self.serving()))).await?;
-        let episodes = collected.iter().filter(|one| !one.rewards.is_empty()).map(rewarded).collect();
+        // A reward that is missing is none: it is never 0.
+        let told = |one: &&Collected| !one.rewards.is_empty();
+        let episodes = collected.iter().filter(told).map(rewarded).collect();
         let mut request = self.request(round, self.phase(round.number)?, chained, episodes).await?;
         if self.settings().recipe == Recipe::Mira {
             for earlier in 1..round.number {
-                request.memory.extend(self.trainable(earlier, None).await?.iter().filter(|one| one.solved).map(rewarded));
+                request.memory.extend(self.trainable(earlier, None).await?.iter().filter(told).filter(|one| one.solved).map(rewarded));
             }
         }
         let report = self.train(&request, &directory).await?;
         let record = self.registry.register(&request.adapter(), &self.mind.engine.generation()).await.map_err(anyhow::Error::from)?;
-        let note = directory.join(CANDIDATE);
-        std::fs::write(&note, &record.id).with_context(|| format!("{} cannot be written", note.display()))?;
+        files::replace(&directory.join(CANDIDATE), record.id.as_bytes()).map_err(anyhow::Error::from)?;
         Ok((record.id, report))
     }
 
@@ -292,7 +309,10 @@ impl Workshop for SuiteWorkshop<'_> {
         let candidate = round.candidate.as_deref().context("the round has no candidate")?;
         let first = (self.gated + round.number - 1) * self.settings().gate.max_tasks() + round.pairs.len();
         let assignments = measuring(&self.templates, Split::Validation, first, tasks);
-        let other = self.other(AdapterChoice::Named(candidate.into())).await.map_err(|error| self.at_fault(error))?;
+        let other = match self.other(AdapterChoice::Named(candidate.into())).await {
+            Ok(other) => other,
+            Err(error) => return Err(self.at_fault(error).await),
+        };
         let theirs = self.measure(&other, &assignments).await?;
         let ours = self.measure(&self.mind, &assignments).await?;
         Ok(theirs.iter().zip(&ours).map(|(candidate, incumbent)| Pair::solved(candidate.solved, incumbent.solved)).collect())
@@ -308,8 +328,10 @@ impl Workshop for SuiteWorkshop<'_> {
             return Err(Failure::Candidate(format!("it was put into quarantine meanwhile: {}", last_words(&record))));
         }
         let before = self.mind.engine.generation();
-        if before.id() != candidate {
-            self.mind.engine.swap(&directory, &probes).await.map_err(|error| self.at_fault(error.into()))?;
+        if before.id() != candidate
+            && let Err(error) = self.mind.engine.swap(&directory, &probes).await
+        {
+            return Err(self.at_fault(error.into()).await);
         }
         // Whoever takes it up holds it to what the gate saw: that is there first.
         self.note(round, Status::Promoted).await?;
@@ -328,10 +350,10 @@ impl Workshop for SuiteWorkshop<'_> {
         let status = if outcome == Verdict::Quarantine { Status::Quarantined } else { Status::Inconclusive };
         self.note(round, status).await?;
         let record = self.registry.get(candidate).await?.with_context(|| format!("generation {candidate} is gone from the registry"))?;
-        // Whoever found it bad is not contradicted by a gate that could not tell, and what is written already is not written twice.
+        // Whoever found it good or bad is not contradicted by a gate that could not tell, and what is written already is not written twice.
         // What a person put into service meanwhile is that person's to take out again.
-        let stands = (status == Status::Inconclusive && matches!(record.status, Status::Quarantined | Status::RolledBack))
-            || self.registry.serving()?.contains(candidate);
+        let found = matches!(record.status, Status::Promoted | Status::Quarantined | Status::RolledBack);
+        let stands = (status == Status::Inconclusive && found) || self.registry.serving()?.contains(candidate);
         if !stands && record.status != status {
             self.registry.set_status(candidate, status, &round.reason().unwrap_or_default()).await?;
         }
@@ -349,8 +371,10 @@ impl Workshop for SuiteWorkshop<'_> {
         if let Some(problem) = other(&now.id()) {
             return Ok(Some(problem));
         }
-        let (Some(candidate), Stage::Publish) = (candidate, round.stage) else { return Ok(None) };
-        let record = self.registry.get(candidate).await?;
+        let record = match (candidate, round.stage) {
+            (Some(candidate), Stage::Publish) => self.registry.get(candidate).await?,
+            _ => None,
+        };
         // Since its gate was written down: one that was rolled back long ago has been compared again.
         let gated = |record: &Record| {
             let reason = round.decision.as_ref().map(|decision| &decision.reason);
@@ -358,8 +382,12 @@ impl Workshop for SuiteWorkshop<'_> {
             gates.is_some_and(|gate| record.history.last().is_some_and(|change| change.at > gate.at))
         };
         if let Some(record) = record.filter(|record| record.status == Status::RolledBack && gated(record)) {
-            let fix = format!("`milepost adapters promote {candidate}` puts it back");
-            return Ok(Some(format!("generation {candidate} was taken out of service meanwhile: {}; {fix}", last_words(&record))));
+            let fix = format!("`milepost adapters promote {}` puts it back", record.id);
+            return Ok(Some(format!("generation {} was taken out of service meanwhile: {}; {fix}", record.id, last_words(&record))));
+        }
+        // Who compares with another adapter than what serves hears of it when there is something to promote.
+        if self.config.adapter != AdapterChoice::Current && round.stage != Stage::Publish {
+            return Ok(None);
         }
         let serves = self.registry.current(&now).await?;
         Ok(other(&serves.map_or_else(|| base_of(&now), |record| record.id)))
@@ -373,12 +401,24 @@ impl Workshop for SuiteWorkshop<'_> {
 }
 
 impl SuiteWorkshop<'_> {
-    /// Whose fault it is that a candidate is not served: a server may only be away for a moment, and its word against an adapter is the proof alone.
-    fn at_fault(&self, error: anyhow::Error) -> Failure<anyhow::Error> {
-        let unproved = matches!(error.downcast_ref(), Some(milepost_runtime::Error::Unproved(_)));
-        match unproved || self.config.engine == EngineKind::Local {
-            true => Failure::Candidate(format!("{error:#}")),
-            false => Failure::Workshop(error),
+    /// Whose fault it is that a candidate is not served. A failed proof is the candidate's. A server may only be away for a moment. Here, what serves
+    /// is loaded in the candidate's place: where that is impossible too, the memory or the model's files are at fault.
+    async fn at_fault(&self, error: anyhow::Error) -> Failure<anyhow::Error> {
+        if matches!(error.downcast_ref(), Some(milepost_runtime::Error::Unproved(_))) {
+            return Failure::Candidate(format!("{error:#}"));
+        }
+        if self.config.engine == EngineKind::Remote {
+            return Failure::Workshop(error);
+        }
+        let serving = self.mind.engine.generation();
+        let adapter = match serving.adapter {
+            None => AdapterChoice::None,
+            Some(_) if self.registry.directory(&serving.id()).is_dir() => AdapterChoice::Named(serving.id()),
+            Some(_) => self.config.adapter.clone(),
+        };
+        match self.other(adapter).await {
+            Ok(_) => Failure::Candidate(format!("{error:#}")),
+            Err(too) => Failure::Workshop(error.context(format!("what serves cannot be loaded a second time either ({too:#})"))),
         }
     }
 

@@ -10,8 +10,9 @@ mod bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
+use milepost_learners::files;
 use milepost_learners::gate::{Breach, LiveConfig};
 use milepost_runtime::registry::{Figure, Occasion, Record, Rollback, Status};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Error};
@@ -268,8 +269,7 @@ impl Canary {
     }
 
     fn write(&self, noted: &Noted) -> Result<()> {
-        let text = serde_json::to_vec(noted)?;
-        std::fs::write(&self.file, text).with_context(|| format!("{} cannot be written", self.file.display()))
+        Ok(files::replace(&self.file, &serde_json::to_vec(noted)?)?)
     }
 }
 

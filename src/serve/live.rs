@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt;
+use milepost_learners::files;
 use milepost_learners::gate::{Breach, LiveBound, LiveConfig};
 use milepost_runtime::registry::{Figure, Occasion, Rollback, follow as follow_registry};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation};
@@ -58,8 +59,9 @@ impl LiveWatch {
                 Rollback::NotServing { .. } => Ok(None),
             }
         };
-        if let Err(error) = done.await {
-            tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand");
+        match done.await {
+            Ok(_) => self.forget(&record.id),
+            Err(error) => tracing::error!(%error, "it could not be rolled back; `milepost adapters rollback` does it by hand"),
         }
     }
 
@@ -71,11 +73,18 @@ impl LiveWatch {
             *watched = Some(Watched { generation: generation.to_owned(), bound });
         }
         let breach = watched.as_mut()?.bound.record(success);
-        let written = serde_json::to_vec(&*watched).map_err(std::io::Error::other).and_then(|text| std::fs::write(&self.file, text));
-        if let Err(error) = written {
-            tracing::warn!(%error, file = %self.file.display(), "the live watch was not written down");
+        if let Err(error) = files::replace(&self.file, &serde_json::to_vec(&*watched).unwrap_or_default()) {
+            tracing::warn!(%error, "the live watch was not written down");
         }
         breach
+    }
+
+    /// Forgets outcomes that were acted on: whoever puts the generation into service again lets it begin anew.
+    fn forget(&self, generation: &str) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.take_if(|watched| watched.generation == generation).is_some() {
+            let _ = std::fs::remove_file(&self.file);
+        }
     }
 }
 
@@ -135,6 +144,24 @@ mod tests {
     fn broken(generation: &str, file: PathBuf) -> Breach {
         let watch = LiveWatch::new(Some(LiveConfig::default()), file);
         (0..20).find_map(|_| watch.record(generation, [90, 100], false)).unwrap()
+    }
+
+    #[test]
+    fn outcomes_that_were_acted_on_are_forgotten_and_those_of_another_start_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("live.json");
+        let new = || LiveWatch::new(Some(LiveConfig::default()), file.clone());
+        // The bound is looked at after every fifth outcome.
+        let fail = |watch: &LiveWatch, times: usize| (0..times).filter_map(|_| watch.record("g", [90, 100], false)).count();
+        let watch = new();
+        assert_eq!((fail(&watch, 3), fail(&new(), 2)), (0, 1), "a restart knows what there was");
+        let watch = new();
+        assert_eq!(fail(&watch, 3), 0);
+        watch.forget("another");
+        assert_eq!(fail(&watch, 2), 1, "the tenth in a row");
+        assert_eq!(fail(&watch, 3), 0);
+        watch.forget("g");
+        assert_eq!((fail(&watch, 2), fail(&new(), 2)), (0, 0), "it has begun anew");
     }
 
     /// The breach and the turn to change what serves are two moments; a promotion may lie between them.

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use milepost::cli::PlaceArg;
+use milepost::config::Config;
 use milepost::improve::workshop::SuiteWorkshop;
 use milepost::wiring::{self, Mind};
 use milepost_learners::adapter::LoraConfig;
@@ -340,19 +341,7 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     for seed in 1..=2 {
         ids.push(registry.register(&generations::trained(directory.path(), &base, 4, seed), &base).await.unwrap().id);
     }
-    let mut workshop = SuiteWorkshop {
-        mind,
-        config: &config,
-        store: &store,
-        registry: registry.clone(),
-        templates: Vec::new(),
-        environment: PlaceArg::Plain,
-        own: false,
-        directory: directory.path().join("run-1"),
-        gated: 0,
-        cancel: tokio::sync::watch::channel(false).1,
-        verbose: false,
-    };
+    let mut workshop = workshop(&config, &store, mind, directory.path());
     let decision =
         Decision { verdict: Verdict::Promote, reason: "better".into(), p: 0.1 + 0.2, candidate: [9, 10], incumbent: [4, 10], looks: 1 };
     let round = |stage| Round {
@@ -392,4 +381,48 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     workshop.set_aside(&refuted).await.unwrap();
     assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 3));
     assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap(), once);
+
+    // A round begins with what serves then, whoever put it there, and one that is overtaken ends before it plays.
+    assert_eq!(workshop.take_up().await.unwrap(), base.id());
+    registry.promote(&ids[1], Over::Base, "by a person").await.unwrap();
+    let collecting = Round { incumbent: base.id(), ..Round::default() };
+    assert!(workshop.overtaken(&collecting).await.unwrap().is_some());
+    assert_eq!(workshop.take_up().await.unwrap(), ids[1]);
+    assert_eq!(workshop.overtaken(&Round { incumbent: ids[1].clone(), ..collecting }).await.unwrap(), None);
+}
+
+/// A gate that cannot tell takes no promotion back: what served before is what a rollback goes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_generation_that_is_compared_again_stays_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = generations::settings(directory.path());
+    let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
+    let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
+    let mut ids = Vec::new();
+    for seed in 1..=2 {
+        ids.push(registry.register(&generations::trained(directory.path(), &base, 4, seed), &base).await.unwrap().id);
+    }
+    registry.promote(&ids[0], Over::Base, "better").await.unwrap();
+    registry.promote(&ids[1], Over::Generation(&ids[0]), "better").await.unwrap();
+    let mut workshop = workshop(&config, &store, mind, directory.path());
+    let again = Round { candidate: Some(ids[0].clone()), outcome: Some(Verdict::Inconclusive), stage: Stage::Done, ..Round::default() };
+    workshop.set_aside(&again).await.unwrap();
+    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap().status, Status::Promoted);
+    assert_eq!(registry.rollback(&base, "by a person").await.unwrap().map(|record| record.id), Some(ids[0].clone()));
+}
+
+fn workshop<'a>(config: &'a Config, store: &'a SqliteStore, mind: Mind, directory: &Path) -> SuiteWorkshop<'a> {
+    SuiteWorkshop {
+        mind,
+        config,
+        store,
+        registry: wiring::registry(config),
+        templates: Vec::new(),
+        environment: PlaceArg::Plain,
+        own: false,
+        directory: directory.join("run-1"),
+        gated: 0,
+        cancel: tokio::sync::watch::channel(false).1,
+        verbose: false,
+    }
 }

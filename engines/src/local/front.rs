@@ -66,12 +66,12 @@ impl Front {
 
     /// The record of a call that has ended.
     pub(crate) fn record(&self, request: &GenerateRequest, prompt_ids: Vec<u32>, sampled: Sampled, begun: Instant) -> Generated {
-        let Sampled { ids, logprobs, free_logprobs, .. } = sampled;
+        let Sampled { ids, logprobs, free_logprobs, landed, .. } = sampled;
         let (text, ends) = (self.text.decode(&ids), self.text.text_ends(&ids));
         let call = Call {
             role: request.role,
             prompt_ids,
-            spans: vec![Span { role: request.role, start: 0, end: ids.len() }],
+            spans: vec![Span { role: request.role, start: 0, end: landed.unwrap_or(ids.len()) }],
             completion_ids: ids,
             grammar: request.grammar.clone(),
             logprobs,

@@ -26,6 +26,8 @@ pub(crate) struct Sampled {
     pub(crate) logprobs: Vec<f32>,
     /// The same without the mask.
     pub(crate) free_logprobs: Vec<f32>,
+    /// The first of the tokens that the policy did not choose: the sentence was brought to its end from there.
+    pub(crate) landed: Option<usize>,
     /// Why sampling failed, if it did.
     pub(crate) error: Option<String>,
     /// Whether nothing is to follow.
@@ -80,7 +82,7 @@ impl Completion {
     }
 
     /// Near the end of its budget a sentence is finished on the shortest way that is found; those tokens are recorded with the
-    /// log-probabilities that the policy gives them.
+    /// log-probabilities that the policy gives them, and belong to no role: nobody learns from what the policy did not choose.
     fn plan_landing(&mut self, position: usize) -> Result<(), String> {
         let Sampling { machine: Some(machine), max_tokens, seed, .. } = &self.sampling else { return Ok(()) };
         let room = LANDING.min(max_tokens / 2).max(1);
@@ -91,6 +93,7 @@ impl Completion {
         self.landing =
             path.ok_or_else(|| format!("no sentence of the grammar ends within {max_tokens} tokens; raise the call's max_tokens"))?;
         self.landing.reverse();
+        self.sampled.landed = Some(position);
         Ok(())
     }
 }
@@ -132,7 +135,8 @@ fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use milepost_text::log_softmax_masked;
+    use milepost_runtime::Grammar;
+    use milepost_text::{GrammarCompiler, TextModel, log_softmax_masked};
 
     /// Frequencies of 20,000 draws against the softmax: each within four standard errors.
     #[test]
@@ -151,6 +155,26 @@ mod tests {
             let error = 4.0 * (p * (1.0 - p) * draws as f64).sqrt();
             assert!((f64::from(*count) - p * draws as f64).abs() <= error, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn a_sentence_that_runs_out_of_tokens_ends_in_ones_that_nobody_chose() {
+        let text = TextModel::load(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/seed"))).unwrap();
+        let (compiler, rows) = (GrammarCompiler::new(&text).unwrap(), text.tokenizer.vocab_size());
+        let sample = |grammar: &str| {
+            let machine = Some(compiler.matcher(&Grammar(grammar.into())).unwrap());
+            let sampling = Sampling { machine, temperature: 1.0, seed: 3, max_tokens: 40, end_ids: text.eos_ids.clone() };
+            let mut completion = Completion::new(sampling);
+            while !completion.sampled.finished {
+                completion.next(&vec![0.0; rows]).unwrap();
+            }
+            completion.sampled
+        };
+        // The full stop is one token of thousands: it is not found by chance.
+        let long = sample("start: /[a-z ]{1,400}/ \".\"");
+        assert_eq!(long.landed, Some(20));
+        assert!(long.ids.len() <= 40 && text.decode(&long.ids).ends_with('.'), "{:?}", text.decode(&long.ids));
+        assert_eq!(sample("start: \"keep\"").landed, None);
     }
 
     #[test]

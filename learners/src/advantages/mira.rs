@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::advantages::tests::check_close;
 
-    /// The step of `methods.md` 6.3.
+    /// One step, worked by hand.
     const STEP: MiraStep = MiraStep { reward: 0.0, shaping: 0.05, value: 0.4, next_value: 0.55 };
 
     fn config(gamma: f64, monte_carlo: MonteCarlo) -> MiraConfig {

@@ -99,9 +99,9 @@ mod tests {
         ShapingConfig { form: ShapingForm::Invariant, ..Default::default() }
     }
 
-    /// `methods.md` 6.3.
+    /// The paper's formulas, worked by hand.
     #[test]
-    fn the_published_vector() {
+    fn the_worked_vector() {
         let labels = progress_labels(&[2, 4], 3, 9, true).unwrap();
         let got = shaping(&ShapingConfig::default(), 0.9, &labels).unwrap();
         check_close(&got, &[&[0.05; 4][..], &[0.02; 5]].concat(), 1e-12);

@@ -56,9 +56,9 @@ mod tests {
         assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 5e-5), "{got:?} is not {want:?}");
     }
 
-    /// `methods.md` 3.3 and 6.3.
+    /// MiRA's labels (2603.19685), worked by hand.
     #[test]
-    fn the_published_vector() {
+    fn the_worked_vector() {
         let want = [0.0, 0.1667, 0.3333, 0.5, 0.6667, 0.7333, 0.8, 0.8667, 0.9333, 1.0];
         check_labels(&[2, 4], 3, 9, true, &want);
         check_labels(&[2, 4, 6], 3, 9, true, &want);

@@ -87,7 +87,7 @@ impl PolicyDiagnosis {
     }
 }
 
-/// Checks an update of `loss` against the bounds (health ranges: axolotl's GRPO documentation; `learner-peers.md` C.9).
+/// Checks an update of `loss` against the bounds (health ranges: axolotl's GRPO documentation).
 ///
 /// # Errors
 /// Samples that are empty or do not line up, or lists beside them that do not.

@@ -59,8 +59,7 @@ impl Default for CorrectionConfig {
     }
 }
 
-/// The factor of every token of one sequence, 0 outside the mask: TIS, MIS and the geometric mask (`learner-peers.md` B.3, after TRL 1.16,
-/// verl and SkyRL).
+/// The factor of every token of one sequence, 0 outside the mask: TIS, MIS and the geometric mask (after TRL 1.16, verl and SkyRL).
 ///
 /// `trainer` are log-probabilities under the old policy in the trainer, `sampler` those that the sampler recorded.
 pub fn correction(config: &CorrectionConfig, mask: &[bool], trainer: &[f32], sampler: &[f32]) -> Result<Vec<f32>> {
@@ -144,7 +143,7 @@ mod tests {
         check(Rule::SequenceMask, &[3.0, 0.5], &[1.5, 1.5]);
     }
 
-    /// `learner-peers.md` B.3: products of long sequences explode, their geometric means do not.
+    /// Products of long sequences explode, their geometric means do not.
     #[test]
     fn the_length_trap() {
         let long = [1.005; 1000];

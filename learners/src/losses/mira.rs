@@ -118,9 +118,9 @@ mod tests {
         Action { mask: vec![false, true], logprobs: list(policy), reference_logprobs: list(reference), advantage }
     }
 
-    /// `methods.md` 6.3.
+    /// The squared loss, worked by hand.
     #[test]
-    fn the_published_vector() {
+    fn the_worked_vector() {
         let loss = mira_loss(&MiraLossConfig { beta: 0.5, ..Default::default() }, &[action(0.30, 0.25, 0.31)]).unwrap();
         let error: f64 = 0.5 * 1.2_f64.ln() - 0.31;
         assert!((loss.value - 0.04789).abs() < 5e-6 && (loss.value - error * error).abs() < 1e-6, "{loss:?}");

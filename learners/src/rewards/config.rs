@@ -93,6 +93,21 @@ pub struct RewardConfig {
     pub credit_cap: f64,
 }
 
+impl RewardConfig {
+    /// The first weight that only a suite's ground truth can give: of everything but the outcome, the form and the steps themselves.
+    pub fn needs_the_suite(&self) -> Option<&'static str> {
+        let weights = [
+            ("adherence", self.adherence),
+            ("end_to_end", self.end_to_end),
+            ("plan_quality", self.plan_quality),
+            ("completeness", self.completeness),
+            ("potential", self.potential),
+            ("credit", self.credit),
+        ];
+        weights.into_iter().find(|(_, weight)| *weight > 0.0).map(|(key, _)| key)
+    }
+}
+
 impl Default for RewardConfig {
     fn default() -> Self {
         Self {

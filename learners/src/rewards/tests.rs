@@ -59,7 +59,7 @@ fn calls() -> Vec<Step> {
     vec![call(one, true), call(one, true), call(two, true), call(code, true), call(code, true), call(code, false)]
 }
 
-/// `methods.md` 6.3, RLTR total and malformed.
+/// RLTR (2508.19598, algorithm 1), total and malformed, worked by hand.
 #[test]
 fn rltr_is_completeness_less_repetitions_and_errors() {
     let rltr = Preset::Rltr.config();
@@ -152,7 +152,7 @@ fn a_missing_verdict_is_no_zero() {
     }
 }
 
-/// `methods.md` 6.3, MiRA labels and shaping.
+/// MiRA (2603.19685), labels and shaping, worked by hand.
 #[test]
 fn mira_shapes_by_progress_between_milestones() {
     let verdicts = milestones(MilestoneSource::Reference, 3, &[2, 4]);

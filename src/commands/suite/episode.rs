@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use milepost_learners::rewards::disturbed;
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{
     Agent, Environment, Episode, EpisodeStore, Event, Limits, Listener, MilestoneSource, MilestonesReached, NoListener, Policy, Reached,
@@ -222,8 +223,9 @@ async fn run(
     };
     let mut episode = agent.run(task).await?;
     let solved = episode.stop == Some(milepost_runtime::Stop::Answered) && instance.success(episode.answer.as_deref());
-    episode.success = Some(solved);
-    player.store.set_success(&episode.id, Some(solved)).await?;
+    // What the environment or a person ended was never verified.
+    episode.success = (!disturbed(episode.stop.as_ref())).then_some(solved);
+    player.store.set_success(&episode.id, episode.success).await?;
     drop(served);
     Ok(episode)
 }

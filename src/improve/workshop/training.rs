@@ -3,12 +3,15 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, TryStreamExt};
-use milepost_learners::improve::{Failure, Round, Workshop};
+use milepost_learners::files;
+use milepost_learners::improve::{Failure, Round};
 use milepost_learners::policy::Report;
-use milepost_learners::rewards::{Preset, compose};
+use milepost_learners::rewards::compose;
+use milepost_planners::ReviseMode;
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::registry::Status;
 use milepost_runtime::store::TrainingQuery;
@@ -30,6 +33,9 @@ use crate::improve::recorded::{self, Recorded};
 use crate::improve::tasks::{Counts, training};
 use crate::improve::update::{Rewarded, RewardedCall, UpdateRequest};
 use crate::wiring::{self, Mind};
+
+/// A cancellation that killed the trainer is heard here within this time.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// A task as an expert shows it.
 enum Shown {
@@ -57,13 +63,16 @@ impl SuiteWorkshop<'_> {
     }
 
     /// Takes in the user's own verified episodes of the generation in service; tasks with the same goal and start are one group. What they
-    /// earned is their outcome: nobody knows the truth about anything else.
-    pub(super) async fn own_episodes(&self, directory: &Path) -> Result<(usize, usize)> {
+    /// earned is their outcome and what their steps tell ([`RewardConfig::needs_the_suite`]): nobody knows the truth about anything else.
+    ///
+    /// [`RewardConfig::needs_the_suite`]: milepost_learners::rewards::RewardConfig::needs_the_suite
+    pub(super) async fn own_episodes(&self, round: usize, directory: &Path) -> Result<(usize, usize)> {
         let query = TrainingQuery { generation: Some(self.serving()), from_suite: Some(false), ..TrainingQuery::default() };
+        let rewards = self.phase(round)?.rewards;
         let (mut lines, mut counts) = (String::new(), (0, 0));
         for (index, id) in self.store.trainable(&query).await?.into_iter().enumerate() {
             let Some(episode) = self.store.load(&id).await? else { continue };
-            let reward = compose(&episode, &Verdicts::default(), &Preset::Outcome.config());
+            let reward = compose(&episode, &Verdicts::default(), &rewards);
             let solved = episode.success == Some(true);
             let (rewards, whole) = earned(&reward, &episode);
             let one = Collected {
@@ -80,8 +89,7 @@ impl SuiteWorkshop<'_> {
             lines.push_str(&(serde_json::to_string(&one)? + "\n"));
             counts = (counts.0 + 1, counts.1 + usize::from(solved));
         }
-        let path = directory.join(COLLECTED);
-        std::fs::write(&path, lines).with_context(|| format!("{} cannot be written", path.display()))?;
+        files::replace(&directory.join(COLLECTED), lines.as_bytes())?;
         Ok(counts)
     }
 
@@ -149,6 +157,11 @@ impl SuiteWorkshop<'_> {
     /// What the model says in an expert's states.
     async fn asked(&self, actor: &Mind, tasks: Vec<Shown>, purpose: Use, temperature: f32) -> Result<Vec<RewardedCall>> {
         let config = self.playing(temperature);
+        if config.policy.revise == ReviseMode::Separate && config.policy.planner.may_revise(true) {
+            let problem =
+                "policy.revise: separate asks twice a turn, and an expert's state has one call; use `joint` where its states are asked in";
+            bail!(Error::BadInput(problem.into()));
+        }
         let (text, model) = (TextModel::load(self.config.weights()?)?, actor.policy(config.policy.planner, &config));
         let compiler = GrammarCompiler::new(&text)?;
         let tools = wiring::tools(&config)?;
@@ -217,6 +230,13 @@ impl SuiteWorkshop<'_> {
         Ok(played.into_iter().flatten().collect())
     }
 
+    /// Ends when somebody cancels; never, where nobody can any more.
+    async fn cancelled(&self) {
+        if self.cancel.clone().wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub(super) async fn request(
         &self,
         round: &Round,
@@ -269,8 +289,7 @@ impl SuiteWorkshop<'_> {
         let log_file = directory.join("update.log");
         let run = async {
             let file = directory.join("update.json");
-            std::fs::write(&file, serde_json::to_string_pretty(request)?)
-                .with_context(|| format!("{} cannot be written", file.display()))?;
+            files::replace(&file, &serde_json::to_vec_pretty(request)?)?;
             let out = std::fs::File::create(&log_file).with_context(|| format!("{} cannot be written", log_file.display()))?;
             let mut command = tokio::process::Command::new(std::env::current_exe()?);
             command.args(["learn", "policy"]).arg(&file).args(["--nice", &self.settings().nice.to_string()]);
@@ -280,7 +299,19 @@ impl SuiteWorkshop<'_> {
             command.stdin(std::process::Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
             // Nobody would hold the lock for a trainer that outlived the run.
             die_with_owner(command.as_std_mut());
-            let status = command.status().await.context("the training process did not start")?;
+            let mut child = command.spawn().context("the training process did not start")?;
+            let status = tokio::select! {
+                status = child.wait() => status?,
+                () = self.cancelled() => {
+                    child.kill().await?;
+                    bail!(Cancelled);
+                }
+            };
+            // A key that a person presses reaches both processes, the child perhaps first.
+            if matches!(status.signal(), Some(libc::SIGINT | libc::SIGTERM)) && tokio::time::timeout(HEARD, self.cancelled()).await.is_ok()
+            {
+                bail!(Cancelled);
+            }
             anyhow::Ok((status, std::fs::read_to_string(&log_file).unwrap_or_default()))
         };
         let (status, log) = run.await?;

@@ -70,7 +70,7 @@ pub struct Finished {
     pub done: bool,
     /// The end of what it said, where it failed.
     pub said: Option<String>,
-    /// What it reports: `rounds`, `remeasured`, `directory`.
+    /// What it reports: `rounds`, `remeasured`, `settings`, `directory`.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CreditKind, PolicyConfig, Rollout, Turn};
 use crate::Result;
-use crate::advantages::{Branch, Group, ShapingConfig, Step, advantages, flat, gae, gigpo, mira, mira_steps, tree, whiten};
+use crate::advantages::{Branch, Gigpo, Group, ShapingConfig, Step, advantages, flat, gae, gigpo, mira, mira_steps, tree, whiten};
 
 /// Advantages, and what was found on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Credited {
     pub of_tokens: Vec<Vec<Vec<f64>>>,
     /// Groups of equal tasks.
     pub groups: usize,
-    /// Groups whose episodes all earned the same, by total and by call.
+    /// Groups that say nothing: their episodes all earned the same, and so did their calls or steps where these are compared.
     pub flat_groups: usize,
     /// MiRA: the sum of an episode's shaping, on average; it must not dwarf the outcome.
     pub mean_shaping: f64,
@@ -25,11 +25,13 @@ pub struct Credited {
 
 /// Gives every call its advantage.
 ///
+/// An episode without a call, whose time was over before its first, says nothing and is compared with nothing.
+///
 /// # Errors
-/// Rewards or estimates that are not finite, and episodes without calls.
+/// Rewards or estimates that are not finite.
 pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, rollout) in rollouts.iter().enumerate() {
+    for (index, rollout) in rollouts.iter().enumerate().filter(|(_, rollout)| !rollout.turns.is_empty()) {
         groups.entry(&rollout.group).or_default().push(index);
     }
     let mut credited = Credited { advantages: vec![None; rollouts.len()], groups: groups.len(), ..Credited::default() };
@@ -39,7 +41,11 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
         let compared = config.credit != CreditKind::Episode || config.advantage.estimator.within_groups();
         let says_nothing = compared
             && flat(&totals)
-            && (matches!(config.credit, CreditKind::Episode | CreditKind::Tree) || same_by_call(rollouts, &members));
+            && match config.credit {
+                CreditKind::Episode | CreditKind::Tree => true,
+                CreditKind::Step => compared_by_step(rollouts, &members, config)?.advantages.iter().flatten().all(|a| a.abs() < NOTHING),
+                CreditKind::Mira | CreditKind::Ppo | CreditKind::Success => same_by_call(rollouts, &members),
+            };
         credited.flat_groups += usize::from(says_nothing);
         // MiRA and PPO compare an episode with their critics, and learn from a lone one too.
         if !says_nothing || matches!(config.credit, CreditKind::Mira | CreditKind::Ppo | CreditKind::Success) {
@@ -60,6 +66,9 @@ pub fn assign(rollouts: &[Rollout], config: &PolicyConfig) -> Result<Credited> {
     }
     Ok(credited)
 }
+
+/// What rounding leaves of an advantage of 0.
+const NOTHING: f64 = 1e-9;
 
 /// Whether no call of a group earned something that another did not.
 fn same_by_call(rollouts: &[Rollout], members: &[usize]) -> bool {
@@ -84,13 +93,18 @@ fn by_episode(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
     Ok(())
 }
 
+/// The steps of a group against those from the same state; where all its episodes earned the same, the shorter way from a state is the better.
+fn compared_by_step(rollouts: &[Rollout], members: &[usize], config: &PolicyConfig) -> Result<Gigpo> {
+    let steps = |i: &usize| -> Vec<Step> {
+        let turns = rollouts[*i].turns.iter().zip(rollouts[*i].rewards());
+        turns.map(|(turn, reward)| Step { anchor: turn.anchor.clone(), reward }).collect()
+    };
+    gigpo(&config.gigpo, &members.iter().map(steps).collect::<Vec<_>>())
+}
+
 fn by_step(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
     for members in kept {
-        let steps = |i: &usize| -> Vec<Step> {
-            let turns = rollouts[*i].turns.iter().zip(rollouts[*i].rewards());
-            turns.map(|(turn, reward)| Step { anchor: turn.anchor.clone(), reward }).collect()
-        };
-        let found = gigpo(&config.gigpo, &members.iter().map(steps).collect::<Vec<_>>())?;
+        let found = compared_by_step(rollouts, members, config)?;
         for (size, count) in found.cluster_sizes {
             *credited.cluster_sizes.entry(size).or_default() += count;
         }
@@ -120,7 +134,7 @@ fn by_critics(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, 
 }
 
 fn by_returns(rollouts: &[Rollout], kept: &[Vec<usize>], config: &PolicyConfig, credited: &mut Credited) -> Result<()> {
-    let members: Vec<usize> = kept.iter().flatten().copied().filter(|i| !rollouts[*i].turns.is_empty()).collect();
+    let members: Vec<usize> = kept.iter().flatten().copied().collect();
     let one = |i: &usize| {
         let values: Vec<f64> = rollouts[*i].turns.iter().map(|turn| turn.value).collect();
         gae(&config.gae, &rollouts[*i].rewards(), &values)
@@ -199,6 +213,27 @@ mod tests {
         let steps = credited.advantages[0].as_ref().unwrap();
         assert!(steps[0] > steps[1], "only `home` has a like: {steps:?}");
         assert_eq!(credited.cluster_sizes, BTreeMap::from([(1, 2), (2, 1)]));
+    }
+
+    #[test]
+    fn of_successes_alone_the_shorter_way_from_a_state_is_the_better_and_alike_ones_say_nothing() {
+        let by_step = |rollouts: &[Rollout]| assign(rollouts, &config(CreditKind::Step)).unwrap();
+        let ways = [rollout("a", 1.0, &["home", "list", "item"]), rollout("a", 1.0, &["home", "help", "home", "list", "item"])];
+        let credited = by_step(&ways);
+        let [straight, detour] = [0, 1].map(|i| credited.advantages[i].clone().unwrap());
+        assert!(credited.flat_groups == 0 && straight[0] > 0.0 && detour[0] < 0.0 && detour[1] == 0.0, "{straight:?} {detour:?}");
+        let alike = by_step(&[ways[0].clone(), ways[0].clone(), ways[0].clone()]);
+        assert!(alike.flat_groups == 1 && alike.advantages.iter().all(Option::is_none), "{alike:?}");
+    }
+
+    #[test]
+    fn an_episode_without_a_call_is_left_out_whatever_the_credit() {
+        let rollouts = [rollout("a", 1.0, &["x"]), rollout("a", 0.0, &["x"]), rollout("a", 0.0, &[]), rollout("b", 0.0, &[])];
+        for credit in [CreditKind::Episode, CreditKind::Step, CreditKind::Mira, CreditKind::Ppo, CreditKind::Tree, CreditKind::Success] {
+            let credited = assign(&rollouts, &config(credit)).unwrap();
+            assert!(credited.groups == 1 && credited.advantages[2..].iter().all(Option::is_none), "{credit:?}: {credited:?}");
+            assert!(credited.advantages[0].is_some(), "{credit:?}");
+        }
     }
 
     #[test]

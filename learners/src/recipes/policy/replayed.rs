@@ -33,7 +33,7 @@ pub fn replay(trainer: &mut Trainer, memory: Vec<Rollout>, current: usize, confi
     })?;
     let drawn = kept.sample(current, config.seed);
     let again = |one: &crate::replay::Replayed<'_, usize>| {
-        let mut rollout = memory[*one.id].clone();
+        let mut rollout = Rollout { replayed: true, ..memory[*one.id].clone() };
         for (at, turn) in rollout.turns.iter_mut().enumerate() {
             if !one.pieces.contains(&at) {
                 turn.trained.fill(false);
@@ -78,6 +78,7 @@ mod tests {
         config.replay.most_perplexity = 3.0;
         let memory = vec![rollout("a", true), rollout("b", false), rollout("a", true)];
         let again = replay(&mut trainer, memory.clone(), 10, &config).unwrap();
+        assert!(again.iter().all(|rollout| rollout.replayed));
         assert_eq!(again.len(), 1, "the newest success of a task, and no failure");
         let trained: Vec<bool> = again[0].turns.iter().map(|turn| turn.trained[0]).collect();
         assert_eq!(trained, [true, false]);

@@ -42,6 +42,8 @@ pub struct Rollout {
     pub group: String,
     /// Whether its outcome was verified as good.
     pub success: bool,
+    /// Whether an earlier round played it, and it is trained on again.
+    pub replayed: bool,
     /// What the whole episode earned, beside what single calls did.
     pub reward: f64,
     /// Its calls, in order.

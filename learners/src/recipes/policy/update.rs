@@ -58,7 +58,7 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
              at a higher temperature, or on tasks that succeed sometimes"
         )));
     }
-    score_start(trainer, &mut items, &group_rewards(rollouts, config), config, &mut report)?;
+    score_start(trainer, &mut items, &group_rewards(rollouts, &credited, config), config, &mut report)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
     let mut order = alike(&items);
     let steps = (batches(&order, config.tokens_per_batch).len() * config.epochs) as u64;
@@ -78,13 +78,15 @@ pub fn run(trainer: &mut Trainer, rollouts: &[Rollout], config: &PolicyConfig, d
 }
 
 fn summary(rollouts: &[Rollout], credited: &Credited) -> Report {
-    let n = rollouts.len().max(1) as f64;
+    // What is replayed are successes by choice: they say nothing of how the policy does.
+    let played = || rollouts.iter().filter(|rollout| !rollout.replayed);
+    let n = played().count().max(1) as f64;
     Report {
-        episodes: rollouts.len(),
+        episodes: played().count(),
         groups: credited.groups,
         flat_groups: credited.flat_groups,
-        reward: rollouts.iter().map(Rollout::total).sum::<f64>() / n,
-        success: rollouts.iter().filter(|rollout| rollout.success).count() as f64 / n,
+        reward: played().map(Rollout::total).sum::<f64>() / n,
+        success: played().filter(|rollout| rollout.success).count() as f64 / n,
         mean_shaping: credited.mean_shaping,
         cluster_sizes: credited.cluster_sizes.clone(),
         ..Report::default()
@@ -97,11 +99,14 @@ fn items<'a>(rollouts: &'a [Rollout], credited: &'a Credited, config: &PolicyCon
         for (place, (turn, advantage)) in rollout.turns.iter().zip(advantages.iter().flatten()).enumerate() {
             let of_tokens = credited.of_tokens.get(index).and_then(|calls| calls.get(place)).map(Vec::as_slice);
             turn.check(index)?;
+            if turn.trained_tokens() == 0 {
+                continue;
+            }
             if turn.tokens() > config.max_tokens {
                 report.too_long += 1;
             } else if config.actor != ActorKind::Likelihood && turn.doubt() < config.least_doubt {
                 report.sure += 1;
-            } else if turn.trained_tokens() > 0 && *advantage != 0.0 {
+            } else if *advantage != 0.0 {
                 items.push(Item { turn, advantage: *advantage, of_tokens, reference: Vec::new() });
             }
         }
@@ -152,25 +157,23 @@ fn score_start(trainer: &mut Trainer, items: &mut [Item], groups: &[Vec<f32>], c
 }
 
 /// The rewards of every group, as the doctor looks at them; MiRA and PPO compare all episodes with their critics, and with each other through
-/// them, and REINFORCE++ compares all with all. Where steps are compared, a group whose episodes earned the same may differ in its calls.
-fn group_rewards(rollouts: &[Rollout], config: &PolicyConfig) -> Vec<Vec<f32>> {
+/// them, and REINFORCE++ compares all with all. Where steps are compared, a group whose episodes earned the same may differ in its steps: their
+/// advantages stand for it.
+fn group_rewards(rollouts: &[Rollout], credited: &Credited, config: &PolicyConfig) -> Vec<Vec<f32>> {
     let all = match config.credit {
         CreditKind::Mira | CreditKind::Ppo => true,
         CreditKind::Episode => !config.advantage.estimator.within_groups(),
         CreditKind::Step | CreditKind::Tree | CreditKind::Success => false,
     };
-    let mut groups: BTreeMap<&str, Vec<&Rollout>> = BTreeMap::new();
-    for rollout in rollouts {
-        groups.entry(if all { "all" } else { &rollout.group }).or_default().push(rollout);
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, rollout) in rollouts.iter().enumerate().filter(|(_, rollout)| !rollout.turns.is_empty()) {
+        groups.entry(if all { "all" } else { &rollout.group }).or_default().push(index);
     }
-    let rewards = |members: Vec<&Rollout>| -> Vec<f32> {
-        let totals: Vec<f64> = members.iter().map(|rollout| rollout.total()).collect();
-        match config.credit {
-            CreditKind::Step if flat(&totals) => {
-                members.iter().flat_map(|rollout| rollout.turns.iter().map(|turn| turn.reward as f32)).collect()
-            }
-            _ => totals.into_iter().map(|total| total as f32).collect(),
-        }
+    let rewards = |members: Vec<usize>| -> Vec<f32> {
+        let totals: Vec<f64> = members.iter().map(|i| rollouts[*i].total()).collect();
+        let steps: Vec<f64> = members.iter().flat_map(|i| credited.advantages[*i].iter().flatten().copied()).collect();
+        let compared = if config.credit == CreditKind::Step && flat(&totals) && !steps.is_empty() { steps } else { totals };
+        compared.into_iter().map(|value| value as f32).collect()
     };
     groups.into_values().map(rewards).collect()
 }
@@ -294,7 +297,11 @@ fn sample(item: &Item, logprobs: Vec<f32>, config: &PolicyConfig) -> Result<Samp
         ActorKind::Likelihood => logprobs.clone(),
         ActorKind::Ratio | ActorKind::Squares => turn.padded(&turn.old_logprobs, 0.0),
     };
-    let weights = correction(&config.correction, &mask, &item.reference, &old_logprobs)?;
+    let weights = match config.actor {
+        // Nobody sampled what is imitated: there is nothing to correct.
+        ActorKind::Likelihood => mask.iter().map(|trained| f32::from(u8::from(*trained))).collect(),
+        ActorKind::Ratio | ActorKind::Squares => correction(&config.correction, &mask, &item.reference, &old_logprobs)?,
+    };
     let advantages = match item.of_tokens {
         Some(of_tokens) => turn.padded(of_tokens, 0.0).into_iter().map(|advantage| advantage as f32).collect(),
         None => vec![item.advantage as f32; mask.len()],
