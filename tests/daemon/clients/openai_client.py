@@ -1,8 +1,11 @@
 """The official OpenAI client against the daemon: models, the policy whole and streamed, the agent, and each refusal."""
 
+import json
 import os
 import socket
 import sys
+import time
+import urllib.request
 
 import openai
 from openai import OpenAI
@@ -89,7 +92,22 @@ def hang_up():
         raise AssertionError("a task within half a second?")
     except openai.APITimeoutError:
         pass
+    # A site that goes away first would end them too, as failures.
+    await_end(2)
     silent.close()
+
+
+def await_end(count):
+    """Waits until the latest tasks have ended."""
+    url = os.environ["DAEMON_URL"] + f"/v1/tasks?limit={count}"
+    request = urllib.request.Request(url, headers={"Authorization": "Bearer " + os.environ["DAEMON_TOKEN"]})
+    for _ in range(1200):
+        with urllib.request.urlopen(request) as answer:
+            states = [task["state"] for task in json.load(answer)["tasks"]]
+        if not {"queued", "running"} & set(states):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"after a minute: {states}")
 
 
 def refused(kind, status, param, request, client=client, says=""):
