@@ -13,7 +13,7 @@ use milepost_learners::gate::{Decision, Verdict};
 use milepost_learners::improve::{Round, Stage, Workshop};
 use milepost_runtime::registry::{Figure, Occasion, Over, Status};
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{AdapterRegistry, EpisodeStore, SqliteStore};
+use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, SqliteStore};
 use serde_json::Value;
 
 use super::command_line::milepost;
@@ -337,10 +337,7 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     let config = generations::settings(directory.path());
     let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
     let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
-    let mut ids = Vec::new();
-    for seed in 1..=2 {
-        ids.push(registry.register(&generations::trained(directory.path(), &base, 4, seed), &base).await.unwrap().id);
-    }
+    let ids = two_generations(directory.path(), &registry, &base).await;
     let mut workshop = workshop(&config, &store, mind, directory.path());
     let decision =
         Decision { verdict: Verdict::Promote, reason: "better".into(), p: 0.1 + 0.2, candidate: [9, 10], incumbent: [4, 10], looks: 1 };
@@ -398,10 +395,7 @@ async fn a_good_generation_that_is_compared_again_stays_good() {
     let config = generations::settings(directory.path());
     let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
     let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
-    let mut ids = Vec::new();
-    for seed in 1..=2 {
-        ids.push(registry.register(&generations::trained(directory.path(), &base, 4, seed), &base).await.unwrap().id);
-    }
+    let ids = two_generations(directory.path(), &registry, &base).await;
     registry.promote(&ids[0], Over::Base, "better").await.unwrap();
     registry.promote(&ids[1], Over::Generation(&ids[0]), "better").await.unwrap();
     let mut workshop = workshop(&config, &store, mind, directory.path());
@@ -409,6 +403,14 @@ async fn a_good_generation_that_is_compared_again_stays_good() {
     workshop.set_aside(&again).await.unwrap();
     assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap().status, Status::Promoted);
     assert_eq!(registry.rollback(&base, "by a person").await.unwrap().map(|record| record.id), Some(ids[0].clone()));
+}
+
+async fn two_generations(directory: &Path, registry: &DirectoryRegistry, base: &Generation) -> [String; 2] {
+    let mut ids = [String::new(), String::new()];
+    for (seed, id) in (1..).zip(&mut ids) {
+        *id = registry.register(&generations::trained(directory, base, 4, seed), base).await.unwrap().id;
+    }
+    ids
 }
 
 fn workshop<'a>(config: &'a Config, store: &'a SqliteStore, mind: Mind, directory: &Path) -> SuiteWorkshop<'a> {
