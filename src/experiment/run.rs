@@ -97,21 +97,14 @@ fn made_of(spec: &Spec, arm: &Arm, origin: &Origin) -> Result<serde_json::Value>
 /// Refuses work that was made from other settings than the file now has: figures would be of neither.
 fn recognise(spec: &Spec, arm: &Arm, directory: &Path, origin: &Origin) -> Result<()> {
     let now = made_of(spec, arm, origin)?;
-    match std::fs::read(directory.join(MADE_OF)) {
-        Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|then| then == now) => Ok(()),
-        Ok(_) => bail!(Error::BadInput(format!(
-            "{} is the work of arm {} with other settings than the experiment's file has now, or of another version of this program; remove that directory to run the arm again, or give \
-             the experiment another name",
-            directory.display(),
-            arm.name
-        ))),
-        Err(_) if directory.exists() => bail!(Error::BadInput(format!(
-            "{} is work of which nothing says what it was made with ({MADE_OF} is missing or cannot be read); remove that directory to run arm {} again, or give the experiment another name",
-            directory.display(),
-            arm.name
-        ))),
-        Err(_) => Ok(()),
-    }
+    let problem = match std::fs::read(directory.join(MADE_OF)) {
+        Ok(bytes) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|then| then == now) => return Ok(()),
+        Ok(_) => "the work of other settings than the experiment's file has now, or of another version of this program".to_owned(),
+        Err(_) if directory.exists() => format!("work of which nothing says what it was made with: {MADE_OF} is missing or cannot be read"),
+        Err(_) => return Ok(()),
+    };
+    let fix = format!("remove that directory to run arm {} again, or give the experiment another name", arm.name);
+    bail!(Error::BadInput(format!("{} is {problem}; {fix}", directory.display())))
 }
 
 /// One arm with one seed: rounds of training without a gate, then the test tasks.

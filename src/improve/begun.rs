@@ -9,7 +9,7 @@ use milepost_learners::gate::GateConfig;
 use milepost_runtime::Error;
 use serde::{Deserialize, Serialize};
 
-use super::config::{ImproveConfig, Recipe};
+use super::config::Recipe;
 use crate::cli::{ImproveArgs, PlaceArg};
 use crate::config::Config;
 
@@ -99,22 +99,22 @@ impl Begun {
     /// # Errors
     /// A recipe that asks for more than its episodes tell.
     pub fn over(&self, config: &Config) -> Result<Config> {
-        if self.suite == "own" && self.recipe.needs_the_suite() {
+        let mut config = config.clone();
+        (config.improve.recipe, config.improve.remeasure, config.improve.gate) = (self.recipe, self.remeasure, self.gate.clone());
+        if self.suite != "own" {
+            return Ok(config);
+        }
+        if self.recipe.needs_the_suite() {
             bail!(Error::BadInput(format!(
                 "`--suite own` knows the outcome of an episode alone, and the recipe {} asks for more; use outcome, gigpo, successes or single_turn",
                 self.recipe.word()
             )));
         }
-        let mut config = config.clone();
-        if self.suite == "own" {
-            let improve = ImproveConfig { recipe: self.recipe, ..config.improve.clone() };
-            if let Some(key) = improve.phase(1)?.rewards.needs_the_suite() {
-                bail!(Error::BadInput(format!(
-                    "improve.rewards.{key}: only the bundled suite knows what it asks for; remove the key, or leave out `--suite own`"
-                )));
-            }
+        if let Some(key) = config.improve.phase(1)?.rewards.needs_the_suite() {
+            bail!(Error::BadInput(format!(
+                "improve.rewards.{key}: only the bundled suite knows what it asks for; remove the key, or leave out `--suite own`"
+            )));
         }
-        (config.improve.recipe, config.improve.remeasure, config.improve.gate) = (self.recipe, self.remeasure, self.gate.clone());
         Ok(config)
     }
 }

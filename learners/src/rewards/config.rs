@@ -93,21 +93,6 @@ pub struct RewardConfig {
     pub credit_cap: f64,
 }
 
-impl RewardConfig {
-    /// The first weight that only a suite's ground truth can give: of everything but the outcome, the form and the steps themselves.
-    pub fn needs_the_suite(&self) -> Option<&'static str> {
-        let weights = [
-            ("adherence", self.adherence),
-            ("end_to_end", self.end_to_end),
-            ("plan_quality", self.plan_quality),
-            ("completeness", self.completeness),
-            ("potential", self.potential),
-            ("credit", self.credit),
-        ];
-        weights.into_iter().find(|(_, weight)| *weight > 0.0).map(|(key, _)| key)
-    }
-}
-
 impl Default for RewardConfig {
     fn default() -> Self {
         Self {
@@ -180,26 +165,35 @@ impl Preset {
 }
 
 impl RewardConfig {
+    /// Each weight with its key, and whether only a suite's ground truth can say what it weighs.
+    fn weights(&self) -> [(&'static str, f64, bool); 11] {
+        [
+            ("outcome", self.outcome, false),
+            ("format", self.format, false),
+            ("adherence", self.adherence, true),
+            ("end_to_end", self.end_to_end, true),
+            ("plan_quality", self.plan_quality, true),
+            ("completeness", self.completeness, true),
+            ("repetition", self.repetition, false),
+            ("error", self.error, false),
+            ("expert_match", self.expert_match, false),
+            ("potential", self.potential, true),
+            ("credit", self.credit, true),
+        ]
+    }
+
+    /// The first weight that only a suite's ground truth can give: of everything but the outcome, the form and the steps themselves.
+    pub fn needs_the_suite(&self) -> Option<&'static str> {
+        self.weights().into_iter().find(|(_, weight, of_suite)| *of_suite && *weight > 0.0).map(|(key, ..)| key)
+    }
+
     /// Refuses what cannot be a weight or a constant.
     ///
     /// # Errors
     /// The key that is wrong.
     pub fn check(&self) -> Result<()> {
-        let weights = [
-            ("outcome", self.outcome),
-            ("format", self.format),
-            ("adherence", self.adherence),
-            ("end_to_end", self.end_to_end),
-            ("plan_quality", self.plan_quality),
-            ("completeness", self.completeness),
-            ("repetition", self.repetition),
-            ("error", self.error),
-            ("expert_match", self.expert_match),
-            ("potential", self.potential),
-            ("credit", self.credit),
-        ];
-        let wrong = weights.into_iter().find(|(_, weight)| !(weight.is_finite() && *weight >= 0.0));
-        if let Some((key, weight)) = wrong {
+        let wrong = self.weights().into_iter().find(|(_, weight, _)| !(weight.is_finite() && *weight >= 0.0));
+        if let Some((key, weight, _)) = wrong {
             return Err(Error::Config { key, problem: format!("{weight} is no weight; give a number from 0 up") });
         }
         let gamma = match self.shaping {
