@@ -11,11 +11,13 @@ use std::process::{Command, Output};
 
 use milepost::config::Config;
 
-/// The default configuration as the tests run it: data in a directory of its own, and no sandbox where they run as root.
+/// The default configuration as the tests run it: data in a directory of its own, no sandbox where they run as root, and time
+/// enough to read a page whole on a machine that does much else.
 pub fn config(directory: &Path) -> Config {
     let mut config = Config::default();
     config.browser.no_sandbox = is_root();
     config.browser.state_dir = Some(directory.join("browsers"));
+    config.browser.read_ms = 5_000;
     config.episodes.directory = directory.join("data");
     config.local.model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed").into();
     config
@@ -34,6 +36,7 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("MILEPOST_BROWSER__NO_SANDBOX", is_root().to_string())
         .env("MILEPOST_BROWSER__STATE_DIR", directory.join("browsers"))
+        .env("MILEPOST_BROWSER__READ_MS", "5000")
         .env("MILEPOST_EPISODES__DIRECTORY", directory.join("data"))
         .env("MILEPOST_LOCAL__MODEL", concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"));
     command

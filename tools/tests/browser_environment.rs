@@ -21,7 +21,7 @@ struct Bench {
 fn config(state: &Path) -> BrowserConfig {
     // SAFETY: geteuid takes nothing and cannot fail.
     let root = unsafe { libc::geteuid() } == 0;
-    BrowserConfig { no_sandbox: root, state_dir: Some(state.to_owned()), ..BrowserConfig::default() }
+    BrowserConfig { no_sandbox: root, state_dir: Some(state.to_owned()), read_ms: 5_000, ..BrowserConfig::default() }
 }
 
 impl Bench {
@@ -92,6 +92,15 @@ async fn keeps_its_budget_on_a_large_page() {
     assert!(page.truncated);
     assert_eq!(page.elements.len(), 400);
     assert!(page.text.chars().count() <= 20_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_takes_too_long_to_read_is_its_beginning() {
+    let whole = Bench::new().await.open("/controls").await;
+    let part = Bench::with(|config| config.read_ms = 0, |_| Secrets::default()).await.open("/controls").await;
+    assert!(part.truncated && !part.elements.is_empty() && part.elements.len() < whole.elements.len(), "{part:?}");
+    let names = |page: &Observation| page.elements.iter().map(|element| (element.role.clone(), element.name.clone())).collect::<Vec<_>>();
+    assert!(names(&whole).starts_with(&names(&part)), "{part:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

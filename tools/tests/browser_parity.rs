@@ -330,7 +330,7 @@ async fn sees_and_does_what_chromium_does() {
     let state = tempfile::tempdir().unwrap();
     // SAFETY: geteuid takes nothing and cannot fail.
     let root = unsafe { libc::geteuid() } == 0;
-    let config = BrowserConfig { no_sandbox: root, state_dir: Some(state.path().to_owned()), ..BrowserConfig::default() };
+    let config = BrowserConfig { no_sandbox: root, state_dir: Some(state.path().to_owned()), read_ms: 5_000, ..BrowserConfig::default() };
     let mut browser = BrowserEnvironment::launch(&config, Secrets::default()).await.unwrap();
     let mut plain = PlainEnvironment::new(Arc::new(HttpTransport::new().unwrap()), Secrets::default());
     let (mut differences, mut compared) = (Vec::new(), 0);

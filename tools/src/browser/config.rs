@@ -29,6 +29,8 @@ pub struct BrowserConfig {
     pub page_load_timeout_ms: u64,
     /// A page is settled after so many quiet milliseconds.
     pub settle_ms: u64,
+    /// Longest reading of one page; milliseconds. What was not read by then is left out, and the observation says so.
+    pub read_ms: u64,
     /// Forward proxy (`host:port`) that all of the browser's traffic goes through.
     pub proxy: Option<String>,
     /// Where running browsers are written down, so that a later start can end those of a crashed one.
@@ -51,6 +53,7 @@ impl Default for BrowserConfig {
             command_timeout_ms: 10_000,
             page_load_timeout_ms: 20_000,
             settle_ms: 12,
+            read_ms: 200,
             proxy: None,
             state_dir: None,
             profile: None,

@@ -29,7 +29,6 @@ const CLEAR_STORAGE: &str = "try { localStorage.clear(); sessionStorage.clear();
 
 const MAX_ELEMENTS: u32 = 400;
 const MAX_CHARACTERS: u32 = 20_000;
-const OBSERVE_MS: u32 = 200;
 const LOAD_MS: u32 = 1_000;
 const LEAVE_MS: u32 = 3_000;
 
@@ -163,7 +162,7 @@ impl BrowserEnvironment {
     async fn look(&mut self, patience: Patience) -> CallResult<Observation> {
         self.follow_tabs().await?;
         let quiet = if self.unsettled { self.config.settle_ms } else { 0 };
-        let limits = json!({ "elements": MAX_ELEMENTS, "characters": MAX_CHARACTERS, "milliseconds": OBSERVE_MS, "load": LOAD_MS, "quiet": quiet, "leave": LEAVE_MS });
+        let limits = json!({ "elements": MAX_ELEMENTS, "characters": MAX_CHARACTERS, "milliseconds": self.config.read_ms, "load": LOAD_MS, "quiet": quiet, "leave": LEAVE_MS });
         let seen = self.session.script(OBSERVE, json!([limits]), patience).await?;
         // A dialog that opens under a script makes it return nothing.
         let seen = seen.as_str().ok_or(CallError::Dialog)?;

@@ -12,6 +12,7 @@ const memory = pageMemory();
 const elements = [];
 let truncated = false;
 let visited = 0;
+let over = false;
 
 function pageMemory() {
   const key = Symbol.for("milepost.page");
@@ -53,11 +54,11 @@ const text = {
   },
 };
 
+// Whether the budget is used up; once it is, nothing more is read: a page seen in part is its beginning, without holes.
 function spent() {
-  if (text.length >= limits.characters) truncated = true;
-  else if (++visited % 64 !== 0 || performance.now() - started < limits.milliseconds) return false;
-  truncated = true;
-  return true;
+  over ||= text.length >= limits.characters || (++visited % 64 === 0 && performance.now() - started >= limits.milliseconds);
+  truncated ||= over;
+  return over;
 }
 
 function explicitRole(el) {
