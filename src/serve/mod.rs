@@ -17,6 +17,7 @@ pub mod payload;
 pub mod problem;
 mod requests;
 mod rest;
+mod rest_of_body;
 pub mod router;
 mod runner;
 mod start;

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::Problem;
-use super::{App, auth, mcp, observability, openai, requests, rest, web};
+use super::{App, auth, mcp, observability, openai, requests, rest, rest_of_body, web};
 
 /// The parts with a contract.
 fn parts() -> OpenApiRouter<App> {
@@ -37,6 +37,7 @@ pub fn router(app: &App) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(openai::in_its_words))
         .layer(from_fn(requests::trace))
+        .layer(from_fn(rest_of_body::read_off))
         .with_state(app.clone())
 }
 

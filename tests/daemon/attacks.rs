@@ -89,6 +89,31 @@ async fn every_attack_is_refused() {
     assert!(!daemon.log().contains("panicked") && !daemon.log().contains(&daemon.token));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_leaves_the_connection_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &[("MILEPOST_SERVE__WARM_BROWSERS", "0")]));
+    let post = |headers: &str| {
+        let host = format!("127.0.0.1:{}", daemon.port());
+        format!("POST /v1/tasks HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{headers}\r\n").into_bytes()
+    };
+    let raw = |parts: &[&[u8]]| tokio::task::block_in_place(|| daemon.raw(parts, Duration::from_millis(300)));
+    let last = [post("Connection: close\r\nContent-Length: 2\r\n"), b"{}".to_vec()].concat();
+
+    // The body comes after its refusal is known: the next request on the connection is answered all the same.
+    for (head, body) in
+        [(post("Content-Length: 2\r\n"), b"{}".as_slice()), (post("Transfer-Encoding: chunked\r\n"), b"2\r\n{}\r\n0\r\n\r\n")]
+    {
+        let (status, answer) = raw(&[&head, body, &last]);
+        assert_eq!((status, answer.matches("HTTP/1.1 401").count()), (401, 2), "{answer}");
+    }
+    // One that never comes, or is too long to be read off, or is only offered: the answer says that the connection ends, and it does.
+    for headers in ["Content-Length: 100\r\n", "Content-Length: 200000\r\n", "Content-Length: 2\r\nExpect: 100-continue\r\n"] {
+        let (status, answer) = raw(&[&post(headers)]);
+        assert!(status == 401 && answer.to_lowercase().contains("connection: close"), "{headers}{answer}");
+    }
+}
+
 /// Signs in; gives cookie and CSRF token.
 async fn sign_in(daemon: &Daemon, token: &str) -> [String; 2] {
     let response = daemon.send(Method::POST, "/session", Some(json!({ "token": token }))).await;

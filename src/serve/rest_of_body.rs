@@ -1,0 +1,103 @@
+//! The rest of a body that nobody read. A connection goes on only behind the end of a request: what is short is read off after a
+//! refusal, and where that does not come the answer says that the connection ends (RFC 9112, section 9.3). Else a caller that
+//! sends its next request on it is cut off without an answer.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Frame, SizeHint};
+
+/// Most bytes that are read off.
+const MOST: u64 = 64 << 10;
+/// How long they are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers, and leaves the connection behind the request's end, or says that it is closed.
+pub async fn read_off(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    // Who asks first would be told to go on.
+    let asks = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let shared = Shared(Arc::new(Mutex::new(Inner { body, ended: false })));
+    let mut response = next.run(Request::from_parts(parts, Body::new(shared.clone()))).await;
+    let ended = shared.lock(|inner| inner.ended);
+    if !ended && (asks || !shared.to_its_end().await) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A body that its handler and this layer both hold.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Inner>>);
+
+struct Inner {
+    body: Body,
+    ended: bool,
+}
+
+impl Shared {
+    fn lock<T>(&self, use_it: impl FnOnce(&mut Inner) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the rest; whether it came to an end.
+    async fn to_its_end(&self) -> bool {
+        // A handler that still holds the body reads it itself.
+        if Arc::strong_count(&self.0) > 1 {
+            return true;
+        }
+        if self.lock(|inner| inner.body.size_hint().lower()) > MOST {
+            return false;
+        }
+        let read = async {
+            let mut left = MOST;
+            loop {
+                let frame = poll_fn(|context| self.lock(|inner| inner.poll(context))).await;
+                let length = match frame {
+                    None => return true,
+                    Some(Err(_)) => return false,
+                    Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+                };
+                let Some(rest) = left.checked_sub(length) else { return false };
+                left = rest;
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or(false)
+    }
+}
+
+impl Inner {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.ended |= matches!(polled, Poll::Ready(None));
+        polled
+    }
+}
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.lock(|inner| inner.poll(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock(|inner| inner.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock(|inner| inner.body.size_hint())
+    }
+}
