@@ -10,7 +10,7 @@ demo: build
 	@scripts/demo.sh "$(MILEPOST)"
 
 ## The gate: formatting, clippy with warnings as errors, all tests, those that need Chromium included. Clippy is the compiler of
-## the workspace here, so that linting does not check all dependencies a second time.
+## the workspace here, so that linting does not check all dependencies a second time; CLIPPY_ARGS is what `cargo clippy -- -D warnings` sets.
 test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
 test: setup

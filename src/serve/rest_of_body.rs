@@ -2,7 +2,6 @@
 //! refusal, and where that does not come the answer says that the connection ends (RFC 9112, section 9.3). Else a caller that
 //! sends its next request on it is cut off without an answer.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -16,7 +15,7 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
 /// Most bytes that are read off.
-const MOST: u64 = 64 << 10;
+const MOST: usize = 64 << 10;
 /// How long they are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -31,7 +30,7 @@ pub async fn read_off(request: Request, next: Next) -> Response {
     let shared = Shared(Arc::new(Mutex::new(Inner { body, ended: false })));
     let mut response = next.run(Request::from_parts(parts, Body::new(shared.clone()))).await;
     let ended = shared.lock(|inner| inner.ended);
-    if !ended && (asks || !shared.to_its_end().await) {
+    if !ended && (asks || !shared.read_to_end().await) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -52,36 +51,16 @@ impl Shared {
     }
 
     /// Reads the rest; whether it came to an end.
-    async fn to_its_end(&self) -> bool {
+    async fn read_to_end(self) -> bool {
         // A handler that still holds the body reads it itself.
         if Arc::strong_count(&self.0) > 1 {
             return true;
         }
-        if self.lock(|inner| inner.body.size_hint().lower()) > MOST {
+        if self.size_hint().lower() > MOST as u64 {
             return false;
         }
-        let read = async {
-            let mut left = MOST;
-            loop {
-                let frame = poll_fn(|context| self.lock(|inner| inner.poll(context))).await;
-                let length = match frame {
-                    None => return true,
-                    Some(Err(_)) => return false,
-                    Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
-                };
-                let Some(rest) = left.checked_sub(length) else { return false };
-                left = rest;
-            }
-        };
-        tokio::time::timeout(PATIENCE, read).await.unwrap_or(false)
-    }
-}
-
-impl Inner {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.ended |= matches!(polled, Poll::Ready(None));
-        polled
+        let read = axum::body::to_bytes(Body::new(self), MOST);
+        matches!(tokio::time::timeout(PATIENCE, read).await, Ok(Ok(_)))
     }
 }
 
@@ -90,7 +69,11 @@ impl HttpBody for Shared {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.lock(|inner| inner.poll(context))
+        self.lock(|inner| {
+            let polled = Pin::new(&mut inner.body).poll_frame(context);
+            inner.ended |= matches!(polled, Poll::Ready(None));
+            polled
+        })
     }
 
     fn is_end_stream(&self) -> bool {
