@@ -16,7 +16,7 @@ test: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
 test: setup
 	@scripts/stage.sh "format" cargo fmt --all --check
 	@scripts/stage.sh "build and clippy" cargo build --workspace --all-targets --locked
-	@scripts/stage.sh "tests" cargo test --workspace --locked
+	@scripts/stage.sh "tests" cargo test --workspace --locked --no-fail-fast
 
 lint:
 	cargo fmt --all --check

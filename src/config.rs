@@ -162,7 +162,9 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         figment = figment.merge(Serialized::defaults(parse(&text).with_context(|| format!("{} is not valid YAML", file.display()))?));
     }
     let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server", "cuda", "bench_python"]).split("__"));
-    figment.extract().map_err(|error| explain(error, file.as_deref()))
+    // By way of figment's plain value: its own reader makes six copies of every section's code, for kinds of values that none has.
+    let read = figment.extract::<figment::value::Value>().and_then(|value| Config::deserialize(&value));
+    read.map_err(|error| explain(error, file.as_deref()))
 }
 
 /// Reads YAML; an empty file is an empty map.

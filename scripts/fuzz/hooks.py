@@ -1,7 +1,7 @@
 """How requests are made up and sent.
 
-Streams of events do not end by themselves: what comes within a moment is taken for the answer. Headers that a server does not know it
-must pass over (RFC 9110, section 5.1), so that none is expected to refuse one.
+Streams of events do not end by themselves: what comes behind the head within a moment of the last is taken for the answer. Headers
+that a server does not know it must pass over (RFC 9110, section 5.1), so that none is expected to refuse one.
 """
 
 import requests
@@ -14,9 +14,11 @@ send = requests.Session.send
 def bounded(session, request, **options):
     if not (request.path_url or "").split("?")[0].endswith("/events"):
         return send(session, request, **options)
-    options["stream"], options["timeout"] = True, (5, MOMENT)
+    options["stream"] = True
     response = send(session, request, **options)
-    parts = []
+    parts, connection = [], response.raw.connection
+    if connection is not None and connection.sock is not None:
+        connection.sock.settimeout(MOMENT)
     try:
         parts.extend(response.iter_content(None))
     except requests.exceptions.ConnectionError:

@@ -9,6 +9,7 @@ mod refusal;
 mod request;
 
 use axum::routing::get;
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,9 +17,14 @@ use super::App;
 
 pub use refusal::in_its_words;
 
+/// What the document's macros do not find by themselves: a schema that stands in sets of answers alone.
+#[derive(OpenApi)]
+#[openapi(components(schemas(refusal::Refusal)))]
+struct Schemas;
+
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Schemas::openapi())
         .routes(routes!(chat::complete))
         .routes(routes!(models::list))
         .routes(routes!(models::show))
