@@ -163,8 +163,9 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
     }
     let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server", "cuda", "bench_python"]).split("__"));
     // By way of figment's plain value: its own reader makes six copies of every section's code, for kinds of values that none has.
-    let read = figment.extract::<figment::value::Value>().and_then(|value| Config::deserialize(&value));
-    read.map_err(|error| explain(error, file.as_deref()))
+    let explained = |error| explain(error, file.as_deref());
+    let value = figment.extract::<figment::value::Value>().map_err(explained)?;
+    Config::deserialize(&value).map_err(explained)
 }
 
 /// Reads YAML; an empty file is an empty map.
