@@ -8,29 +8,32 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::App;
 
 /// Most bytes that are read off.
 const MOST: usize = 64 << 10;
-/// How long they are waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Answers, and leaves the connection behind the request's end, or says that it is closed.
-pub async fn read_off(request: Request, next: Next) -> Response {
+/// Answers, and leaves the connection behind the request's end, or says that it is closed. The rest of a body has the time of any
+/// body, `serve.read_seconds` from the head on.
+pub async fn read_off(State(app): State<App>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let until = Instant::now() + Duration::from_secs(app.config.serve.read_seconds);
     // Who asks first would be told to go on.
     let asks = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let shared = Shared(Arc::new(Mutex::new(Inner { body, ended: false })));
     let mut response = next.run(Request::from_parts(parts, Body::new(shared.clone()))).await;
     let ended = shared.lock(|inner| inner.ended);
-    if !ended && (asks || !shared.read_to_end().await) {
+    if !ended && (asks || !shared.read_to_end(until).await) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -51,7 +54,7 @@ impl Shared {
     }
 
     /// Reads the rest; whether it came to an end.
-    async fn read_to_end(self) -> bool {
+    async fn read_to_end(self, until: Instant) -> bool {
         // A handler that still holds the body reads it itself.
         if Arc::strong_count(&self.0) > 1 {
             return true;
@@ -60,7 +63,7 @@ impl Shared {
             return false;
         }
         let read = axum::body::to_bytes(Body::new(self), MOST);
-        matches!(tokio::time::timeout(PATIENCE, read).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout_at(until, read).await, Ok(Ok(_)))
     }
 }
 

@@ -37,7 +37,7 @@ pub fn router(app: &App) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(openai::in_its_words))
         .layer(from_fn(requests::trace))
-        .layer(from_fn(rest_of_body::read_off))
+        .layer(from_fn_with_state(app.clone(), rest_of_body::read_off))
         .with_state(app.clone())
 }
 

@@ -26,9 +26,7 @@ async fn a_killed_daemon_loses_and_repeats_nothing() {
         assert_eq!(told.last().unwrap().kind, "step");
         daemon.signal("-KILL");
         tokio::task::block_in_place(|| daemon.wait());
-        let began = std::time::Instant::now();
         daemon = start();
-        assert!(began.elapsed().as_secs() < 5, "ready again after {:?}", began.elapsed());
         let task = daemon.get(&format!("/v1/tasks/{running}")).await;
         assert!(task["state"] == "interrupted" && task["attempts"] == 1 && task["acted"] == true, "{task}");
         let end = daemon.follow(&waiting, 0, |_| false).await;
@@ -41,9 +39,8 @@ async fn a_killed_daemon_loses_and_repeats_nothing() {
     let resumed = daemon.expect(200, Method::POST, &format!("/v1/tasks/{}/resume", ids[0]), None).await;
     daemon.follow(&ids[0], resumed["last_seq"].as_u64().unwrap(), |event| event.kind == "step").await;
     daemon.signal("-TERM");
-    let began = std::time::Instant::now();
     let status = tokio::task::block_in_place(|| daemon.wait());
-    assert!(status.success() && began.elapsed().as_secs() < 8, "{status} after {:?}: {}", began.elapsed(), daemon.log());
+    assert!(status.success(), "{status}: {}", daemon.log());
     assert_eq!(browsers(directory.path()), 0);
     let daemon = start();
     let task = daemon.get(&format!("/v1/tasks/{}", ids[0])).await;

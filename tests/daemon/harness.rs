@@ -41,6 +41,7 @@ pub fn command(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) 
         .env("TMPDIR", directory.join("tmp"))
         .env("MILEPOST_BROWSER__NO_SANDBOX", root.to_string())
         .env("MILEPOST_BROWSER__STATE_DIR", directory.join("browsers"))
+        .env("MILEPOST_BROWSER__READ_MS", "5000")
         .env("MILEPOST_EPISODES__DIRECTORY", directory.join("data"))
         .env("MILEPOST_LOCAL__MODEL", concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))
         .envs(settings.iter().copied());
@@ -160,7 +161,7 @@ impl Daemon {
     pub fn raw(&self, parts: &[&[u8]], pause: Duration) -> (u16, String) {
         let connected = TcpStream::connect(("127.0.0.1", self.port()));
         let mut stream = connected.unwrap_or_else(|error| panic!("{error}: {}", self.log()));
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         for part in parts {
             if stream.write_all(part).is_err() {
                 break;
@@ -169,11 +170,9 @@ impl Daemon {
                 std::thread::sleep(pause);
             }
         }
+        // What came before a reset of the connection counts too.
         let mut answer = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = stream.read(&mut buffer) {
-            answer.extend_from_slice(&buffer[..read]);
-        }
+        let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         (status, answer)

@@ -45,7 +45,7 @@ async fn task(daemon: &Daemon, seed: u64, success: bool) -> Value {
 }
 
 async fn wait(daemon: &Daemon, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..300 {
+    for _ in 0..1800 {
         let adapters = daemon.get("/v1/adapters").await;
         if holds(&adapters) {
             return adapters;

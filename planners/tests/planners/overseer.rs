@@ -54,7 +54,7 @@ impl Overseer for Person {
 const OUT: &str = "keep\ngoto \"http://other.local/cart\"";
 
 async fn overseen(person: &Person, answers: &[&str]) -> Played {
-    play(Setup { overseer: Some(Box::new(person.clone())), limits_seconds: 1, ..Setup::default() }, answers).await
+    play(Setup { overseer: Some(Box::new(person.clone())), ..Setup::default() }, answers).await
 }
 
 #[tokio::test]
@@ -83,9 +83,10 @@ async fn a_person_decides_what_the_capability_refuses() {
 
 #[tokio::test]
 async fn waiting_for_a_person_is_not_the_runs_time() {
-    let person = Person { thinks: Duration::from_millis(1500), ..Person::new(Ruling::Approved) };
-    let played = overseen(&person, &[PLAN, OUT, "keep\nanswer", "42"]).await;
-    assert_eq!(played.episode.stop, Some(Stop::Answered), "it may take one second");
+    let person = Person { thinks: Duration::from_secs(6), ..Person::new(Ruling::Approved) };
+    let setup = Setup { overseer: Some(Box::new(person)), limits_seconds: 5, ..Setup::default() };
+    let played = play(setup, &[PLAN, OUT, "keep\nanswer", "42"]).await;
+    assert_eq!(played.episode.stop, Some(Stop::Answered), "it may take five seconds");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Ending in good order within a bound.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use milepost_service::{Cause, Decision, Drained, Error, ServiceConfig, TaskState};
 
 use super::recovery::request;
-use super::stage::{Manners, Stage, config, task};
+use super::stage::{Manners, PATIENCE, Stage, config, task};
 
 #[tokio::test]
 async fn a_drain_lets_end_what_ends_and_cuts_off_the_rest() {
@@ -29,16 +29,15 @@ async fn a_drain_lets_end_what_ends_and_cuts_off_the_rest() {
         stage.after(&ids[3], 0, "approval_requested").await;
 
         let follower = stage.service.events(&ids[1], 0).await.unwrap();
-        let began = Instant::now();
-        let bound = Duration::from_secs(2);
+        let bound = Duration::from_secs(5);
         let service = stage.service.clone();
         let draining = tokio::spawn(async move { service.drain(bound).await });
         // The task that asks is told first: then the drain has begun.
         assert_eq!(asking.await.unwrap().unwrap(), Decision::Ended(Cause::Drain));
         assert!(matches!(stage.service.submit("ana", task("late")).await, Err(Error::Draining { .. })));
         runs.remove(0).answer("42");
-        let drained = draining.await.unwrap().unwrap();
-        assert!(began.elapsed() < bound + Duration::from_secs(2), "{:?}", began.elapsed());
+        // Well before the minute in which a task may end that is told to.
+        let drained = tokio::time::timeout(PATIENCE, draining).await.expect("no end").unwrap().unwrap();
         assert_eq!(drained, Drained { finished: 1, requeued: 1, interrupted: 2 }, "{manners:?}");
         let mut states = Vec::new();
         for id in ids.iter().chain([&waits.id]) {

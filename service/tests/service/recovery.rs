@@ -128,7 +128,7 @@ fn a_killed_process_loses_no_task_and_repeats_no_side_effect() {
 #[tokio::test]
 async fn a_silent_runner_loses_its_task_and_one_that_waits_for_a_person_does_not() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), ServiceConfig { workers: 3, lease_seconds: 1, ..config() }, Manners::Deaf).await;
+    let stage = Stage::open(directory.path(), ServiceConfig { workers: 3, lease_seconds: 4, ..config() }, Manners::Deaf).await;
     let asks = stage.submit(task("asks")).await;
     let asking = stage.run().await;
     let desk = asking.desk.clone();
@@ -142,7 +142,7 @@ async fn a_silent_runner_loses_its_task_and_one_that_waits_for_a_person_does_not
     let reading = stage.run().await;
 
     let interrupted = stage.after(&acts.id, 0, "interrupted").await;
-    assert!(interrupted.reason.as_ref().unwrap().contains("silent for 1 s"), "{interrupted:?}");
+    assert!(interrupted.reason.as_ref().unwrap().contains("silent for 4 s"), "{interrupted:?}");
     let again = stage.run().await;
     assert_eq!((&again.record.id, again.record.attempts), (&reads.id, 2));
     // The old runner's hands are off.
@@ -163,7 +163,7 @@ async fn a_silent_runner_loses_its_task_and_one_that_waits_for_a_person_does_not
 #[tokio::test]
 async fn a_runner_that_shows_life_keeps_its_task() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), ServiceConfig { workers: 2, lease_seconds: 1, ..config() }, Manners::Deaf).await;
+    let stage = Stage::open(directory.path(), ServiceConfig { workers: 2, lease_seconds: 4, ..config() }, Manners::Deaf).await;
     let lives = stage.submit(task("lives")).await;
     let living = stage.run().await;
     let silent = stage.submit(task("silent")).await;

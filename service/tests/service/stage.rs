@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Nothing that a test waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A run in the test's hands. Dropping `end` leaves a run that goes on for ever.
 pub struct Run {
@@ -157,7 +157,7 @@ impl Stage {
 
 /// Short times, one worker.
 pub fn config() -> ServiceConfig {
-    ServiceConfig { workers: 1, retry_after_seconds: 0, cancel_seconds: 1, lease_seconds: 60, ..ServiceConfig::default() }
+    ServiceConfig { workers: 1, retry_after_seconds: 0, cancel_seconds: 4, lease_seconds: 60, ..ServiceConfig::default() }
 }
 
 pub fn task(goal: &str) -> Submission {
