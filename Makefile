@@ -5,7 +5,7 @@ MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
 # Cargo's options for `test`; `.ci/run` adds what suits a clone that is built once.
 BUILD_OPTIONS :=
 
-.PHONY: demo test lint build setup test-browser test-swap test-daemon bench bench-learner golden seed deny cuda
+.PHONY: demo test lint build setup test-stalls test-browser test-swap test-daemon bench bench-learner golden seed deny cuda
 
 ## Installs what is missing, builds, and runs one unseen task of each level live.
 demo: build
@@ -13,12 +13,16 @@ demo: build
 
 ## The gate: formatting, clippy with warnings as errors, all tests, those that need Chromium included. Clippy is the compiler of
 ## the workspace here, so that linting does not check all dependencies a second time; CLIPPY_ARGS is what `cargo clippy -- -D warnings` sets.
-test: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
-test: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
+test test-stalls: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
+test test-stalls: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
 test: setup
 	@scripts/stage.sh "format" cargo fmt --all --check
 	@scripts/stage.sh "build and clippy" cargo $(BUILD_OPTIONS) build --workspace --all-targets --locked
 	@scripts/stage.sh "tests" cargo $(BUILD_OPTIONS) test --workspace --locked --no-fail-fast
+
+## All tests, while their processes are stopped now and then for up to two seconds: none may judge by how soon something happens.
+test-stalls: setup
+	@scripts/stalls.py cargo test --workspace --locked --no-fail-fast
 
 lint:
 	cargo fmt --all --check

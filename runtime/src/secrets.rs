@@ -1,15 +1,19 @@
 //! Secrets: named values bound to an origin, written `{{secret:name}}` in actions and typed by the driver only.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::observation::Observation;
 use crate::text::squash;
 
 /// Fewest bytes of a value. A shorter one stands everywhere on a page: replaced it would spoil the page, left alone it would leak.
 const SHORTEST: usize = 4;
+
+/// Fewest UTF-16 units of an element's name or value that an observation may have cut.
+const SHORTEST_CUT: usize = 300;
 
 /// How a placeholder begins.
 const OPENS: &str = "{{secret:";
@@ -88,8 +92,40 @@ impl Secrets {
         Ok(out)
     }
 
+    /// Replaces every secret value in what was seen of a page. Where the observation left something out, a text may end in the middle of
+    /// a value; in an element of `veiled`, which a secret was typed into, keys may have taken away its end.
+    pub fn scrub_page(&self, page: &mut Observation, veiled: &HashSet<u32>) {
+        if self.by_name.is_empty() {
+            return;
+        }
+        let clean = |text: &mut String| *text = self.scrub(text);
+        [&mut page.url, &mut page.title, &mut page.text].into_iter().chain(&mut page.tabs).chain(&mut page.dialog).for_each(clean);
+        for element in &mut page.elements {
+            element.options.iter_mut().for_each(clean);
+            let veiled = veiled.contains(&element.id);
+            for (text, veiled) in [(&mut element.name, false)].into_iter().chain(element.value.as_mut().map(|value| (value, veiled))) {
+                clean(text);
+                if veiled || page.truncated && text.encode_utf16().count() >= SHORTEST_CUT {
+                    self.scrub_end(text, veiled);
+                }
+            }
+        }
+    }
+
+    /// Replaces the beginning of a value with which a text ends. It must be long enough to be told from other text, or, where a secret was
+    /// typed, the whole.
+    fn scrub_end(&self, text: &mut String, typed: bool) {
+        let secrets = self.by_name.iter().flat_map(|(name, secret)| secret.forms.iter().map(move |form| (name, form)));
+        let begun = secrets.flat_map(|(name, form)| form.char_indices().skip(1).map(move |(at, _)| (name, &form[..at])));
+        let ends = begun.filter(|(_, begun)| text.ends_with(begun) && (begun.len() >= SHORTEST || typed && begun.len() == text.len()));
+        if let Some((name, begun)) = ends.max_by_key(|(_, begun)| begun.len()) {
+            text.truncate(text.len() - begun.len());
+            text.push_str(&format!("{OPENS}{name}}}}}"));
+        }
+    }
+
     /// Replaces every secret value in `text` by its placeholder: what may be recorded. Values are also known as JSON, HTML and addresses
-    /// write them; one that is cut in the middle, or encoded in another way, is not.
+    /// write them; one that a page encodes in another way, or shows in parts, is not.
     pub fn scrub(&self, text: &str) -> String {
         let secrets = self.by_name.iter();
         let mut forms: Vec<(&str, &str)> =

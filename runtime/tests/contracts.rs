@@ -1,6 +1,7 @@
 //! Plans, checks, actions and observations: what they print they parse, and what they refuse.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -184,6 +185,37 @@ fn a_secret_is_scrubbed_however_it_is_written() {
         assert_eq!(secrets.scrub(&format!("é{text}é")), "é{{secret:long}}é", "{text}");
     }
     assert_eq!(secrets.scrub("p&ss p&s"), "{{secret:part}} p&s");
+}
+
+#[test]
+fn a_secret_that_was_cut_is_not_shown_in_part() {
+    let mut secrets = Secrets::default();
+    secrets.add("password", "hunter22", &Url::parse("https://desk.example.org/login").unwrap());
+    let long = "x".repeat(300);
+    let element = |id, name: &str, value: &str| Element { id, name: name.into(), value: Some(value.into()), ..Element::default() };
+    for (name, value, cut, shown) in [
+        (format!("{long}hunt"), "", true, (format!("{long}{{{{secret:password}}}}"), "")),
+        (format!("{long}hunt"), "", false, (format!("{long}hunt"), "")),
+        (format!("{long}hun"), "", true, (format!("{long}hun"), "")),
+        ("to hunt".into(), "to hunt", true, ("to hunt".into(), "to hunt")),
+    ] {
+        let mut page = Observation { elements: vec![element(1, &name, value)], truncated: cut, ..Observation::default() };
+        secrets.scrub_page(&mut page, &HashSet::new());
+        assert_eq!((page.elements[0].name.clone(), page.elements[0].value.as_deref().unwrap()), shown);
+    }
+    // What keys left of a typed one; the element beside it holds words.
+    for (value, shown) in [
+        ("hunter2", "{{secret:password}}"),
+        ("h", "{{secret:password}}"),
+        ("me:hunte", "me:{{secret:password}}"),
+        ("north", "north"),
+        ("", ""),
+    ] {
+        let mut page = Observation { elements: vec![element(7, "", value), element(8, "", value)], ..Observation::default() };
+        secrets.scrub_page(&mut page, &HashSet::from([7]));
+        let values: Vec<_> = page.elements.iter().map(|element| element.value.as_deref().unwrap()).collect();
+        assert_eq!(values, [shown, value]);
+    }
 }
 
 #[test]

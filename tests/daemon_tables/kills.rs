@@ -18,7 +18,7 @@ const WORKERS: usize = 4;
 /// Tasks that wait beside those that run.
 const WAITING: usize = 3;
 /// Dead parents' browsers have so long to go.
-const GONE: Duration = Duration::from_secs(5);
+const GONE: Duration = Duration::from_secs(60);
 
 /// The load: tasks that were taken, each on a site of its own.
 #[derive(Default)]

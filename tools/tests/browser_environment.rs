@@ -236,7 +236,12 @@ async fn types_secrets_on_their_origin_only_and_never_shows_them() {
     let name = id(&page, "textbox", "Name");
     let page = bench.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
     assert_eq!(page.element(name).unwrap().value.as_deref(), Some("{{secret:mail}}"));
+    let page = bench.step("press Backspace").await;
+    assert_eq!(page.element(name).unwrap().value.as_deref(), Some("{{secret:mail}}"), "not what the key left of it");
     assert!(bench.browser.screenshot().await.unwrap().is_some());
+    let short = bench.act(&format!("type {} \"{{{{secret:mail}}}}\"", id(&page, "textbox", "Short"))).await.error.unwrap();
+    assert!(short.ends_with("takes at most 4 characters, fewer than the secret has"), "{short}");
+    bench.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
     let refused = bench.act(&format!("type {name} \"{{{{secret:bank}}}}\"")).await.error.unwrap();
     assert!(refused.contains("bound to https://bank.example") && !refused.contains("bank-password"), "{refused}");
     bench.act(&format!("click {name}")).await;

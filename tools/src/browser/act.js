@@ -69,7 +69,7 @@ function points(el) {
 
 function describe(el) {
   const owner = parentsWithId(el);
-  const words = fold(el.getAttribute("aria-label") || el.innerText || el.id || "").slice(0, 60);
+  const words = fold(el.getAttribute("aria-label") || el.innerText || el.id || "").slice(0, 300);
   return `${el.getAttribute("role") || el.localName} ${JSON.stringify(words)}${owner ? ` (element ${owner})` : ""}`;
 }
 
@@ -130,6 +130,8 @@ function fill(id, value, origin) {
   el.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
   el.focus();
   if (!prototype) return fillRich(el, value);
+  // A part of a secret would be of no use, and could not be told from other text on the page.
+  if (origin !== null && el.maxLength > 0 && value.length > el.maxLength) return { refused: `takes at most ${el.maxLength} characters, fewer than the secret has` };
   const text = el.maxLength > 0 ? value.slice(0, el.maxLength) : value;
   const key = { key: text.slice(-1) || "Backspace" };
   emit(el, "keydown", view.KeyboardEvent, { ...key, cancelable: true });

@@ -58,7 +58,7 @@ pub struct BrowserEnvironment {
     tabs: Vec<Tab>,
     /// Whether a dialog was open when the page was last looked at.
     dialog: bool,
-    /// Elements that a secret was typed into: no screenshot shows their value.
+    /// Elements that a secret was typed into: no screenshot shows their value, and no look what keys left of it.
     veiled: HashSet<u32>,
     /// Whether an action may still be changing the page.
     unsettled: bool,
@@ -198,7 +198,7 @@ impl BrowserEnvironment {
         if self.tabs.len() > 1 {
             observation.tabs = self.tabs.iter().rev().map(|tab| tab.title.clone()).collect();
         }
-        self.scrub(&mut observation);
+        self.secrets.scrub_page(&mut observation, &self.veiled);
         let fingerprint = format!("{} {}", observation.fingerprint(), observation.dialog.as_deref().unwrap_or_default());
         observation.changed = self.page.fingerprint.as_ref() != Some(&fingerprint);
         self.page.fingerprint = Some(fingerprint);
@@ -218,19 +218,6 @@ impl BrowserEnvironment {
         base64::engine::general_purpose::STANDARD
             .decode(shot.as_str().unwrap_or_default())
             .map_err(|error| CallError::Refused(format!("the screenshot cannot be read ({error})")))
-    }
-
-    fn scrub(&self, observation: &mut Observation) {
-        if self.secrets.names().is_empty() {
-            return;
-        }
-        let clean = |text: &mut String| *text = self.secrets.scrub(text);
-        [&mut observation.url, &mut observation.title, &mut observation.text].into_iter().for_each(clean);
-        observation.tabs.iter_mut().chain(observation.dialog.as_mut()).for_each(clean);
-        for element in &mut observation.elements {
-            clean(&mut element.name);
-            element.options.iter_mut().chain(element.value.as_mut()).for_each(clean);
-        }
     }
 }
 

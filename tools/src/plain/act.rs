@@ -74,6 +74,11 @@ impl Page {
         Ok(Effect::Stay)
     }
 
+    /// Most UTF-16 units that a field takes, if it says so.
+    pub fn longest(&self, node: NodeId) -> Option<usize> {
+        self.dom.attribute(node, "maxlength").and_then(|limit| limit.trim().parse().ok()).filter(|&limit| limit > 0)
+    }
+
     /// Replaces the content of a field.
     pub fn fill(&mut self, node: NodeId, id: u32, text: &str) -> Outcome {
         let kind = self.input_type(node);
@@ -88,8 +93,7 @@ impl Page {
             return Outcome::failed(format!("invalid: element {id} takes no text"));
         }
         self.focus = Some(node);
-        let limit = self.dom.attribute(node, "maxlength").and_then(|limit| limit.trim().parse::<usize>().ok()).filter(|&limit| limit > 0);
-        let kept = self.set_value(node, &limited(text, limit));
+        let kept = self.set_value(node, &limited(text, self.longest(node)));
         if !text.is_empty() && kept.is_empty() {
             let form = match kind {
                 "date" => ", write 2024-12-31",

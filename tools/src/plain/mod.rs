@@ -16,6 +16,7 @@ mod tests;
 mod transport;
 mod value;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,12 +50,14 @@ pub struct PlainEnvironment {
     page: Option<Page>,
     history: Vec<Past>,
     fingerprint: Option<String>,
+    /// Elements that a secret was typed into.
+    veiled: HashSet<u32>,
 }
 
 impl PlainEnvironment {
     /// A session without a page; [`Environment::reset`] opens the first.
     pub fn new(transport: Arc<dyn Transport>, secrets: Secrets) -> Self {
-        Self { transport, secrets, cookies: Cookies::default(), page: None, history: Vec::new(), fingerprint: None }
+        Self { transport, secrets, cookies: Cookies::default(), page: None, history: Vec::new(), fingerprint: None, veiled: HashSet::new() }
     }
 
     /// Reads a document, following redirects; `None` where the site answers without one (status 204 or 205).
@@ -186,10 +189,15 @@ impl PlainEnvironment {
         if secrets::names(text).is_empty() {
             return page.fill(node, id, text);
         }
-        match self.secrets.reveal(text, &page.url) {
-            Ok(text) => page.fill(node, id, &text),
-            Err(error) => Outcome::failed(error.to_string()),
+        let text = match self.secrets.reveal(text, &page.url) {
+            Ok(text) => text,
+            Err(error) => return Outcome::failed(error.to_string()),
+        };
+        if let Some(limit) = page.longest(node).filter(|&limit| text.encode_utf16().count() > limit) {
+            return Outcome::failed(format!("element {id} takes at most {limit} characters, fewer than the secret has"));
         }
+        self.veiled.insert(id);
+        page.fill(node, id, &text)
     }
 
     async fn perform(&mut self, action: &Action) -> Result<Outcome> {
@@ -217,18 +225,6 @@ impl PlainEnvironment {
             }
         }
     }
-
-    fn scrub(&self, observation: &mut Observation) {
-        if self.secrets.names().is_empty() {
-            return;
-        }
-        let clean = |text: &mut String| *text = self.secrets.scrub(text);
-        [&mut observation.url, &mut observation.title, &mut observation.text].into_iter().for_each(clean);
-        for element in &mut observation.elements {
-            clean(&mut element.name);
-            element.options.iter_mut().chain(element.value.as_mut()).for_each(clean);
-        }
-    }
 }
 
 #[async_trait]
@@ -247,7 +243,7 @@ impl Environment for PlainEnvironment {
             return Err(Error::Environment("no page is open; reset the environment to a task first".into()));
         };
         let mut observation = read::read(page);
-        self.scrub(&mut observation);
+        self.secrets.scrub_page(&mut observation, &self.veiled);
         let fingerprint = observation.fingerprint();
         observation.changed = self.fingerprint.as_ref() != Some(&fingerprint);
         self.fingerprint = Some(fingerprint);

@@ -248,6 +248,8 @@ async fn impossible_actions_are_refused() {
     check_refused("<select><option disabled>a</select>", r#"select 1 "a""#, "element 1 has the option \"a\", but it is disabled").await;
     check_refused("<p>x", r#"goto "ftp://shop.test/""#, "invalid: \"ftp://shop.test/\" is no http or https address").await;
     check_refused("<p>x", "back", "there is no earlier page to go back to").await;
+    let short = "element 1 takes at most 7 characters, fewer than the secret has";
+    check_refused("<input maxlength=7>", r#"type 1 "{{secret:password}}""#, short).await;
     check_refused("<input>", r#"type 1 "{{secret:other}}""#, "secret \"other\": it is bound to http://bank.test, not to http://shop.test")
         .await;
 }
@@ -257,9 +259,12 @@ async fn secrets_are_typed_but_never_shown() {
     let form =
         "<form action=/to method=post><input name=p type=password aria-label=p><input name=t aria-label=t><button>Go</button></form>";
     let (mut environment, site) = Site::default().page("/", form).page("/to", "<p>Welcome hunter2!").open().await;
-    act(&mut environment, &[r#"type <textbox "p"> "{{secret:password}}""#, r#"type <textbox "t"> "{{secret:password}}""#]).await;
-    let seen = environment.observe().await.unwrap();
-    assert_eq!(seen.elements[1].value.as_deref(), Some("{{secret:password}}"));
+    let secret = r#"type <textbox "t"> "{{secret:password}}""#;
+    for typed in [&[secret][..], &[secret, "press Backspace"], &[r#"type <textbox "p"> "{{secret:password}}""#, secret]] {
+        act(&mut environment, typed).await;
+        let seen = environment.observe().await.unwrap();
+        assert_eq!(seen.elements[1].value.as_deref(), Some("{{secret:password}}"), "{typed:?}");
+    }
     act(&mut environment, &[r#"click <button "Go">"#]).await;
     assert_eq!(site.last(), "Post /to p=hunter2%21&t=hunter2%21");
     assert_eq!(environment.observe().await.unwrap().text, "Welcome {{secret:password}}");
