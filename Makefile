@@ -2,7 +2,7 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
-# Cargo's options for `test`; `.ci/run` adds what suits a clone that is built once.
+# Cargo's options for `test` and `test-stalls`; `.ci/run` adds what suits a clone that is built once.
 BUILD_OPTIONS :=
 
 .PHONY: demo test lint build setup test-stalls test-browser test-swap test-daemon bench bench-learner golden seed deny cuda
@@ -22,7 +22,7 @@ test: setup
 
 ## All tests, while their processes are stopped now and then for up to two seconds: none may judge by how soon something happens.
 test-stalls: setup
-	@scripts/stalls.py cargo test --workspace --locked --no-fail-fast
+	@scripts/stalls.py cargo $(BUILD_OPTIONS) test --workspace --locked --no-fail-fast
 
 lint:
 	cargo fmt --all --check

@@ -272,6 +272,17 @@ async fn secrets_are_typed_but_never_shown() {
 }
 
 #[tokio::test]
+async fn a_secret_at_the_end_of_a_cut_text_is_hidden() {
+    let (name, value) = ("x".repeat(296), "x".repeat(1_996));
+    let page = format!("<button>{name}hunter2!</button><input aria-label=t value={value}hunter2!>");
+    let (mut environment, _) = Site::default().page("/", &page).open().await;
+    let seen = environment.observe().await.unwrap();
+    assert!(seen.truncated);
+    assert_eq!(seen.elements[0].name, format!("{name}{{{{secret:password}}}}"));
+    assert_eq!(seen.elements[1].value.as_deref(), Some(&*format!("{value}{{{{secret:password}}}}")));
+}
+
+#[tokio::test]
 async fn history_cookies_and_redirects_work() {
     let site = Site::default()
         .page("/", "<a href=/a#top>A</a><a href=#here>Here</a><form method=post action=/login><button>In</button></form><a href='mailto:x@y'>Mail</a>")
