@@ -4,6 +4,7 @@
 mod adapters;
 mod canary;
 mod command_line;
+mod fixture;
 mod generations;
 mod house;
 mod improve;

@@ -164,6 +164,56 @@ impl SqliteStore {
         })
     }
 
+    /// Reads an episode with everything that belongs to it.
+    async fn read_episode(&self, row: &SqliteRow) -> Result<Episode> {
+        let id: String = row.get("id");
+        let steps = sqlx::query("SELECT turn, step FROM steps WHERE episode_id = ? ORDER BY turn")
+            .bind(&id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| self.error(error))?;
+        let mut steps: Vec<Step> = steps.iter().map(|row| self.json("a step", row.get("step"))).collect::<Result<_>>()?;
+        let call_rows = sqlx::query(
+            "SELECT calls.*, grammars.text FROM calls LEFT JOIN grammars ON grammars.hash = calls.grammar WHERE episode_id = ? ORDER BY id",
+        )
+        .bind(&id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error(error))?;
+        let mut calls = Vec::new();
+        for call_row in &call_rows {
+            let call = self.read_call(call_row)?;
+            let turn: Option<u32> = call_row.get("turn");
+            match steps.iter_mut().find(|step| call_row.get::<bool, _>("in_step") && Some(step.turn) == turn) {
+                Some(step) => step.calls.push(call),
+                None => calls.push(call),
+            }
+        }
+        let stop = row.get::<Option<String>, _>("stop_kind").map(|kind| {
+            let reason: Option<String> = row.get("stop_reason");
+            let value = match reason {
+                Some(reason) => serde_json::json!({ "kind": kind, "reason": reason }),
+                None => serde_json::json!({ "kind": kind }),
+            };
+            serde_json::from_value(value).map_err(|error| self.corrupt("the stop reason", error))
+        });
+        Ok(Episode {
+            plans: self.load_plans(&id).await?,
+            id,
+            task: self.json("the task", row.get("task"))?,
+            policy: row.get("policy"),
+            generation: row.get("generation"),
+            started_at: time(row.get("started_at")),
+            ended_at: row.get::<Option<String>, _>("ended_at").as_deref().map(time),
+            steps,
+            calls,
+            stop: stop.transpose()?,
+            answer: row.get("answer"),
+            last_observation: row.get::<Option<String>, _>("last_observation").map(|text| self.json("the last page", &text)).transpose()?,
+            success: row.get("success"),
+        })
+    }
+
     async fn load_plans(&self, id: &str) -> Result<Vec<Plan>> {
         let rows = sqlx::query("SELECT version, cursor FROM plans WHERE episode_id = ? ORDER BY version")
             .bind(id)
@@ -334,52 +384,10 @@ impl EpisodeStore for SqliteStore {
             .await
             .map_err(|error| self.error(error))?;
         let [row] = rows.as_slice() else { return Ok(None) };
-        let id: String = row.get("id");
-        let steps = sqlx::query("SELECT turn, step FROM steps WHERE episode_id = ? ORDER BY turn")
-            .bind(&id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let mut steps: Vec<Step> = steps.iter().map(|row| self.json("a step", row.get("step"))).collect::<Result<_>>()?;
-        let call_rows = sqlx::query(
-            "SELECT calls.*, grammars.text FROM calls LEFT JOIN grammars ON grammars.hash = calls.grammar WHERE episode_id = ? ORDER BY id",
-        )
-        .bind(&id)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error(error))?;
-        let mut calls = Vec::new();
-        for call_row in &call_rows {
-            let call = self.read_call(call_row)?;
-            let turn: Option<u32> = call_row.get("turn");
-            match steps.iter_mut().find(|step| call_row.get::<bool, _>("in_step") && Some(step.turn) == turn) {
-                Some(step) => step.calls.push(call),
-                None => calls.push(call),
-            }
-        }
-        let stop = row.get::<Option<String>, _>("stop_kind").map(|kind| {
-            let reason: Option<String> = row.get("stop_reason");
-            let value = match reason {
-                Some(reason) => serde_json::json!({ "kind": kind, "reason": reason }),
-                None => serde_json::json!({ "kind": kind }),
-            };
-            serde_json::from_value(value).map_err(|error| self.corrupt("the stop reason", error))
-        });
-        Ok(Some(Episode {
-            plans: self.load_plans(&id).await?,
-            id,
-            task: self.json("the task", row.get("task"))?,
-            policy: row.get("policy"),
-            generation: row.get("generation"),
-            started_at: time(row.get("started_at")),
-            ended_at: row.get::<Option<String>, _>("ended_at").as_deref().map(time),
-            steps,
-            calls,
-            stop: stop.transpose()?,
-            answer: row.get("answer"),
-            last_observation: row.get::<Option<String>, _>("last_observation").map(|text| self.json("the last page", &text)).transpose()?,
-            success: row.get("success"),
-        }))
+        self.read_episode(row).await.map(Some).map_err(|error| match error {
+            Error::Store { path, reason } => Error::Store { path, reason: format!("episode {}: {reason}", row.get::<String, _>("id")) },
+            other => other,
+        })
     }
 
     async fn list(&self, limit: u32) -> Result<Vec<EpisodeSummary>> {
