@@ -2,13 +2,13 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/milepost/target
 SHELL := /bin/bash
 MILEPOST := $(CARGO_TARGET_DIR)/debug/milepost
-# Cargo's options for `test` and `test-stalls`; `.ci/run` adds what suits a clone that is built once.
-BUILD_OPTIONS :=
+# All features that need no GPU.
+FEATURES := --features gpu-training
 
 .PHONY: demo test lint build setup test-stalls test-browser test-swap test-daemon bench bench-learner golden seed deny cuda
 
-## Installs what is missing, builds, and runs one unseen task of each level live.
-demo: build
+## Installs what is missing, builds what running a task needs, and runs one unseen task of each level live.
+demo:
 	@scripts/demo.sh "$(MILEPOST)"
 
 ## The gate: formatting, clippy with warnings as errors, all tests, those that need Chromium included. Clippy is the compiler of
@@ -17,19 +17,22 @@ test test-stalls: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test test-stalls: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
 test: setup
 	@scripts/stage.sh "format" cargo fmt --all --check
-	@scripts/stage.sh "build and clippy" cargo $(BUILD_OPTIONS) build --workspace --all-targets --locked
-	@scripts/stage.sh "tests" cargo $(BUILD_OPTIONS) test --workspace --locked --no-fail-fast
+	@scripts/stage.sh "build and clippy" cargo build --workspace --all-targets --locked $(FEATURES)
+	@scripts/stage.sh "tests" cargo test --workspace --locked --no-fail-fast $(FEATURES)
+	@scripts/stage.sh "build without features" cargo build --locked --no-default-features --bin milepost
 
 ## All tests, while their processes are stopped now and then for up to two seconds: none may judge by how soon something happens.
 test-stalls: setup
-	@scripts/stalls.py cargo $(BUILD_OPTIONS) test --workspace --locked --no-fail-fast
+	@scripts/stalls.py cargo test --workspace --locked --no-fail-fast $(FEATURES)
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
+	cargo clippy --locked --no-default-features --bin milepost -- -D warnings
 
+## Builds everything that runs on this machine: daemon, MCP, mistralrs, and training in candle's operations.
 build: setup
-	@scripts/stage.sh "build" cargo build --locked --bin milepost
+	@scripts/stage.sh "build" cargo build --locked $(FEATURES) --bin milepost
 
 ## Chromium and ChromeDriver, where they are missing.
 setup:

@@ -19,7 +19,7 @@ impl Tool for Sum {
             "required": ["numbers"],
             "additionalProperties": false,
         });
-        ToolForm { name: "sum".into(), schema }
+        ToolForm { name: "sum".into(), description: "Adds up a list of numbers.".into(), schema }
     }
 
     async fn call(&self, arguments: &Value, _task: &Task) -> milepost_runtime::Result<String> {

@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
-# Runs one unseen task of each level live in a real browser, then says in three lines what happened: demo.sh BINARY
+# Builds the smallest binary that runs tasks while Chromium is installed, then runs one unseen task of each level live in a real
+# browser and prints what happened: demo.sh BINARY
 set -u
 milepost=$1
 cd "$(dirname "$0")/.."
+start=$(date +%s)
+scripts/setup.sh build && scripts/clone.sh || exit 1
+scripts/stage.sh "Chromium" scripts/setup.sh browser &
+browser=$!
+# Without the daemon, MCP and mistralrs: the native engine serves the seed model. `make build` adds them.
+scripts/stage.sh "build" cargo build --locked --no-default-features --bin milepost
+built=$?
+wait "$browser" && [ $built -eq 0 ] || exit 1
 if [ "$(id -u)" -eq 0 ]; then
   export MILEPOST_BROWSER__NO_SANDBOX=true
   echo "!! running as root: Chromium runs without its sandbox, on the bundled site only"
 fi
 export MILEPOST_EPISODES__SCREENSHOTS=all
-exec "$milepost" suite demo
+echo "== from nothing to the first action: $(( $(date +%s) - start )) s"
+scripts/stage.sh "demo" "$milepost" suite demo

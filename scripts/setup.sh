@@ -1,15 +1,25 @@
 #!/usr/bin/env bash
-# Installs Chromium, ChromeDriver and what build and tests need, where they are missing (Debian and its children).
+# Installs what is missing (Debian and its derivatives): setup.sh [build|browser|tests]…, all three without arguments.
+#   build    a C and C++ compiler for crates that compile C
+#   browser  Chromium and ChromeDriver
+#   tests    Python's virtual environments and curl, for the official clients of the daemon's protocols and for schemathesis
 set -eu
+[ $# -gt 0 ] || set -- build browser tests
 need=()
-command -v cc >/dev/null 2>&1 || need+=(build-essential)
-command -v c++ >/dev/null 2>&1 || need+=(build-essential)
-command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || need+=(chromium)
-command -v chromedriver >/dev/null 2>&1 || need+=(chromium-driver)
-# The daemon is tested with the official clients of its protocols and with schemathesis, in virtual environments beside the build.
-python3 -c 'import ensurepip, venv' 2>/dev/null || need+=(python3 python3-venv)
-command -v curl >/dev/null 2>&1 || need+=(curl)
-command -v cargo >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs and run this again" >&2; exit 1; }
+for part in "$@"; do
+  case $part in
+    build)
+      command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 || need+=(build-essential)
+      command -v cargo >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs and run this again" >&2; exit 1; } ;;
+    browser)
+      command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || need+=(chromium)
+      command -v chromedriver >/dev/null 2>&1 || need+=(chromium-driver) ;;
+    tests)
+      python3 -c 'import ensurepip, venv' 2>/dev/null || need+=(python3 python3-venv)
+      command -v curl >/dev/null 2>&1 || need+=(curl) ;;
+    *) echo "$part is no part of the setup; use build, browser or tests" >&2; exit 2 ;;
+  esac
+done
 [ ${#need[@]} -eq 0 ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "missing: ${need[*]}; install them with your package manager and run this again" >&2; exit 1

@@ -1,106 +1,78 @@
-//! The whole configuration, composed of the crates' sections: defaults, then a YAML file, then `MILEPOST_…` variables.
+//! The whole configuration, composed of the sections of all crates. Defaults come first, a YAML file overrides them, and variables `MILEPOST_…`
+//! override both.
+
+mod replaced;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Serialized};
+use figment::{Figment, Provider};
 use milepost_engines::{LocalModelConfig, RemoteModelConfig};
-use milepost_learners::failures::FailureConfig;
+use milepost_improve::config::ImproveConfig;
+use milepost_improve::failures::FailureConfig;
 use milepost_learners::sft::SftConfig;
 use milepost_planners::{JudgeConfig, PlannersConfig};
 use milepost_runtime::config::EpisodesConfig;
-use milepost_runtime::{Error, Limits, Secrets};
+use milepost_runtime::registry::AdapterChoice;
+use milepost_runtime::{Limits, Secrets};
+use milepost_server::config::ServeConfig;
 use milepost_service::ServiceConfig;
 use milepost_suites::GroundTruthConfig;
 use milepost_tools::browser::BrowserConfig;
 use milepost_tools::mcp::McpServerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::improve::config::ImproveConfig;
-use crate::serve::config::ServeConfig;
+use self::replaced::{Layer, REPLACED_KEYS, ReplacedKey, Source, move_replaced};
 
-/// Which engine answers.
+/// The engine that computes the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// mistralrs in this process.
+    /// An engine in this process.
     #[default]
     Local,
     /// A server that speaks the OpenAI protocol.
     Remote,
 }
 
-/// Which adapter serves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum AdapterChoice {
-    /// The generation in service on this model, where there is one.
-    #[default]
-    Current,
-    /// None: the base.
-    None,
-    /// A directory, or a generation's id.
-    Named(String),
-}
-
-impl From<String> for AdapterChoice {
-    fn from(text: String) -> Self {
-        match text.as_str() {
-            "current" => Self::Current,
-            "none" => Self::None,
-            _ => Self::Named(text),
-        }
-    }
-}
-
-impl From<AdapterChoice> for String {
-    fn from(choice: AdapterChoice) -> Self {
-        match choice {
-            AdapterChoice::Current => "current".into(),
-            AdapterChoice::None => "none".into(),
-            AdapterChoice::Named(text) => text,
-        }
-    }
-}
-
-/// A secret by name.
+/// Where a secret's value is, and where it may be typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretConfig {
-    /// Where its value is: `env:VARIABLE` or `file:PATH`.
+    /// The source of the value: `env:VARIABLE` or `file:PATH`.
     pub from: String,
-    /// The only origin it may be typed on, e.g. `https://desk.example.org`.
+    /// The only origin that the value may be typed on, such as `https://desk.example.org`.
     pub origin: url::Url,
 }
 
-/// Every setting.
+/// All settings of the program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Which engine answers.
+    /// The engine that computes the model.
     pub engine: EngineKind,
-    /// Which adapter serves.
+    /// The adapter that is in service.
     pub adapter: AdapterChoice,
     /// The model on this machine.
     pub local: LocalModelConfig,
     /// The model on a server.
     pub remote: RemoteModelConfig,
-    /// Planner and prompts.
+    /// The planner and its prompts.
     pub policy: PlannersConfig,
     /// The model as a judge.
     pub judge: JudgeConfig,
-    /// Bounds on a run.
+    /// The limits of a run.
     pub limits: Limits,
-    /// Where episodes are kept.
+    /// The store of episodes.
     pub episodes: EpisodesConfig,
     /// The browser.
     pub browser: BrowserConfig,
-    /// The suite's own judgement of episodes.
+    /// The ground-truth judge of the suite.
     pub suite: GroundTruthConfig,
-    /// When a failure is of which class.
+    /// The rules that classify failures.
     pub failures: FailureConfig,
     /// Supervised training.
     pub learn: SftConfig,
@@ -108,16 +80,16 @@ pub struct Config {
     pub improve: ImproveConfig,
     /// The daemon's queue.
     pub service: ServiceConfig,
-    /// The daemon's doors.
+    /// The daemon's interfaces.
     pub serve: ServeConfig,
-    /// MCP servers by name, whose tools the agent may call.
+    /// The MCP servers whose tools the agent may call, by name.
     pub mcp: BTreeMap<String, McpServerConfig>,
-    /// Secrets by name.
+    /// The secrets, by name.
     pub secrets: BTreeMap<String, SecretConfig>,
 }
 
 impl Config {
-    /// Where the base weights are: what adapters are trained on and belong to. `None` where only a server has them.
+    /// Returns the directory of the base weights, which adapters are trained on; `None` if only a server has them.
     pub fn base(&self) -> Option<&Path> {
         match self.engine {
             EngineKind::Local => Some(Path::new(&self.local.model)),
@@ -125,16 +97,7 @@ impl Config {
         }
     }
 
-    /// [`Self::base`], where something is to be trained.
-    ///
-    /// # Errors
-    /// A server's model whose weights are not here.
-    pub fn weights(&self) -> Result<&Path, Error> {
-        let problem = "adapters are trained on weights that are here; set `remote.base` to the directory of those that the server serves, or `engine: local`";
-        self.base().ok_or_else(|| Error::BadInput(problem.into()))
-    }
-
-    /// The model's name, as the engine takes it.
+    /// Returns the name by which the engine knows the model.
     pub fn model(&self) -> &str {
         match self.engine {
             EngineKind::Local => &self.local.model,
@@ -143,32 +106,44 @@ impl Config {
     }
 }
 
-/// The file that is read when none is named.
+/// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "config.yaml";
 
-/// Loads the configuration.
+/// Loads the configuration. Warnings about replaced keys are printed to stderr.
 ///
 /// # Errors
-/// A named file that is missing, a file that is no YAML, an unknown key (with the nearest valid one), a wrong type.
+/// A named file does not exist, the file is no YAML, a key is unknown (the message names the nearest valid one), a value has a wrong type, or a
+/// replaced key is given together with its successor.
 pub fn load(file: Option<&Path>) -> Result<Config> {
     let file: Option<PathBuf> = match file {
         Some(file) if file.is_file() => Some(file.to_owned()),
         Some(file) => bail!("the configuration file {} does not exist; name another with --config", file.display()),
         None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.is_file()),
     };
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    if let Some(file) = &file {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read; check its permissions", file.display()))?;
-        figment = figment.merge(Serialized::defaults(parse(&text).with_context(|| format!("{} is not valid YAML", file.display()))?));
-    }
-    let figment = figment.merge(Env::prefixed("MILEPOST_").ignore(&["log", "token", "server", "cuda", "bench_python"]).split("__"));
-    // By way of figment's plain value: its own reader makes six copies of every section's code, for kinds of values that none has.
-    let explained = |error| explain(error, file.as_deref());
-    let value = figment.extract::<figment::value::Value>().map_err(explained)?;
-    Config::deserialize(&value).map_err(explained)
+    let environment = Env::prefixed("MILEPOST_").ignore(&["log", "token", "server", "cuda", "bench_python"]).split("__");
+    let (config, warnings) = combine(file, environment, REPLACED_KEYS)?;
+    warnings.iter().for_each(|warning| eprintln!("milepost: warning: {warning}"));
+    Ok(config)
 }
 
-/// Reads YAML; an empty file is an empty map.
+/// Combines the defaults with a file and the environment; returns a warning for each replaced key as well.
+fn combine(file: Option<PathBuf>, environment: impl Provider, replaced: &[ReplacedKey]) -> Result<(Config, Vec<String>)> {
+    let explained = |error: Box<figment::Error>| explain(*error, file.as_deref());
+    let mut layers = Vec::new();
+    if let Some(file) = &file {
+        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read; check its permissions", file.display()))?;
+        let values = parse(&text).with_context(|| format!("{} is not valid YAML", file.display()))?;
+        layers.push(Layer::read(Source::File(file.clone()), Serialized::defaults(values)).map_err(explained)?);
+    }
+    layers.push(Layer::read(Source::Environment, environment).map_err(explained)?);
+    let warnings = move_replaced(&mut layers, replaced)?;
+    let figment = layers.into_iter().fold(Figment::from(Serialized::defaults(Config::default())), Figment::merge);
+    // The values are extracted first, because figment's own deserializer would compile the code of every section six times.
+    let value = figment.extract::<figment::value::Value>().map_err(|error| explained(Box::new(error)))?;
+    Ok((Config::deserialize(&value).map_err(|error| explained(Box::new(error)))?, warnings))
+}
+
+/// Parses YAML; an empty file is an empty map.
 fn parse(text: &str) -> Result<serde_json::Value> {
     Ok(match serde_norway::from_str::<serde_json::Value>(text)? {
         serde_json::Value::Null => serde_json::json!({}),
@@ -176,13 +151,14 @@ fn parse(text: &str) -> Result<serde_json::Value> {
     })
 }
 
+/// Turns an error of the configuration into one that names the file, the key and what would be right.
 fn explain(error: figment::Error, file: Option<&Path>) -> anyhow::Error {
     let place = file.map_or("the environment".to_owned(), |file| file.display().to_string());
     let Some(error) = error.into_iter().next() else { return anyhow::anyhow!("{place}: the configuration cannot be read") };
     let mut path = error.path.join(".");
     if let Some(message) = match &error.kind {
         Kind::UnknownField(field, known) => {
-            // The path ends with the key itself, or with the section that it is in.
+            // The path ends with the key itself or with its section.
             if error.path.last() != Some(field) {
                 path = [&path[..], field].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             }
@@ -201,10 +177,10 @@ fn explain(error: figment::Error, file: Option<&Path>) -> anyhow::Error {
 }
 
 impl Config {
-    /// Values of the configured secrets.
+    /// Reads the values of the configured secrets.
     ///
     /// # Errors
-    /// A variable or file that is not there.
+    /// A variable is not set, or a file cannot be read.
     pub fn secrets(&self) -> Result<Secrets> {
         let mut secrets = Secrets::default();
         for (name, secret) in &self.secrets {
@@ -215,6 +191,9 @@ impl Config {
 }
 
 /// Reads a secret's value from `env:VARIABLE` or `file:PATH`.
+///
+/// # Errors
+/// The source is neither of these, the variable is not set, the file cannot be read, or the value is too short to be hidden.
 pub fn secret_value(name: &str, from: &str) -> Result<String> {
     let value = match from.split_once(':') {
         Some(("env", variable)) => {
@@ -269,5 +248,21 @@ mod tests {
         check_error("limits:\n  max_steps: many\n", "`limits.max_steps`");
         check_error("policy:\n  planner: oracle\n", "adaplan");
         check_error("a: [1\n", "not valid YAML");
+    }
+
+    #[test]
+    fn a_replaced_key_is_read_as_its_successor_and_the_environment_overrides_the_file() {
+        const REPLACED: &[ReplacedKey] = &[ReplacedKey { old: "bounds.actions", new: "limits.max_steps" }];
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c.yaml");
+        std::fs::write(&file, "bounds: {actions: 7}\nlimits: {max_seconds: 9}\n").unwrap();
+        let load = |environment: serde_json::Value| combine(Some(file.clone()), Serialized::defaults(environment), REPLACED);
+        let (config, warnings) = load(serde_json::json!({})).unwrap();
+        assert_eq!((config.limits.max_steps, config.limits.max_seconds), (7, 9));
+        assert!(warnings.len() == 1 && warnings[0].contains("c.yaml") && warnings[0].contains("`limits.max_steps`"), "{warnings:?}");
+        let (config, warnings) = load(serde_json::json!({ "bounds": { "actions": 8 } })).unwrap();
+        assert_eq!((config.limits.max_steps, warnings.len()), (8, 2));
+        let error = load(serde_json::json!({ "limits": { "max_steps": 8 } })).unwrap_err().to_string();
+        assert!(error.contains("`bounds.actions`") && error.contains("`MILEPOST_LIMITS__MAX_STEPS`"), "{error}");
     }
 }

@@ -1,25 +1,19 @@
-//! The program: command line, configuration, and the wiring of concrete types to the runtime's traits.
+//! The program: command line, configuration, and the wiring of concrete types to the traits of the crates.
 //!
-//! No logic of its own: what an agent does lives in the crates below; this is where they meet.
+//! It has no logic of its own: the agent, the improvement loop and the daemon are in the crates.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
-pub mod agreement;
 pub mod cli;
-pub mod client;
 pub mod commands;
 pub mod config;
-pub mod dataset;
-pub mod demonstrations;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod exit;
-pub mod experiment;
-pub mod forgetful;
-pub mod generations;
-pub mod improve;
-pub mod live;
-pub mod progress;
-pub mod rollouts;
-pub mod serve;
-pub mod serving;
-pub mod transport;
+pub mod improve_host;
+pub mod model;
+pub mod output;
+pub mod processor;
+pub mod signals;
+pub mod suite;
+pub mod terminal;
 pub mod wiring;

@@ -1,21 +1,34 @@
-//! Model engines: mistralrs and the trainer's kernels (local), and the OpenAI protocol (remote).
+//! Model engines: models on this machine, computed by the trainer's kernels or by mistralrs, and models behind a server that speaks the OpenAI
+//! protocol.
 //!
-//! All stand behind [`milepost_runtime::Engine`]. The local ones record exact token ids and the log-probabilities of the
-//! masked distribution, which is the policy that the learner trains.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+//! All implement [`milepost_runtime::Engine`] and [`milepost_runtime::GenerationEngine`]. The local engines record exact token ids and the
+//! log-probabilities of the masked distribution, which is the policy that the learner trains.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+pub mod backend;
 pub mod local;
 pub mod remote;
 
+mod config;
+mod frontend;
+mod hub;
+mod identity;
+#[cfg(feature = "mistralrs")]
 mod mistral;
 mod native;
 mod proof;
+mod sampling;
+mod served;
+mod source;
 
-pub use local::{Backend, Isq, LocalEngine, LocalModelConfig, WeightType, base_hash, is_hub_id};
+pub use config::{Backend, Isq, LocalModelConfig, WeightType};
+pub use identity::{base_hash, hub_name_hash};
+pub use local::LocalEngine;
 pub use proof::{Tolerance, check_probes};
 pub use remote::{GrammarField, RemoteEngine, RemoteModelConfig};
+pub use source::is_hub_id;
 
-/// An engine error with a message that says what to do.
+/// Makes an engine error of a message that says what to do.
 pub(crate) fn failed(message: impl std::fmt::Display) -> milepost_runtime::Error {
     milepost_runtime::Error::Engine(message.to_string())
 }

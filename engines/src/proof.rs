@@ -1,7 +1,8 @@
-//! Proof that a served model is the one that was trained: its log-probabilities on the probes of an adapter.
+//! The proof that a served model is the one that was trained, by its log-probabilities on the probes of an adapter.
 
 use milepost_runtime::{Error, Probes, Result};
 
+/// Makes the error that a model is not proved.
 fn unproved(message: impl std::fmt::Display) -> Error {
     Error::Unproved(message.to_string())
 }
@@ -9,23 +10,25 @@ fn unproved(message: impl std::fmt::Display) -> Error {
 /// How closely served and trained log-probabilities must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tolerance {
-    /// F32 on both sides: the largest difference is at most 1e-4.
+    /// Both sides compute in F32: the largest difference is at most 1e-4.
     Exact,
-    /// A quantised or 16-bit base: the direction of the change must survive (cosine ≥ 0.9, mean difference ≤ 0.02).
+    /// The base is quantised or in 16 bits: the direction of the change must survive (cosine ≥ 0.9, mean difference ≤ 0.02).
     Rounded,
 }
 
-/// Largest difference in nats that F32 arithmetic in another order explains, and the least that a real adapter makes.
-const EXACT: f32 = 1e-4;
-const LEAST_COSINE: f64 = 0.9;
-const LARGEST_MEAN: f64 = 0.02;
+/// The largest difference in nats that F32 arithmetic in another order can cause. A real adapter must make a larger one.
+const MAX_ROUNDING: f32 = 1e-4;
+/// The minimum cosine of the served and the trained change, with a rounded base.
+const MIN_COSINE: f64 = 0.9;
+/// The maximum mean difference in nats, with a rounded base.
+const MAX_MEAN_DIFFERENCE: f64 = 0.02;
 
-/// Compares what is served with the trainer's expectation; the error says which condition failed and by how much.
+/// Compares the served log-probabilities with those that the trainer expects; the error says which condition failed and by how much.
 ///
 /// `served` has one list per probe, one log-probability (nats) per completion token.
 ///
 /// # Errors
-/// No probes, lists of unequal lengths, or a model that is not the trainer's.
+/// There are no probes, the lists differ in length, or the model is not the trainer's.
 pub fn check_probes(probes: &Probes, served: &[Vec<f32>], tolerance: Tolerance) -> Result<()> {
     let shape = |lists: &[Vec<f32>]| lists.iter().map(Vec::len).collect::<Vec<_>>();
     if probes.requests.is_empty() || shape(&probes.expected).iter().sum::<usize>() == 0 {
@@ -40,40 +43,43 @@ pub fn check_probes(probes: &Probes, served: &[Vec<f32>], tolerance: Tolerance) 
         return Err(unproved(format!("the served model's log-probability at probe token {bad} is {}; the adapter is broken", served[bad])));
     }
     match tolerance {
-        Tolerance::Exact => exact(&served, &expected, &parent),
-        Tolerance::Rounded => rounded(&served, &expected, &parent),
+        Tolerance::Exact => check_exact(&served, &expected, &parent),
+        Tolerance::Rounded => check_rounded(&served, &expected, &parent),
     }
 }
 
-fn exact(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error> {
+/// Checks the condition of [`Tolerance::Exact`].
+fn check_exact(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error> {
     let off = largest_difference(served, expected);
-    if off.is_nan() || off > EXACT {
+    if off.is_nan() || off > MAX_ROUNDING {
         return Err(unproved(format!(
-            "the served model is not the trained one: log-probabilities differ by {off:.1e} (at most {EXACT:.0e} is allowed)"
+            "the served model is not the trained one: log-probabilities differ by {off:.1e} (at most {MAX_ROUNDING:.0e} is allowed)"
         )));
     }
     let moved = largest_difference(served, parent);
-    if moved.is_nan() || moved <= EXACT {
+    if moved.is_nan() || moved <= MAX_ROUNDING {
         return Err(unproved(format!(
-            "the adapter changes nothing: no probe differs from the parent by more than {EXACT:.0e} (largest {moved:.1e})"
+            "the adapter changes nothing: no probe differs from the parent by more than {MAX_ROUNDING:.0e} (largest {moved:.1e})"
         )));
     }
     Ok(())
 }
 
-fn rounded(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error> {
+/// Checks the condition of [`Tolerance::Rounded`].
+fn check_rounded(served: &[f32], expected: &[f32], parent: &[f32]) -> Result<(), Error> {
     let change = |values: &[f32]| values.iter().zip(parent).map(|(value, parent)| f64::from(value - parent)).collect::<Vec<_>>();
     let cosine = cosine(&change(served), &change(expected));
     let mean = served.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / served.len() as f64;
-    if cosine >= LEAST_COSINE && mean <= LARGEST_MEAN {
+    if cosine >= MIN_COSINE && mean <= MAX_MEAN_DIFFERENCE {
         return Ok(());
     }
     Err(unproved(format!(
-        "the adapter is lost in quantisation: cosine {cosine:.3} (at least {LEAST_COSINE}), mean difference {mean:.4} (at most {LARGEST_MEAN}); \
+        "the adapter is lost in quantisation: cosine {cosine:.3} (at least {MIN_COSINE}), mean difference {mean:.4} (at most {MAX_MEAN_DIFFERENCE}); \
          serve the policy with `dtype: f32` and without `isq`"
     )))
 }
 
+/// Returns the largest absolute difference, or NaN if one is not a number.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |largest, value| if value.is_nan() { value } else { largest.max(value) })
 }
@@ -85,7 +91,6 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use milepost_runtime::ScoreRequest;

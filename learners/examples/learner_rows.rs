@@ -1,9 +1,9 @@
-//! Our side of the learner's benchmark rows, one JSON object a run: `learner_rows ROW [--bf16] [--q8 | --q4k]
-//! [--cuda | --metal | --candle-cpu] [--steps N]`.
+//! Runs this crate's side of one row of the learner benchmark (`benches/learner/run.py`) and prints a JSON object:
+//! `learner_rows ROW [--bf16] [--q8 | --q4k] [--cuda | --metal | --candle-cpu] [--steps N]`.
 //!
-//! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (the same, keeping layer
-//! inputs only), `wide` (`flat` at width 512, which Q4_K can keep), `agent_group` (`flat`'s shape, a group of 8 completions of 48 behind one
-//! prompt of 768), `full` (all parameters of the seed model's shape, 32 sequences of 256).
+//! Rows: `flat` (SmolLM-135M's shape, adapters of rank 16 on all linear layers, 4 sequences of 256), `flat_recompute` (`flat` with
+//! recomputed activations), `wide` (`flat` at width 512, which Q4_K needs), `agent_group` (`flat`'s shape, a group of 8 completions of 48
+//! tokens after one prompt of 768), `full` (all parameters of the seed model's shape, 32 sequences of 256).
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use milepost_learners::model::Storage;
 use milepost_learners::optim::{AdamWConfig, Step};
 use milepost_learners::{Batch, DeviceKind, Model, ModelConfig, Precision, Result, Sequence, Trainer};
 
-/// Steps before the clock counts.
+/// The number of steps before the time is measured.
 const WARM_UP: usize = 2;
 
-/// SmolLM-135M's shape.
+/// Returns SmolLM-135M's shape.
 fn smol() -> ModelConfig {
     ModelConfig {
         architectures: vec!["LlamaForCausalLM".into()],
@@ -30,7 +30,7 @@ fn smol() -> ModelConfig {
     }
 }
 
-/// Sequences of random tokens after a shared prompt; every token behind the prompt is trained.
+/// Returns sequences of pseudo-random tokens with a shared prompt; every token after the prompt is trained.
 fn sequences(count: u32, prompt: usize, completion: usize, vocabulary: u32) -> Batch {
     let token = |i: u32, s: u32| (i.wrapping_mul(7919) ^ s.wrapping_mul(104_729)) % vocabulary;
     let sequence = |s: u32| Sequence {
@@ -41,7 +41,7 @@ fn sequences(count: u32, prompt: usize, completion: usize, vocabulary: u32) -> B
     Batch { sequences: (0..count).map(sequence).collect() }
 }
 
-/// The largest memory that this process has held, in bytes.
+/// Returns the peak memory of this process in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
@@ -53,8 +53,8 @@ fn main() -> Result<()> {
     let row = arguments.first().map_or("flat", String::as_str);
     let steps = arguments.iter().position(|a| a == "--steps").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(7);
     let bf16 = arguments.iter().any(|a| a == "--bf16");
-    let kept = [("--q8", Storage::Q8_0), ("--q4k", Storage::Q4K)];
-    let storage = kept.into_iter().find(|(flag, _)| arguments.iter().any(|a| a == flag)).map_or(Storage::F32, |(_, storage)| storage);
+    let formats = [("--q8", Storage::Q8_0), ("--q4k", Storage::Q4K)];
+    let storage = formats.into_iter().find(|(flag, _)| arguments.iter().any(|a| a == flag)).map_or(Storage::F32, |(_, storage)| storage);
     let shape =
         || if row == "wide" { ModelConfig { hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 4, ..smol() } } else { smol() };
     let lora = || Trainer::lora(Model::random(shape(), 1)?, LoraConfig::default(), storage, 1, AdamWConfig::default());

@@ -1,7 +1,7 @@
-//! Advantages: how much better an episode or a step went than what could be expected.
+//! Advantages: how much better an episode or a step went than was to be expected.
 //!
 //! Potential-based shaping adds `-Φ(s_0)` to the return of every episode of a group, so every estimator that subtracts the
-//! group's mean removes it: it acts through [`gigpo`] across states or through [`mira`] only (Ng et al. 1999).
+//! group's mean cancels it: shaping has an effect only through [`gigpo`], which compares states, or through [`mira`] (Ng et al. 1999).
 
 mod gae;
 mod gigpo;
@@ -19,10 +19,10 @@ pub use tree::{Branch, tree};
 
 use crate::{Error, Result};
 
-/// Added to the variance of a whitened batch (verl 0.9.1, `masked_whiten`).
+/// Constant added to the variance of a whitened batch (verl 0.9.1, `masked_whiten`).
 const WHITEN_EPS: f64 = 1e-8;
 
-/// Which episode-level estimator to use.
+/// The episode-level estimator to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Estimator {
@@ -40,19 +40,19 @@ pub enum Estimator {
 }
 
 impl Estimator {
-    /// Whether an episode is compared with those of its group alone: a group whose episodes all earned the same says nothing then.
+    /// Returns true if an episode is compared only with its own group, so that a group with equal rewards carries no signal.
     pub fn within_groups(self) -> bool {
         self != Self::ReinforcePlusPlus
     }
 }
 
-/// How episode-level advantages are made.
+/// How episode-level advantages are computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdvantageConfig {
     /// The estimator.
     pub estimator: Estimator,
-    /// Added to a group's standard deviation: verl has 1e-6, TRL 1e-4.
+    /// Added to a group's standard deviation; verl uses 1e-6, TRL 1e-4.
     pub eps: f64,
 }
 
@@ -67,11 +67,14 @@ impl Default for AdvantageConfig {
 pub struct Group {
     /// The reward of every episode.
     pub rewards: Vec<f64>,
-    /// How many trained tokens every episode has; only REINFORCE++ weighs by them.
+    /// The number of trained tokens of every episode; only REINFORCE++ weights by them.
     pub tokens: Vec<usize>,
 }
 
-/// One advantage for every episode of every group; its tokens share it.
+/// Computes one advantage for every episode of every group; all tokens of an episode share it.
+///
+/// # Errors
+/// A group is empty, a reward is not finite, `eps` is out of range, or REINFORCE++ gets fewer than two trained tokens.
 pub fn advantages(config: &AdvantageConfig, groups: &[Group]) -> Result<Vec<Vec<f64>>> {
     let each = |estimate: &dyn Fn(&[f64]) -> Result<Vec<f64>>| groups.iter().map(|group| estimate(&group.rewards)).collect();
     match config.estimator {
@@ -83,14 +86,14 @@ pub fn advantages(config: &AdvantageConfig, groups: &[Group]) -> Result<Vec<Vec<
     }
 }
 
-/// `(r - mean) / (std + eps)` with the sample's standard deviation; 0 for equal rewards and single episodes (GRPO, 2402.03300,
+/// Computes `(r - mean) / (std + eps)` with the sample standard deviation; 0 for equal rewards and single episodes (GRPO, 2402.03300,
 /// section 4.1.2).
 pub fn grpo(rewards: &[f64], eps: f64) -> Result<Vec<f64>> {
     if !(eps >= 0.0 && eps.is_finite()) {
         return Err(Error::Config { key: "eps", problem: format!("{eps} is not a small number of at least 0, such as 1e-6") });
     }
     let centred = dr_grpo(rewards)?;
-    if flat(rewards) {
+    if all_equal(rewards) {
         return Ok(centred);
     }
     let variance = centred.iter().map(|c| c * c).sum::<f64>() / (rewards.len() - 1) as f64;
@@ -98,35 +101,36 @@ pub fn grpo(rewards: &[f64], eps: f64) -> Result<Vec<f64>> {
     Ok(centred.iter().map(|c| c / scale).collect())
 }
 
-/// `r - mean`; 0 for single episodes (Dr. GRPO, 2503.20783, section 3.2).
+/// Computes `r - mean`; 0 for single episodes (Dr. GRPO, 2503.20783, section 3.2).
 pub fn dr_grpo(rewards: &[f64]) -> Result<Vec<f64>> {
     check(rewards)?;
-    if flat(rewards) {
+    if all_equal(rewards) {
         return Ok(vec![0.0; rewards.len()]);
     }
     let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
     Ok(rewards.iter().map(|r| r - mean).collect())
 }
 
-/// `r_i` less the mean of the others' rewards; 0 for single episodes (RLOO, 2402.14740; the form of verl and TRL).
+/// Computes `r_i` minus the mean of the other episodes' rewards; 0 for single episodes (RLOO, 2402.14740; in the form of verl and TRL).
 pub fn rloo(rewards: &[f64]) -> Result<Vec<f64>> {
     let n = rewards.len() as f64;
     let centred = dr_grpo(rewards)?;
     Ok(centred.iter().map(|c| if *c == 0.0 { 0.0 } else { c * n / (n - 1.0) }).collect())
 }
 
-/// `r`, whitened over all trained tokens of the batch: groups are not looked at (REINFORCE++, 2501.03262, without discount and KL).
+/// Whitens `r` over all trained tokens of the batch, ignoring groups (REINFORCE++, 2501.03262, without discount and KL).
 pub fn reinforce_plus_plus(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
     groups.iter().try_for_each(|group| check(&group.rewards))?;
-    over_the_batch(groups, groups.iter().map(|group| group.rewards.clone()).collect())
+    whiten_batch(groups, groups.iter().map(|group| group.rewards.clone()).collect())
 }
 
-/// `r - mean` of each group, whitened over all trained tokens of the batch (REINFORCE++ with baseline, 2501.03262; whitened as in verl).
+/// Whitens `r - mean` of each group over all trained tokens of the batch (REINFORCE++ with baseline, 2501.03262; whitened as in verl).
 pub fn reinforce_plus_plus_baseline(groups: &[Group]) -> Result<Vec<Vec<f64>>> {
-    over_the_batch(groups, groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<_>>()?)
+    whiten_batch(groups, groups.iter().map(|group| dr_grpo(&group.rewards)).collect::<Result<_>>()?)
 }
 
-fn over_the_batch(groups: &[Group], mut values: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
+/// Whitens one value per episode over all trained tokens of the batch.
+fn whiten_batch(groups: &[Group], mut values: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
     if let Some(index) = groups.iter().position(|group| group.rewards.len() != group.tokens.len()) {
         let Group { rewards, tokens } = &groups[index];
         return Err(Error::Batch { index, problem: format!("its group has {} rewards and {} token counts", rewards.len(), tokens.len()) });
@@ -140,7 +144,10 @@ fn over_the_batch(groups: &[Group], mut values: Vec<Vec<f64>>) -> Result<Vec<Vec
     Ok(values)
 }
 
-/// Brings values that stand for so many trained tokens each to mean 0 and spread 1 over all of them (verl 0.9.1, `masked_whiten`).
+/// Normalises values to mean 0 and standard deviation 1, where value `i` counts `tokens[i]` times (verl 0.9.1, `masked_whiten`).
+///
+/// # Errors
+/// There are fewer than two tokens in all.
 pub fn whiten(values: &mut [f64], tokens: &[f64]) -> Result<()> {
     let total: f64 = tokens.iter().sum();
     if total < 2.0 {
@@ -153,8 +160,8 @@ pub fn whiten(values: &mut [f64], tokens: &[f64]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a group says nothing about which episode was better.
-pub fn flat(rewards: &[f64]) -> bool {
+/// Returns true if all rewards are equal, so that the group does not tell which episode was better.
+pub fn all_equal(rewards: &[f64]) -> bool {
     rewards.iter().all(|r| *r == rewards[0])
 }
 
@@ -174,10 +181,10 @@ mod tests {
     use crate::rewards::{Preset, RewardConfig, Shaping, compose, per_step};
     use milepost_runtime::Verdicts;
 
-    /// One group, worked by hand.
+    /// The rewards of a group whose advantages are computed by hand.
     const GROUP: [f64; 8] = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
 
-    /// Compares numbers one by one.
+    /// Compares two lists number by number.
     pub fn check_close(got: &[f64], want: &[f64], tolerance: f64) {
         assert_eq!(got.len(), want.len());
         for (i, (g, w)) in got.iter().zip(want).enumerate() {
@@ -197,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_group_is_exactly_zero() {
+    fn a_group_of_equal_rewards_has_an_advantage_of_exactly_zero() {
         let third = 1.0 / 3.0;
         for rewards in [&[0.1; 7][..], &[third; 3], &[1.0], &[-3.0, -3.0]] {
             for estimator in [Estimator::Grpo, Estimator::DrGrpo, Estimator::Rloo, Estimator::ReinforcePlusPlusBaseline] {
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_baseline_a_group_that_agrees_still_says_something() {
+    fn without_a_baseline_a_group_of_equal_rewards_still_has_advantages() {
         let groups = [group(&[1.0, 1.0], &[2, 2]), group(&[0.0, 0.0], &[2, 2])];
         let got = reinforce_plus_plus(&groups).unwrap();
         assert!(got[0][0] > 0.5 && (got[0][0] + got[1][1]).abs() < 1e-9, "{got:?}");
@@ -234,7 +241,7 @@ mod tests {
         assert!(reinforce_plus_plus(&[group(&[f64::NAN, 1.0], &[1, 1])]).is_err());
     }
 
-    /// The shaping of an episode sums to `-Φ(s_0)`, which the group shares: compared by episode it is gone, compared by state it is not.
+    /// The shaping of an episode sums to `-Φ(s_0)`, which its whole group shares: comparing episodes cancels it, comparing states does not.
     #[test]
     fn potential_based_shaping_cancels_in_a_group_and_not_between_states() {
         let potentials: [&[f64]; 3] = [&[0.2, 0.5, 0.9], &[0.2, 0.1], &[0.2, 0.4, 0.3, 0.6]];
@@ -243,7 +250,7 @@ mod tests {
             let config = RewardConfig { potential, shaping: Shaping::Invariant { gamma: 1.0 }, ..Preset::Outcome.config() };
             let one = |(phi, solved): (&[f64], bool)| {
                 let verdicts = Verdicts { potential: Some(phi.to_vec()), ..Verdicts::default() };
-                let episode = crate::rewards::tests::walk(phi.len() - 1, solved);
+                let episode = crate::rewards::tests::episode_of(phi.len() - 1, solved);
                 per_step(&compose(&episode, &verdicts, &config).terms, phi.len() - 1)
             };
             potentials.into_iter().zip(outcomes).map(one).collect::<Vec<_>>()
@@ -254,12 +261,12 @@ mod tests {
         check_close(&shaped, &plain.iter().map(|r| r - 0.3 * 0.2).collect::<Vec<_>>(), 1e-12);
         check_close(&grpo(&shaped, 1e-6).unwrap(), &grpo(&plain, 1e-6).unwrap(), 1e-12);
         check_close(&rloo(&shaped).unwrap(), &rloo(&plain).unwrap(), 1e-12);
-        // All three begin in one state; what their first steps led to is worth something to GiGPO.
+        // All three episodes begin in the same state, so GiGPO compares what their first steps led to.
         let steps = |potential| -> Vec<Vec<Step>> {
             let anchored = |(steps, _): (Vec<f64>, f64)| {
-                let place =
+                let step =
                     |(t, reward): (usize, f64)| Step { anchor: if t == 0 { "first".into() } else { format!("{t} {reward}") }, reward };
-                steps.into_iter().enumerate().map(place).collect()
+                steps.into_iter().enumerate().map(step).collect()
             };
             composed(potential).into_iter().map(anchored).collect()
         };
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_say_nothing_or_nonsense_are_refused() {
+    fn empty_groups_and_invalid_numbers_are_refused() {
         assert!(grpo(&[], 1e-6).unwrap_err().to_string().contains("empty"));
         assert!(rloo(&[1.0, f64::NAN]).unwrap_err().to_string().starts_with("sequence 1 "));
         assert!(grpo(&[1.0, 2.0], -1.0).unwrap_err().to_string().contains("`eps`"));

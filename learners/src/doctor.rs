@@ -1,4 +1,4 @@
-//! A look at a training set-up before anything is trained: does every tensor learn, and from the right tokens only?
+//! Diagnosis of a training set-up before training: whether every tensor gets a gradient, and whether only the right tokens are trained.
 
 mod finding;
 pub mod policy;
@@ -7,43 +7,47 @@ use serde::Serialize;
 
 pub use finding::{Bounds, Finding, Level};
 
-use crate::adapter::{Adapter, Fresh};
+use crate::adapter::{Adapter, LoraInit};
+use crate::example::Example;
 use crate::model::{Packed, Workspace};
-use crate::sft::Example;
 use crate::{Model, Result, Sequence};
 
-/// What was found.
+/// The result of a diagnosis.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Diagnosis {
-    /// Tensors that are trained.
+    /// The number of trained tensors.
     pub tensors: usize,
-    /// Those whose gradient is zero everywhere.
+    /// The names of the tensors whose gradient is zero everywhere.
     pub silent: Vec<String>,
-    /// Those whose gradient is not finite.
+    /// The names of the tensors whose gradient is not finite.
     pub not_finite: Vec<String>,
-    /// Norm of the whole gradient, for a loss averaged over the weights.
+    /// The norm of the whole gradient of the loss, which is averaged over the weights.
     pub grad_norm: f64,
-    /// Mean negative log-probability of the completions' tokens, in nats: an estimate of the policy's entropy on its own data.
+    /// The mean negative log-probability of the completions' tokens, in nats: an estimate of the policy's entropy on its own data.
     pub nats_per_token: f64,
-    /// Examples that were looked at.
+    /// The number of examples in the diagnosis.
     pub examples: usize,
-    /// Share of the whole weight that lies on tokens of prompts.
+    /// The fraction of the total weight that tokens of prompts have.
     pub prompt_share_of_weight: f64,
-    /// What is wrong, in words; empty for a healthy set-up.
+    /// Descriptions of the problems that were found; empty if there are none.
     pub problems: Vec<String>,
 }
 
 impl Diagnosis {
-    /// Whether training may begin.
+    /// Returns whether training may start, because no problem was found.
     pub fn healthy(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// Looks at one batch of examples as they would be trained; an adapter's `B` is drawn at random, so that `A` has a gradient to show.
+/// Diagnoses a model with one batch of examples and the sequences that they are trained as. The `B` of an adapter is initialised at random here,
+/// so that `A` has a gradient.
+///
+/// # Errors
+/// The configuration of the adapter is invalid.
 pub fn diagnose(mut model: Model, examples: &[Example], sequences: &[Sequence]) -> Result<Diagnosis> {
     if let Some(adapter) = &model.adapter {
-        model.adapter = Some(Adapter::fresh(adapter.config.clone(), &model.config, 1, Fresh::Random)?);
+        model.adapter = Some(Adapter::fresh(adapter.config.clone(), &model.config, 1, LoraInit::Random)?);
     }
     let mut diagnosis = audit(examples, sequences);
     let mut grads = vec![0.0; model.trained().len()];
@@ -80,10 +84,11 @@ pub fn diagnose(mut model: Model, examples: &[Example], sequences: &[Sequence]) 
     Ok(diagnosis)
 }
 
-/// Where the weights lie: on completions, whole, and on prompts at most as much as a regulariser may have.
+/// Checks the weights of the sequences: tokens of prompts must have a weight under 1 and at most half of the total weight, and tokens and weights
+/// must have the same length.
 fn audit(examples: &[Example], sequences: &[Sequence]) -> Diagnosis {
     let mut diagnosis = Diagnosis { examples: examples.len(), ..Default::default() };
-    let (mut on_prompts, mut all) = (0.0f64, 0.0f64);
+    let (mut prompt_weight, mut total_weight) = (0.0f64, 0.0f64);
     for (index, (example, sequence)) in examples.iter().zip(sequences).enumerate() {
         let (prompt, completion) = sequence.weights.split_at(example.prompt.len().min(sequence.weights.len()));
         if completion.len() != example.completion.len() || sequence.tokens.len() != sequence.weights.len() {
@@ -92,10 +97,10 @@ fn audit(examples: &[Example], sequences: &[Sequence]) -> Diagnosis {
         if prompt.iter().any(|w| w.abs() >= 1.0) {
             diagnosis.problems.push(format!("example {index}: a token of the prompt is trained like one of the completion"));
         }
-        on_prompts += prompt.iter().map(|w| f64::from(w.abs())).sum::<f64>();
-        all += sequence.weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
+        prompt_weight += prompt.iter().map(|w| f64::from(w.abs())).sum::<f64>();
+        total_weight += sequence.weights.iter().map(|w| f64::from(w.abs())).sum::<f64>();
     }
-    diagnosis.prompt_share_of_weight = on_prompts / all.max(f64::MIN_POSITIVE);
+    diagnosis.prompt_share_of_weight = prompt_weight / total_weight.max(f64::MIN_POSITIVE);
     if diagnosis.prompt_share_of_weight > 0.5 {
         diagnosis.problems.push(format!("{:.0} % of the weight lies on prompts", 100.0 * diagnosis.prompt_share_of_weight));
     }
@@ -131,7 +136,7 @@ mod tests {
         let (examples, sequences) = examples();
         let mut adapted = model();
         let lora = LoraConfig { rank: 4, ..Default::default() };
-        adapted.adapter = Some(Adapter::fresh(lora, &adapted.config, 1, Fresh::Zero).unwrap());
+        adapted.adapter = Some(Adapter::fresh(lora, &adapted.config, 1, LoraInit::Zero).unwrap());
         let diagnosis = diagnose(adapted, &examples, &sequences).unwrap();
         assert!(diagnosis.healthy() && diagnosis.tensors == 2 * 7 * 2 && diagnosis.grad_norm > 0.0, "{diagnosis:?}");
     }

@@ -1,14 +1,14 @@
-//! Files that are either old or new, never half.
+//! Atomic replacement of files: a reader sees either the old or the new content, never a part of it.
 
 use std::io::Write;
 use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes a file beside its place and renames it there, on the disk.
+/// Atomically replaces the content of a file: writes a temporary file beside it, syncs it to the disk and renames it.
 ///
 /// # Errors
-/// The path that cannot be written.
+/// The temporary file cannot be written or renamed; the error names the path.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |temporary| {
         let mut file = std::fs::File::create(temporary).map_err(Error::io(temporary))?;
@@ -16,7 +16,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Lets `write` make a file beside its place, then renames it there.
+/// Atomically replaces a file with one that `write` creates at the temporary path it is given.
 pub(crate) fn replace_with(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".tmp-{}", std::process::id()));

@@ -1,38 +1,38 @@
-//! Trainable model, fused operations, optimiser and recipes.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+//! Trainable models with their operations, optimisers, critics and training recipes.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod adapter;
 pub mod advantages;
+#[cfg(feature = "gpu-training")]
+mod composed;
+#[cfg(not(feature = "gpu-training"))]
+#[path = "composed_absent.rs"]
 mod composed;
 pub mod critic;
+mod device;
 pub mod doctor;
 mod error;
-pub mod failures;
+mod example;
 pub mod files;
-pub mod gate;
-mod hidden;
-pub mod improve;
 pub mod losses;
 pub mod model;
 mod muon;
 pub mod ops;
 pub mod optim;
-mod pass_at_k;
-pub mod phases;
 pub mod plot;
 pub mod probes;
 pub mod recipes;
 pub mod replay;
 pub mod rewards;
-pub mod statistics;
+mod sequence;
 #[cfg(test)]
 mod testing;
 mod trainer;
 
-pub use composed::DeviceKind;
+pub use device::DeviceKind;
 pub use error::{Error, Result};
 pub use model::{Model, ModelConfig};
 pub use ops::matmul::Precision;
-pub use pass_at_k::pass_at_k;
 pub use recipes::{policy, sft};
-pub use trainer::{Batch, Metrics, Scored, Sequence, Trainer};
+pub use sequence::Sequence;
+pub use trainer::{Batch, Metrics, Scored, Trainer};

@@ -1,13 +1,14 @@
 //! Losses over log-probabilities, each with its derivative in every trained token's new log-probability.
 //!
-//! All are pure: the trainer scores the tokens, a loss turns the scores into weights, and the trainer's head applies them. A trainer
-//! that minimises `Σ weight * -logprob` takes [`Loss::head_weights`]. An entropy bonus needs the whole distribution, which
-//! log-probabilities of sampled tokens do not tell: it is the head's to compute (`entropy_weights` of [`crate::Sequence`]).
+//! All losses are pure functions: the trainer scores the tokens, a loss turns the scores into weights, and the trainer's head applies the
+//! weights. A trainer that minimises `Σ weight * -logprob` takes [`Loss::head_weights`]. An entropy bonus needs the whole distribution,
+//! which the log-probabilities of sampled tokens do not contain, so the head computes it (`entropy_weights` of [`crate::Sequence`]).
 //!
-//! Log-probabilities are of the distribution that was sampled from: logits divided by the temperature, and no top-p.
+//! All log-probabilities refer to the distribution that was sampled from: logits divided by the temperature, without top-p.
 
 mod config;
 mod correction;
+mod k3;
 mod kl;
 mod mira;
 mod overlong;
@@ -15,47 +16,51 @@ mod policy;
 
 pub use config::{LossConfig, Normalisation, Objective};
 pub use correction::{Band, CorrectionConfig, Rule, correction};
-pub use kl::{k3, kl_loss, mean_kl, moved};
+pub use k3::k3;
+pub use kl::{kl_loss, mean_kl, total_variation};
 pub use mira::{Action, ActorLoss, MiraLossConfig, mira_loss};
 pub use overlong::{OverlongConfig, overlong};
 pub use policy::{clip_fraction, policy_loss};
 
 use crate::{Error, Result};
 
-/// The largest log-ratio that is raised to a power, either way; beyond it a ratio stays put and has no gradient (as in verl).
+/// The maximum absolute value of a log-ratio before it is exponentiated; beyond it the ratio is constant and has no gradient, as in verl.
 const LOG_RATIO_LIMIT: f64 = 20.0;
 
-/// One sampled sequence with its scores; all lists are as long as it, and what stands outside `mask` counts for nothing.
+/// One sampled sequence with its scores. All lists have one entry per token, and entries outside `mask` are ignored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// The tokens that the policy made and that are trained; prompts, observations and tool output are not.
+    /// Marks the tokens that the policy sampled and that are trained; prompts, observations and tool output are not.
     pub mask: Vec<bool>,
     /// Log-probabilities under the policy in training.
     pub logprobs: Vec<f32>,
-    /// Those under the policy at the start of the update.
+    /// Log-probabilities under the policy at the start of the update.
     pub old_logprobs: Vec<f32>,
-    /// Advantages.
+    /// The advantage of each token.
     pub advantages: Vec<f32>,
-    /// Factors of the policy loss from [`correction`]; 1 for none.
+    /// Factors of the policy loss from [`correction`]; 1 for no correction.
     pub weights: Vec<f32>,
 }
 
-/// A loss over a batch and where it falls.
+/// A loss over a batch with its derivatives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loss {
-    /// The loss.
+    /// The value of the loss.
     pub value: f64,
-    /// `[sequence][token]`: its derivative in the token's new log-probability; 0 outside the mask.
+    /// `[sequence][token]`: the derivative of the loss in the token's new log-probability; 0 outside the mask.
     pub derivatives: Vec<Vec<f32>>,
 }
 
 impl Loss {
-    /// A loss of 0 over sequences as long as these masks.
+    /// Creates a loss of 0 over sequences with these masks.
     fn zero<'a>(masks: impl Iterator<Item = &'a Vec<bool>>) -> Self {
         Self { value: 0.0, derivatives: masks.map(|mask| vec![0.0; mask.len()]).collect() }
     }
 
-    /// The sum with another loss over the same sequences.
+    /// Adds another loss over the same sequences.
+    ///
+    /// # Errors
+    /// The two losses are over sequences of different lengths.
     pub fn plus(mut self, other: &Self) -> Result<Self> {
         let lengths = |loss: &Self| loss.derivatives.iter().map(Vec::len).collect::<Vec<_>>();
         if lengths(&self) != lengths(other) {
@@ -68,20 +73,20 @@ impl Loss {
         Ok(self)
     }
 
-    /// The weights with which `Σ weight * -logprob` has this loss's gradient: the derivatives, negated.
+    /// Returns the weights with which `Σ weight * -logprob` has the same gradient as this loss: the negated derivatives.
     ///
-    /// They are normalised already: a trainer that divides by the weights it has seen undoes that.
+    /// The weights are normalised already; a trainer that divides by the sum of weights would undo that.
     pub fn head_weights(&self) -> Vec<Vec<f32>> {
         self.derivatives.iter().map(|derivatives| derivatives.iter().map(|d| -d).collect()).collect()
     }
 }
 
-/// The trained positions of a mask.
-fn trained(mask: &[bool]) -> impl Iterator<Item = usize> + Clone + '_ {
+/// Returns the positions of a mask that are trained.
+fn trained_positions(mask: &[bool]) -> impl Iterator<Item = usize> + Clone + '_ {
     mask.iter().enumerate().filter(|(_, trained)| **trained).map(|(t, _)| t)
 }
 
-/// Refuses an empty batch, lists of other lengths than their mask, and trained tokens with numbers that are not finite.
+/// Refuses an empty batch, lists that differ in length from their mask, and trained tokens with numbers that are not finite.
 fn check_lists<'a>(count: usize, lists: impl Fn(usize) -> (&'a [bool], Vec<(&'static str, &'a [f32])>)) -> Result<()> {
     if count == 0 {
         return Err(Error::Batch { index: 0, problem: "the batch is empty".into() });
@@ -91,7 +96,7 @@ fn check_lists<'a>(count: usize, lists: impl Fn(usize) -> (&'a [bool], Vec<(&'st
         for (name, list) in lists {
             let problem = if list.len() != mask.len() {
                 format!("has {} {name} for {} tokens", list.len(), mask.len())
-            } else if let Some(t) = trained(mask).find(|t| !list[*t].is_finite()) {
+            } else if let Some(t) = trained_positions(mask).find(|t| !list[*t].is_finite()) {
                 format!("has {} among its {name} at trained token {t}; leave the token out of the mask", list[t])
             } else {
                 continue;
@@ -102,7 +107,7 @@ fn check_lists<'a>(count: usize, lists: impl Fn(usize) -> (&'a [bool], Vec<(&'st
     Ok(())
 }
 
-/// [`check_lists`] of all that a sample holds.
+/// Applies [`check_lists`] to all lists of the samples.
 fn check_samples(samples: &[Sample]) -> Result<()> {
     check_lists(samples.len(), |i| {
         let s = &samples[i];
@@ -120,7 +125,7 @@ fn check_samples(samples: &[Sample]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A batch of one sequence, all of it trained, with ratios to the old policy.
+    /// Builds a sequence with these ratios to the old policy, in which every token is trained.
     pub fn sample(ratios: &[f64], advantage: f32) -> Sample {
         let n = ratios.len();
         Sample {

@@ -1,16 +1,18 @@
-//! Muon (Jordan et al. 2024): the momentum of a matrix made nearly orthogonal, scaled to AdamW's size (Liu et al. 2025, section 2.2).
+//! Muon (Jordan et al. 2024): steps along the nearly orthogonalised momentum of a matrix, scaled to the size of AdamW's steps (Liu et al. 2025,
+//! section 2.2).
 
 use crate::ops::matmul::{Mat, MatMut, Precision, Write, matmul};
 
-/// Decay of the momentum.
+/// The decay of the momentum.
 pub(crate) const MOMENTUM: f32 = 0.95;
 
-/// Steps of the Newton-Schulz iteration.
+/// The number of steps of the Newton-Schulz iteration.
 const ITERATIONS: usize = 5;
-/// Its coefficients: they push all singular values to about 1, fast rather than exactly.
+/// The coefficients of the Newton-Schulz iteration: they bring all singular values near 1, quickly rather than exactly.
 const QUINTIC: (f32, f32, f32) = (3.4445, -4.775, 2.0315);
 
-/// The step of a `[rows, cols]` matrix: takes `gradient` into `momentum` and leaves the direction, with a root mean square of about 0.2, in `gradient`.
+/// Computes the step of a `[rows, cols]` matrix: adds `gradient` to `momentum`, and replaces `gradient` by the direction of the step, which has a
+/// root mean square of about 0.2.
 pub(crate) fn direction(gradient: &mut [f32], momentum: &mut [f32], rows: usize, cols: usize) {
     for (g, m) in gradient.iter_mut().zip(momentum) {
         *m = MOMENTUM * *m + *g;
@@ -20,7 +22,7 @@ pub(crate) fn direction(gradient: &mut [f32], momentum: &mut [f32], rows: usize,
     crate::ops::vector::scale(gradient, 0.2 * (rows.max(cols) as f32).sqrt());
 }
 
-/// Replaces `U S Vᵀ` by about `U Vᵀ`.
+/// Approximately orthogonalises a matrix: replaces `U S Vᵀ` by about `U Vᵀ`.
 fn orthogonalize(matrix: &mut [f32], rows: usize, cols: usize) {
     let norm = crate::ops::vector::dot(matrix, matrix).sqrt();
     if norm == 0.0 {
@@ -49,6 +51,7 @@ fn orthogonalize(matrix: &mut [f32], rows: usize, cols: usize) {
     }
 }
 
+/// Computes a square product `alpha a b`.
 fn product(out: &mut [f32], side: usize, a: Mat<'_>, b: Mat<'_>, alpha: f32, write: Write) {
     matmul(Precision::Bf16, MatMut::new(out, side, side), a, b, alpha, write);
 }
@@ -58,6 +61,7 @@ mod tests {
     use super::*;
     use crate::testing::random;
 
+    /// Checks that the singular values of an orthogonalised random matrix are near 1, by its Gram matrix.
     fn check_orthogonal(rows: usize, cols: usize) {
         let mut x = random(rows * cols, 7);
         orthogonalize(&mut x, rows, cols);

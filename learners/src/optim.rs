@@ -1,4 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019) with global-norm clipping, Muon for its matrices where asked, and learning-rate schedules.
+//! The optimiser: AdamW (Loshchilov and Hutter 2019) with clipping of the global norm, optionally Muon for the matrices, and learning-rate
+//! schedules.
 
 use std::ops::Range;
 
@@ -8,24 +9,24 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, Tensor};
 use crate::muon;
 
-/// Numbers that one task of the pool handles; fixed, so that sums do not depend on the number of threads.
+/// The number of parameters that one task of the thread pool handles; it is fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 15;
 
-/// The optimiser's constants.
+/// The constants of the optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
-    /// Decay of the first moment.
+    /// The decay of the first moment.
     pub beta1: f32,
-    /// Decay of the second moment.
+    /// The decay of the second moment.
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// The number that is added to the root of the second moment.
     pub eps: f32,
-    /// Decoupled weight decay; norms and embeddings are exempt.
+    /// The decoupled weight decay; norms, biases and embeddings are exempt.
     pub weight_decay: f32,
-    /// The largest norm of a gradient; a larger one is scaled down to it.
+    /// The maximum norm of a gradient; a larger gradient is scaled down to it. 0 turns clipping off.
     pub clip: f32,
-    /// Matrices of the layers move by Muon; embeddings and norms always by AdamW.
+    /// Whether Muon updates the matrices of the layers; AdamW always updates embeddings, biases and norms.
     pub muon: bool,
 }
 
@@ -35,33 +36,34 @@ impl Default for AdamWConfig {
     }
 }
 
-/// What became of a step.
+/// The outcome of an optimiser step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// The parameters moved.
+    /// The parameters were updated.
     Applied {
-        /// Norm of the gradient before clipping.
+        /// The norm of the gradient before clipping.
         grad_norm: f32,
     },
-    /// The gradient was not finite; nothing moved, and the skip was counted.
+    /// The gradient was not finite; the parameters were not changed, and the step was counted as skipped.
     Skipped,
 }
 
-/// AdamW over one flat slice, moments in `f32`.
+/// The optimiser of one flat slice of parameters, with moments in `f32`.
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    /// Its constants.
+    /// The constants.
     pub config: AdamWConfig,
-    /// Steps that moved the parameters.
+    /// The number of steps that updated the parameters.
     pub steps: u64,
-    /// Steps that were skipped because their gradient was not finite.
+    /// The number of steps that were skipped because the gradient was not finite.
     pub skipped: u64,
     pub(crate) first: Vec<f32>,
     pub(crate) second: Vec<f32>,
-    /// The matrices of the layers, in ascending order: weight decay applies to them, and Muon where asked.
+    /// The matrices of the layers, in ascending order: weight decay applies to them, and Muon if it is on.
     matrices: Vec<Matrix>,
 }
 
+/// A matrix in the flat slice.
 #[derive(Clone, Debug)]
 struct Matrix {
     range: Range<usize>,
@@ -70,7 +72,7 @@ struct Matrix {
 }
 
 impl AdamW {
-    /// An optimiser at rest.
+    /// Creates an optimiser whose moments are zero.
     pub fn new(config: AdamWConfig, tensors: &[Tensor]) -> Self {
         let matrix = |t: &Tensor| match (t.role, &t.shape[..]) {
             (Role::Matrix | Role::ResidualMatrix, &[rows, cols]) => Some(Matrix { range: t.range.clone(), rows, cols }),
@@ -81,7 +83,7 @@ impl AdamW {
         Self { config, steps: 0, skipped: 0, first: zeros(), second: zeros(), matrices }
     }
 
-    /// One step with the sum of the workers' gradients times `factor`; the gradients are zero afterwards.
+    /// Updates the parameters with the sum of the workers' gradients times `factor`, and sets the gradients to zero.
     pub fn step(&mut self, params: &mut [f32], grads: &mut [&mut [f32]], factor: f32, lr: f32) -> Step {
         let grad_norm = sum_into_first(grads, factor);
         let Some((total, rest)) = grads.split_first_mut() else { return Step::Applied { grad_norm: 0.0 } };
@@ -100,7 +102,7 @@ impl AdamW {
             self.step_matrices(params, total, clip, lr);
         }
         let decayed: Vec<_> = self.matrices.iter().map(|m| m.range.clone()).collect();
-        let moved = between(if muon { &decayed } else { &[] }, params.len());
+        let adamw_ranges = complement(if muon { &decayed } else { &[] }, params.len());
         let age = self.steps.min(1 << 30) as i32;
         let step_size = lr / (1.0 - beta1.powi(age));
         let correction = 1.0 / (1.0 - beta2.powi(age)).sqrt();
@@ -115,7 +117,7 @@ impl AdamW {
                 for range in within(&decayed, start, if muon { 0 } else { len }) {
                     crate::ops::vector::scale(&mut p[range], 1.0 - lr * weight_decay);
                 }
-                for range in within(&moved, start, len) {
+                for range in within(&adamw_ranges, start, len) {
                     let moments = m[range.clone()].iter_mut().zip(&mut v[range.clone()]);
                     for ((p, g), (m, v)) in p[range.clone()].iter_mut().zip(&mut g[range]).zip(moments) {
                         let d = *g * clip;
@@ -129,7 +131,7 @@ impl AdamW {
         Step::Applied { grad_norm }
     }
 
-    /// Moves the matrices by Muon; their gradient is zero afterwards.
+    /// Updates the matrices by Muon, and sets their gradients to zero.
     fn step_matrices(&mut self, params: &mut [f32], total: &mut [f32], clip: f32, lr: f32) {
         let keep = 1.0 - lr * self.config.weight_decay;
         let (mut params, mut total, mut momenta) = (params, total, &mut self.first[..]);
@@ -137,7 +139,7 @@ impl AdamW {
         let mut work = Vec::with_capacity(self.matrices.len());
         for matrix in &self.matrices {
             let (skip, len) = (matrix.range.start - start, matrix.range.len());
-            let (p, g, m) = (take(&mut params, skip, len), take(&mut total, skip, len), take(&mut momenta, skip, len));
+            let (p, g, m) = (split_off(&mut params, skip, len), split_off(&mut total, skip, len), split_off(&mut momenta, skip, len));
             work.push((matrix, p, g, m));
             start = matrix.range.end;
         }
@@ -152,15 +154,15 @@ impl AdamW {
     }
 }
 
-/// Cuts `skip` elements and then `len` off the front of `rest`; the `len`.
-fn take<'a>(rest: &mut &'a mut [f32], skip: usize, len: usize) -> &'a mut [f32] {
+/// Drops `skip` elements from the front of `rest`, then splits off and returns the next `len`.
+fn split_off<'a>(rest: &mut &'a mut [f32], skip: usize, len: usize) -> &'a mut [f32] {
     let (_, tail) = std::mem::take(rest).split_at_mut(skip);
     let (taken, tail) = tail.split_at_mut(len);
     *rest = tail;
     taken
 }
 
-/// Leaves `factor * Σ grads` in the first slice and returns its norm.
+/// Replaces the first slice by `factor * Σ grads` and returns the norm of the result.
 fn sum_into_first(grads: &mut [&mut [f32]], factor: f32) -> f32 {
     let Some((total, rest)) = grads.split_first_mut() else { return 0.0 };
     let sums: Vec<f64> = total
@@ -177,14 +179,14 @@ fn sum_into_first(grads: &mut [&mut [f32]], factor: f32) -> f32 {
     sums.iter().sum::<f64>().sqrt() as f32
 }
 
-/// What ascending `ranges` leave of `0..len`.
-fn between(ranges: &[Range<usize>], len: usize) -> Vec<Range<usize>> {
+/// Returns the parts of `0..len` that the ascending `ranges` do not cover.
+fn complement(ranges: &[Range<usize>], len: usize) -> Vec<Range<usize>> {
     let starts = std::iter::once(0).chain(ranges.iter().map(|r| r.end));
     let ends = ranges.iter().map(|r| r.start).chain(std::iter::once(len));
     starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect()
 }
 
-/// The parts of ascending `ranges` inside `start..start + len`, counted from `start`.
+/// Returns the parts of the ascending `ranges` that lie inside `start..start + len`, relative to `start`.
 fn within(ranges: &[Range<usize>], start: usize, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
     let first = ranges.partition_point(|r| r.end <= start);
     ranges[first..]
@@ -193,21 +195,21 @@ fn within(ranges: &[Range<usize>], start: usize, len: usize) -> impl Iterator<It
         .map(move |r| r.start.max(start) - start..r.end.min(start + len) - start)
 }
 
-/// How the learning rate moves after its warm-up.
+/// The course of the learning rate after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// It stays.
+    /// It is constant.
     Constant,
-    /// It falls along half a cosine to a hundredth.
+    /// It falls along half a cosine to a hundredth of its peak.
     #[default]
     Cosine,
-    /// It falls on a line to a hundredth.
+    /// It falls linearly to a hundredth of its peak.
     Linear,
 }
 
 impl Schedule {
-    /// The factor of the peak learning rate when `done` (0 to 1) of the run is over.
+    /// Returns the learning rate relative to its peak when the fraction `done` (0 to 1) of the run is over.
     pub fn factor(self, done: f64) -> f64 {
         const FLOOR: f64 = 0.01;
         let done = done.clamp(0.0, 1.0);
@@ -240,7 +242,7 @@ mod tests {
         let step = optimizer.step(&mut p, &mut [&mut a, &mut b], 2.0, 0.1);
         assert_eq!(step, Step::Applied { grad_norm: (n as f32).sqrt() });
         assert!(a.iter().chain(&b).all(|g| *g == 0.0));
-        // The first step moves by lr against the sign of the gradient; matrices also decay by lr * weight decay.
+        // The first step changes a parameter by lr against the sign of its gradient; matrices also decay by lr * weight decay.
         for t in &layout.tensors {
             let decays = matches!(t.role, Role::Matrix | Role::ResidualMatrix);
             let want = if decays { 0.99 - 0.1 } else { 0.9 };

@@ -1,4 +1,4 @@
-//! Draws `metrics.jsonl` as an SVG: the loss, and below it whatever else the run has written, over tokens.
+//! Draws `metrics.jsonl` as an SVG: the loss over tokens, and below it a panel for each other group of metrics that the run has written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,40 +6,44 @@ use std::path::Path;
 
 use crate::{Error, Result, files};
 
-/// Numbers of one step by their name; those that were missing or not finite are left out.
+/// The metrics of one training step by name; values that are missing or not finite are left out.
 pub type Point = BTreeMap<String, f64>;
 
-/// A curve: its key, what a reader calls it, its colour.
+/// A curve: the key of its metric, its label in the title, and its colour.
 type Curve = (&'static str, &'static str, &'static str);
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 220.0;
 const MARGIN: f64 = 48.0;
-/// Points beyond this many are averaged together.
-const POINTS: usize = 600;
-/// What stands in one panel; a panel of which no key was written is left out.
+/// The maximum number of points of a curve; neighbouring points are averaged when there are more.
+const MAX_POINTS: usize = 600;
+/// The curves of each panel; a panel is left out if none of its keys was written.
 const PANELS: [&[Curve]; 3] = [
     &[("loss", "loss", "#c0392b")],
     &[("exact", "exact match (blue)", "#2471a3"), ("difficulty", "difficulty (grey)", "#888")],
     &[("kl", "KL (green), nats a token", "#1e8449"), ("clip_fraction", "clipped fraction (grey)", "#888")],
 ];
 
-/// Reads `metrics.jsonl` and writes the drawing.
+/// Reads the file `metrics` and writes its drawing to the file `svg`.
+///
+/// # Errors
+/// `metrics` cannot be read or parsed, or `svg` cannot be written.
 pub fn draw_file(metrics: &Path, svg: &Path) -> Result<()> {
     let text = std::fs::read_to_string(metrics).map_err(Error::io(metrics))?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let points = lines.map(|line| numbers(line).map_err(Error::json(metrics))).collect::<Result<Vec<_>>>()?;
+    let points = lines.map(|line| parse_line(line).map_err(Error::json(metrics))).collect::<Result<Vec<_>>>()?;
     files::replace(svg, draw(&points).as_bytes())
 }
 
-fn numbers(line: &str) -> std::result::Result<Point, serde_json::Error> {
+/// Parses a line of `metrics.jsonl` and keeps its numbers.
+fn parse_line(line: &str) -> std::result::Result<Point, serde_json::Error> {
     let line: BTreeMap<String, serde_json::Value> = serde_json::from_str(line)?;
     Ok(line.into_iter().filter_map(|(key, value)| Some((key, value.as_f64()?))).collect())
 }
 
-/// The drawing: a panel for the loss, and one for each other group of numbers that the run has.
+/// Returns the drawing as SVG text: a panel for the loss, and one for each other group of metrics that the run has.
 pub fn draw(points: &[Point]) -> String {
-    let points = thin(points);
+    let points = downsample(points);
     let has = |curve: &Curve| points.iter().any(|point| point.contains_key(curve.0));
     let panels: Vec<Vec<Curve>> = PANELS.iter().map(|curves| curves.iter().copied().filter(has).collect()).collect();
     let panels: Vec<Vec<Curve>> = panels.into_iter().filter(|curves: &Vec<Curve>| !curves.is_empty()).collect();
@@ -54,6 +58,7 @@ pub fn draw(points: &[Point]) -> String {
     svg + "</svg>\n"
 }
 
+/// Appends one panel with its title, grid lines and curves; `index` is its number from the top.
 fn panel(svg: &mut String, index: f64, curves: &[Curve], points: &[Point]) {
     let tokens = points.iter().filter_map(|point| point.get("tokens")).fold(1.0_f64, |most, t| most.max(*t));
     let values = || points.iter().flat_map(|point| curves.iter().filter_map(|curve| point.get(curve.0).copied()));
@@ -77,9 +82,9 @@ fn panel(svg: &mut String, index: f64, curves: &[Curve], points: &[Point]) {
     }
 }
 
-/// Averages neighbours until at most [`POINTS`] are left.
-fn thin(points: &[Point]) -> Vec<Point> {
-    let group = points.len().div_ceil(POINTS).max(1);
+/// Averages neighbouring points so that at most [`MAX_POINTS`] are left.
+fn downsample(points: &[Point]) -> Vec<Point> {
+    let group = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |points: &[Point]| {
         let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
         for (key, value) in points.iter().flatten().filter(|(_, value)| value.is_finite()) {
@@ -98,10 +103,10 @@ mod tests {
     #[test]
     fn a_drawing_has_a_bounded_curve_for_what_was_written_and_no_other() {
         let point =
-            |i: u32| numbers(&format!(r#"{{"tokens": {i}, "loss": -3.0, "exact": 0.5, "difficulty": null, "recipe": "sft"}}"#)).unwrap();
+            |i: u32| parse_line(&format!(r#"{{"tokens": {i}, "loss": -3.0, "exact": 0.5, "difficulty": null, "recipe": "sft"}}"#)).unwrap();
         let svg = draw(&(0..5000).map(point).collect::<Vec<_>>());
         assert_eq!(svg.matches("<polyline").count(), 2);
-        assert!(svg.matches(',').count() <= 3 * POINTS && !svg.contains("difficulty"));
+        assert!(svg.matches(',').count() <= 3 * MAX_POINTS && !svg.contains("difficulty"));
         assert!(draw(&[]).ends_with("</svg>\n"));
     }
 }

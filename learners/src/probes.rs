@@ -1,27 +1,28 @@
-//! Probes that travel with an adapter: what a server must answer to prove that it serves the model that was trained.
+//! Probes that are stored with an adapter: requests with the log-probabilities that a server must compute, to prove that it serves the model that
+//! was trained.
 
 use std::path::Path;
 
 pub use milepost_runtime::{Probes, ScoreRequest};
 
+use crate::example::Example;
 use crate::model::{Packed, Workspace};
-use crate::sft::Example;
 use crate::{Error, Model, Precision, Result, Sequence, files};
 
-/// The file in an adapter's directory.
+/// The name of the file in an adapter's directory.
 pub const FILE: &str = "probes.json";
 
-/// The most probes that [`requests`] makes.
-const MOST: usize = 16;
+/// The maximum number of requests that [`requests`] returns.
+const MAX_PROBES: usize = 16;
 
-/// A request for each of the first examples that fit in `max_tokens`, at most 16, each once.
+/// Returns requests for the first examples that fit in `max_tokens`, at most 16 and without duplicates.
 pub fn requests(examples: &[Example], max_tokens: usize) -> Vec<ScoreRequest> {
     let mut requests: Vec<ScoreRequest> = Vec::new();
     for example in examples {
         let fits =
             !example.prompt.is_empty() && !example.completion.is_empty() && example.prompt.len() + example.completion.len() <= max_tokens;
         let known = |request: &ScoreRequest| request.prompt_ids == example.prompt && request.completion_ids == example.completion;
-        if fits && requests.len() < MOST && !requests.iter().any(known) {
+        if fits && requests.len() < MAX_PROBES && !requests.iter().any(known) {
             let (prompt_ids, completion_ids) = (example.prompt.clone(), example.completion.clone());
             requests.push(ScoreRequest { prompt_ids, completion_ids, grammar: None, temperature: 1.0 });
         }
@@ -29,10 +30,11 @@ pub fn requests(examples: &[Example], max_tokens: usize) -> Vec<ScoreRequest> {
     requests
 }
 
-/// What the parent and the adapted model, merged, say to the requests, in F32.
+/// Computes the log-probabilities of the requests in F32, under the parent and under the adapted model with its adapter merged in.
 ///
 /// # Errors
-/// Requests that are missing, empty, too long for the model or under a grammar; a model whose weights are kept in a smaller type.
+/// There are no requests; a request has no prompt or no completion, is too long for the model, or has a grammar; the weights of a model are frozen
+/// in a compact format; or a log-probability is not finite.
 pub fn make(parent: &Model, adapted: &Model, requests: Vec<ScoreRequest>) -> Result<Probes> {
     if requests.is_empty() {
         return Err(Error::Batch { index: 0, problem: "there is no probe; give at least one request".into() });
@@ -43,17 +45,20 @@ pub fn make(parent: &Model, adapted: &Model, requests: Vec<ScoreRequest>) -> Res
     Ok(Probes { requests, expected, parent })
 }
 
-/// Writes `probes.json` into an adapter's directory; the file is replaced at once.
+/// Writes `probes.json` into an adapter's directory; the file is replaced atomically.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write(directory: &Path, probes: &Probes) -> Result<()> {
     let path = directory.join(FILE);
     let text = serde_json::to_string(probes).map_err(Error::json(&path))?;
     files::replace(&path, text.as_bytes())
 }
 
-/// Reads `probes.json` of an adapter's directory.
+/// Reads the `probes.json` of an adapter's directory.
 ///
 /// # Errors
-/// A file that is missing or broken, or lists that do not match; the message names the file and what to do.
+/// The file is missing or damaged, or the lengths of its lists do not match; the message names the file and says what to do.
 pub fn read(directory: &Path) -> Result<Probes> {
     let path = directory.join(FILE);
     let refuse = |problem: String| Error::Probes {
@@ -73,7 +78,7 @@ pub fn read(directory: &Path) -> Result<Probes> {
     Ok(probes)
 }
 
-/// Prompt and completion as the trainer sees them.
+/// Returns the request's prompt and completion as a sequence whose completion is scored.
 fn sequence(index: usize, request: &ScoreRequest, model: &Model) -> Result<Sequence> {
     let refuse = |problem: &str| Err(Error::Batch { index, problem: problem.into() });
     if request.grammar.is_some() {
@@ -92,7 +97,7 @@ fn sequence(index: usize, request: &ScoreRequest, model: &Model) -> Result<Seque
     }
 }
 
-/// The log-probabilities of the completions under the model with its adapter merged in.
+/// Computes the log-probabilities of the completions under the model with its adapter merged in.
 fn logprobs(model: Model, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
     let mut model = model.merged()?;
     model.precision = Precision::F32;
@@ -114,7 +119,7 @@ fn logprobs(model: Model, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::{Adapter, Fresh, LoraConfig};
+    use crate::adapter::{Adapter, LoraConfig, LoraInit};
     use crate::optim::AdamWConfig;
     use crate::{ModelConfig, Trainer};
 
@@ -127,7 +132,7 @@ mod tests {
         let config = ModelConfig { hidden_size: 64, intermediate_size: 64, num_hidden_layers: 2, ..ModelConfig::seed(32, 0, 1) };
         let parent = Model::random(config, 5).unwrap();
         let mut adapted = parent.clone();
-        adapted.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &parent.config, 1, Fresh::Random).unwrap());
+        adapted.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &parent.config, 1, LoraInit::Random).unwrap());
         (parent, adapted)
     }
 

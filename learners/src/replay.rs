@@ -1,4 +1,4 @@
-//! Replay of successes (WebRL, 2411.02337, section 2.3; MiRA, 2603.19685, section 3.5).
+//! A replay buffer of successful episodes (WebRL, 2411.02337, section 2.3; MiRA, 2603.19685, section 3.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,22 +8,23 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result, files};
 
-/// Room at the edges of the band for log-probabilities in single precision.
+/// Relative tolerance at the edges of the perplexity band, because log-probabilities have single precision.
 const ROUNDING: f64 = 1e-6;
 
-/// What is kept and what is replayed.
+/// Which episodes are kept and which of their pieces are replayed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayConfig {
-    /// Pieces under this perplexity are known already: 1/0.95 (WebRL, table 2).
+    /// Pieces below this perplexity are not replayed, because the policy knows them already: 1/0.95 (WebRL, table 2).
     pub least_perplexity: f64,
-    /// Pieces over this perplexity are too far off: 1/0.5 (WebRL, table 2); MiRA's threshold moves, but is not published.
+    /// Pieces above this perplexity are not replayed, because they are too far from the policy: 1/0.5 (WebRL, table 2); MiRA's threshold
+    /// varies, but is not published.
     pub most_perplexity: f64,
-    /// Replayed pieces are at most so many times the current ones (WebRL, section 2.3).
+    /// The maximum number of replayed pieces, as a multiple of the number of current ones (WebRL, section 2.3).
     pub times_current: f64,
-    /// Successes kept of a task; the newest stay (WebRL's code keeps one).
+    /// The maximum number of successes kept per task; the newest are kept (WebRL's code keeps one).
     pub per_task: usize,
-    /// Successes kept in all; the newest stay (WebRL's code has 100000).
+    /// The maximum number of successes kept in all; the newest are kept (WebRL's code keeps 100000).
     pub capacity: usize,
 }
 
@@ -34,7 +35,7 @@ impl Default for ReplayConfig {
 }
 
 impl ReplayConfig {
-    /// Whether a perplexity lies in the band, both ends included.
+    /// Returns true if a perplexity lies in the band, both ends included.
     pub fn in_band(&self, perplexity: f64) -> bool {
         perplexity >= self.least_perplexity * (1.0 - ROUNDING) && perplexity <= self.most_perplexity * (1.0 + ROUNDING)
     }
@@ -53,124 +54,138 @@ impl ReplayConfig {
     }
 }
 
-/// `exp(-mean logprob)` of an action's tokens; 1 for none.
+/// Computes `exp(-mean logprob)` of an action's tokens; 1 if there are none.
 pub fn perplexity(logprobs: &[f32]) -> f64 {
     let sum: f64 = logprobs.iter().map(|l| f64::from(*l)).sum();
     (-sum / logprobs.len().max(1) as f64).exp()
 }
 
-/// A success that may be replayed.
+/// A successful episode that may be replayed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept<Id> {
+struct Success<Id> {
     id: Id,
     task: String,
-    /// The perplexity of each piece under the actor that scored last: an action a piece (WebRL), or the whole episode as one (MiRA).
+    /// The perplexity of each piece under the policy that scored it last. A piece is an action (WebRL) or the whole episode (MiRA).
     perplexities: Vec<f64>,
 }
 
-/// What is replayed of one success.
+/// The pieces of one successful episode that are replayed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replayed<'a, Id> {
-    /// Which episode.
+    /// The episode's id.
     pub id: &'a Id,
-    /// Which of its pieces, ascending.
+    /// The indices of the pieces, ascending.
     pub pieces: Vec<usize>,
 }
 
-/// The successes, oldest first.
+/// A buffer of successful episodes, oldest first.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Replay<Id> {
+pub struct ReplayBuffer<Id> {
     config: ReplayConfig,
-    kept: Vec<Kept<Id>>,
+    successes: Vec<Success<Id>>,
 }
 
-impl<Id: PartialEq> Replay<Id> {
-    /// An empty memory.
+impl<Id: PartialEq> ReplayBuffer<Id> {
+    /// Creates an empty buffer.
+    ///
+    /// # Errors
+    /// The configuration is invalid.
     pub fn new(config: ReplayConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { config, kept: Vec::new() })
+        Ok(Self { config, successes: Vec::new() })
     }
 
-    /// Successes held.
+    /// Returns the number of successes in the buffer.
     pub fn len(&self) -> usize {
-        self.kept.len()
+        self.successes.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if the buffer is empty.
     pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.successes.is_empty()
     }
 
-    /// Takes in an episode whose outcome was verified; only a success is kept. It is replayed once it is scored.
+    /// Adds an episode with a verified outcome; only a success is kept, and it must be scored before it can be replayed.
     pub fn push(&mut self, id: Id, task: &str, success: bool) {
-        if !success || self.kept.iter().any(|kept| kept.id == id) {
+        if !success || self.successes.iter().any(|kept| kept.id == id) {
             return;
         }
-        self.kept.push(Kept { id, task: task.into(), perplexities: Vec::new() });
+        self.successes.push(Success { id, task: task.into(), perplexities: Vec::new() });
         self.trim();
     }
 
-    /// Lets the newest stay, of each task and in all.
+    /// Removes the oldest successes that exceed the limit per task or the limit in all.
     fn trim(&mut self) {
-        let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut room = self.config.capacity;
-        let mut stays: Vec<bool> = Vec::with_capacity(self.kept.len());
-        for kept in self.kept.iter().rev() {
-            let left = left.entry(&kept.task).or_insert(self.config.per_task);
-            let stay = *left > 0 && room > 0;
-            if stay {
-                (*left, room) = (*left - 1, room - 1);
+        let mut left_of_task: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut left_in_all = self.config.capacity;
+        let mut keep: Vec<bool> = Vec::with_capacity(self.successes.len());
+        for success in self.successes.iter().rev() {
+            let left = left_of_task.entry(&success.task).or_insert(self.config.per_task);
+            let fits = *left > 0 && left_in_all > 0;
+            if fits {
+                (*left, left_in_all) = (*left - 1, left_in_all - 1);
             }
-            stays.push(stay);
+            keep.push(fits);
         }
-        let mut stays = stays.into_iter().rev();
-        self.kept.retain(|_| stays.next().unwrap_or(true));
+        let mut keep = keep.into_iter().rev();
+        self.successes.retain(|_| keep.next().unwrap_or(true));
     }
 
-    /// Scores every success again: `score` gives the perplexity of each of its pieces under the current actor. A success without pieces
+    /// Scores every success again: `score` returns the perplexity of each of its pieces under the current policy. A success without pieces
     /// is not replayed.
     pub fn rescore<E>(&mut self, mut score: impl FnMut(&Id) -> std::result::Result<Vec<f64>, E>) -> std::result::Result<(), E> {
-        for kept in &mut self.kept {
-            kept.perplexities = score(&kept.id)?;
+        for success in &mut self.successes {
+            success.perplexities = score(&success.id)?;
         }
         Ok(())
     }
 
-    /// Draws pieces in the band, at most `times_current` times the `current` ones, from oldest to newest; the same for the same seed.
+    /// Draws pieces in the band, at most `times_current` times the number of `current` ones, and returns them from the oldest episode to
+    /// the newest; the same seed gives the same pieces.
     pub fn sample(&self, current: usize, seed: u64) -> Vec<Replayed<'_, Id>> {
-        let fits = |kept: &Kept<Id>| {
-            let pieces = kept.perplexities.iter().enumerate();
+        let in_band = |success: &Success<Id>| {
+            let pieces = success.perplexities.iter().enumerate();
             pieces.filter(|(_, p)| self.config.in_band(**p)).map(|(piece, _)| piece).collect::<Vec<_>>()
         };
-        let mut drawn: Vec<(usize, usize)> =
-            self.kept.iter().enumerate().flat_map(|(at, kept)| fits(kept).into_iter().map(move |piece| (at, piece))).collect();
+        let mut drawn: Vec<(usize, usize)> = self
+            .successes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, success)| in_band(success).into_iter().map(move |piece| (at, piece)))
+            .collect();
         drawn.shuffle(&mut StdRng::seed_from_u64(seed));
         drawn.truncate((self.config.times_current * current as f64) as usize);
         let mut by_episode: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for (at, piece) in drawn {
             by_episode.entry(at).or_default().insert(piece);
         }
-        by_episode.into_iter().map(|(at, pieces)| Replayed { id: &self.kept[at].id, pieces: pieces.into_iter().collect() }).collect()
+        by_episode.into_iter().map(|(at, pieces)| Replayed { id: &self.successes[at].id, pieces: pieces.into_iter().collect() }).collect()
     }
 }
 
-impl<Id: PartialEq + Serialize + DeserializeOwned> Replay<Id> {
-    /// Writes one line of JSON a success.
+impl<Id: PartialEq + Serialize + DeserializeOwned> ReplayBuffer<Id> {
+    /// Writes one line of JSON per success.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let lines = self.kept.iter().map(|kept| Ok(serde_json::to_string(kept)? + "\n"));
+        let lines = self.successes.iter().map(|success| Ok(serde_json::to_string(success)? + "\n"));
         let text: String = lines.collect::<serde_json::Result<_>>().map_err(Error::json(path))?;
         files::replace(path, text.as_bytes())
     }
 
-    /// Reads what [`Replay::save`] wrote, under a configuration that may be another.
+    /// Reads a file that [`Self::save`] wrote, and applies this configuration to it, which may differ from the one it was written with.
+    ///
+    /// # Errors
+    /// The configuration is invalid, or the file cannot be read.
     pub fn load(path: &Path, config: ReplayConfig) -> Result<Self> {
         config.check()?;
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let kept = text.lines().map(serde_json::from_str).collect::<serde_json::Result<_>>().map_err(Error::json(path))?;
-        let mut replay = Self { config, kept };
-        replay.trim();
-        Ok(replay)
+        let successes = text.lines().map(serde_json::from_str).collect::<serde_json::Result<_>>().map_err(Error::json(path))?;
+        let mut buffer = Self { config, successes };
+        buffer.trim();
+        Ok(buffer)
     }
 }
 
@@ -178,15 +193,15 @@ impl<Id: PartialEq + Serialize + DeserializeOwned> Replay<Id> {
 mod tests {
     use super::*;
 
-    fn replay(config: ReplayConfig) -> Replay<String> {
-        Replay::new(config).unwrap()
+    fn buffer(config: ReplayConfig) -> ReplayBuffer<String> {
+        ReplayBuffer::new(config).unwrap()
     }
 
     fn ids(sample: &[Replayed<'_, String>]) -> Vec<String> {
         sample.iter().map(|replayed| replayed.id.clone()).collect()
     }
 
-    /// The band as the paper has it, worked by hand.
+    /// The band of the paper, computed by hand.
     #[test]
     fn the_perplexity_band() {
         for (probability, want) in [(0.96, false), (0.95, true), (0.7, true), (0.5, true), (0.49, false)] {
@@ -197,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_successes_of_a_task_stay() {
-        let mut replay = replay(ReplayConfig { per_task: 2, capacity: 3, ..Default::default() });
+    fn only_the_newest_successes_of_a_task_are_kept() {
+        let mut replay = buffer(ReplayConfig { per_task: 2, capacity: 3, ..Default::default() });
         for (id, task, success) in
             [("a", "x", true), ("b", "x", false), ("c", "x", true), ("c", "x", true), ("d", "x", true), ("e", "y", true), ("f", "z", true)]
         {
@@ -210,7 +225,7 @@ mod tests {
 
     #[test]
     fn pieces_in_the_band_are_drawn_up_to_the_cap_and_the_same_for_a_seed() {
-        let mut replay = replay(ReplayConfig::default());
+        let mut replay = buffer(ReplayConfig::default());
         for n in 0..20 {
             replay.push(format!("e{n}"), &format!("task {n}"), true);
         }
@@ -226,16 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_its_file() {
+    fn a_buffer_that_was_saved_and_loaded_is_equal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("replay.jsonl");
-        let mut before = replay(ReplayConfig { per_task: 2, ..Default::default() });
+        let mut before = buffer(ReplayConfig { per_task: 2, ..Default::default() });
         before.push("a".into(), "x", true);
         before.push("b".into(), "x", true);
         before.rescore(|_| Ok::<_, ()>(vec![1.1, 1.2])).unwrap();
         before.save(&path).unwrap();
-        assert_eq!(Replay::load(&path, before.config.clone()).unwrap(), before);
-        assert_eq!(ids(&Replay::load(&path, ReplayConfig::default()).unwrap().sample(1, 0)), ["b"]);
-        assert!(Replay::<String>::load(&path, ReplayConfig { most_perplexity: 1.0, ..Default::default() }).is_err());
+        assert_eq!(ReplayBuffer::load(&path, before.config.clone()).unwrap(), before);
+        assert_eq!(ids(&ReplayBuffer::load(&path, ReplayConfig::default()).unwrap().sample(1, 0)), ["b"]);
+        assert!(ReplayBuffer::<String>::load(&path, ReplayConfig { most_perplexity: 1.0, ..Default::default() }).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Rewards as data: an episode and what judges said of it become named terms. Nothing here asks anybody or looks at a clock, so that a
-//! reward can be made again from records.
+//! Rewards as data: an episode and its judges' verdicts become named reward terms. Nothing here calls a model or reads a clock, so that a
+//! reward can be recomputed from records.
 
 mod config;
 mod milestones;
@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 
 use milepost_runtime::{Episode, JudgeRef, PlanScores, RewardTerm, Verdicts};
 
-pub use config::{Match, Over, Preset, RewardConfig, Shaping};
+pub use config::{Match, Preset, RewardConfig, Shaping, StepAggregation};
 pub use milestones::progress;
-pub use rules::{disturbed, expert_match};
+pub use rules::{ended_externally, expert_match};
 
 /// The names of the terms.
 pub mod name {
-    #![allow(missing_docs)] // Each is named after its key in the configuration.
+    #![allow(missing_docs, reason = "each constant is named after its key in the configuration")]
     pub const OUTCOME: &str = "outcome";
     pub const FORMAT: &str = "format";
     pub const ADHERENCE: &str = "adherence";
@@ -39,14 +39,14 @@ pub mod name {
 /// An episode's reward.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reward {
-    /// Its terms; those of weight 0 are left out.
+    /// The terms of the reward; terms of weight 0 are left out.
     pub terms: Vec<RewardTerm>,
-    /// Names of what was asked for but is not known: a judge failed, nobody verified the outcome, or the environment broke down.
+    /// The names of terms that are configured but unknown, because a judge failed, the outcome was not verified, or the environment failed.
     pub missing: Vec<&'static str>,
 }
 
 impl Reward {
-    /// The sum of its terms; `None` where something is missing, so that a failure of a judge never becomes a low reward.
+    /// Returns the sum of the terms; `None` if a term is missing, so that a judge's failure never becomes a low reward.
     pub fn total(&self) -> Option<f64> {
         self.missing.is_empty().then(|| total(&self.terms))
     }
@@ -56,8 +56,8 @@ impl Reward {
         self.terms.push(RewardTerm { name: name.into(), step, raw, normalised, weight, judge: judge.cloned() });
     }
 
-    /// Adds a value of the whole episode where it is wanted; what is wanted and not there is missing.
-    fn whole(&mut self, name: &'static str, weight: f64, value: Option<([f64; 2], Option<&JudgeRef>)>) {
+    /// Adds a term for the whole episode unless its weight is 0; without a value the term is recorded as missing.
+    fn add_episode_term(&mut self, name: &'static str, weight: f64, value: Option<([f64; 2], Option<&JudgeRef>)>) {
         match value {
             _ if weight == 0.0 => {}
             Some(([raw, normalised], judge)) => self.add(name, None, [raw, normalised, weight], judge),
@@ -65,15 +65,21 @@ impl Reward {
         }
     }
 
-    /// Adds values of single steps, put together as `over` says.
-    fn steps(&mut self, name: &'static str, weight: f64, over: Over, values: &[(usize, [f64; 2], Option<&JudgeRef>)]) {
+    /// Adds terms for single steps unless the weight is 0; without any value the term is recorded as missing.
+    fn add_step_terms(
+        &mut self,
+        name: &'static str,
+        weight: f64,
+        aggregation: StepAggregation,
+        values: &[(usize, [f64; 2], Option<&JudgeRef>)],
+    ) {
         if weight == 0.0 {
             return;
         }
-        let (values, weight) = match over {
-            Over::Mean => (values, weight / values.len().max(1) as f64),
-            Over::Last => (&values[values.len().saturating_sub(1)..], weight),
-            Over::Sum => (values, weight),
+        let (values, weight) = match aggregation {
+            StepAggregation::Mean => (values, weight / values.len().max(1) as f64),
+            StepAggregation::Last => (&values[values.len().saturating_sub(1)..], weight),
+            StepAggregation::Sum => (values, weight),
         };
         if values.is_empty() {
             self.missing.push(name);
@@ -84,12 +90,12 @@ impl Reward {
     }
 }
 
-/// The sum of the terms.
+/// Returns the sum of the terms.
 pub fn total(terms: &[RewardTerm]) -> f64 {
     terms.iter().map(RewardTerm::value).sum()
 }
 
-/// The sum of the terms of each name, for logs: the outcome is always seen apart from what shapes it.
+/// Returns the sum of the terms of each name, for logs that show the outcome apart from its shaping.
 pub fn by_name(terms: &[RewardTerm]) -> BTreeMap<&str, f64> {
     let mut sums = BTreeMap::new();
     for term in terms {
@@ -98,8 +104,8 @@ pub fn by_name(terms: &[RewardTerm]) -> BTreeMap<&str, f64> {
     sums
 }
 
-/// The reward of each of `steps` steps, and that of the whole episode: its last call has earned it, which may come after the last step (an answer,
-/// or what could not be read).
+/// Returns the reward of each of `steps` steps, and the reward of the whole episode. The latter belongs to the episode's last call, which
+/// may come after the last step (an answer, or output that could not be parsed).
 pub fn per_step(terms: &[RewardTerm], steps: usize) -> (Vec<f64>, f64) {
     let (mut rewards, mut whole) = (vec![0.0; steps], 0.0);
     for term in terms {
@@ -109,14 +115,15 @@ pub fn per_step(terms: &[RewardTerm], steps: usize) -> (Vec<f64>, f64) {
     (rewards, whole)
 }
 
-/// The reward of an episode: a pure function of what was recorded, what was judged, and what is wanted.
+/// Computes the reward of an episode as a pure function of its record, the judges' verdicts, and the configuration.
 ///
-/// What cannot be read gets `malformed` and nothing else, where that is set (RLTR, 2508.19598, algorithm 1: the -1 replaces, it does not
-/// add). Without it, what cannot be read before there is a plan or an action has the lowest score of what nobody could judge: it is the policy's
-/// zero, and no judge's failure. An episode that the environment ended has no reward.
+/// If the episode ended with output that cannot be parsed and `malformed` is set, that is its whole reward (RLTR, 2508.19598, algorithm 1:
+/// the -1 replaces the other terms, it is not added). If `malformed` is not set and the output failed to parse before there was a plan or
+/// an action, the scores that judges would have given are 0, the lowest, rather than missing: the fault is the policy's, not a judge's. An
+/// episode that the environment ended has no reward.
 pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) -> Reward {
     let mut reward = Reward::default();
-    if rules::disturbed(episode.stop.as_ref()) {
+    if rules::ended_externally(episode.stop.as_ref()) {
         reward.missing.push(name::OUTCOME);
         return reward;
     }
@@ -126,11 +133,11 @@ pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) ->
         return reward;
     }
     let format = f64::from(!malformed);
-    reward.whole(name::FORMAT, config.format, Some(([format; 2], None)));
-    reward.whole(name::OUTCOME, config.outcome, episode.success.map(|solved| ([f64::from(solved); 2], None)));
-    judged(&mut reward, episode, verdicts, config);
-    stepwise(&mut reward, episode, verdicts, config);
-    on_the_way(&mut reward, episode, verdicts, config);
+    reward.add_episode_term(name::FORMAT, config.format, Some(([format; 2], None)));
+    reward.add_episode_term(name::OUTCOME, config.outcome, episode.success.map(|solved| ([f64::from(solved); 2], None)));
+    add_judged_terms(&mut reward, episode, verdicts, config);
+    add_terms_of_steps(&mut reward, episode, verdicts, config);
+    add_milestone_terms(&mut reward, episode, verdicts, config);
     if let Some(floor) = config.floor.filter(|floor| total(&reward.terms) < *floor) {
         let sum = total(&reward.terms);
         reward.add(name::FLOOR, None, [sum, floor - sum, 1.0], None);
@@ -138,29 +145,29 @@ pub fn compose(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) ->
     reward
 }
 
-/// What judges said of the whole episode (PilotRL, 2508.00344, section 2.2; RLTR, 2508.19598, section 3.2).
-fn judged(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
+/// Adds the terms from judges' verdicts on the whole episode (PilotRL, 2508.00344, section 2.2; RLTR, 2508.19598, section 3.2).
+fn add_judged_terms(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
     let complete = verdicts.completeness.as_ref().filter(|judged| !judged.verdict.is_empty()).map(|judged| {
         let share = judged.verdict.iter().filter(|complete| **complete).count() as f64 / judged.verdict.len() as f64;
         ([share; 2], Some(&judged.by))
     });
-    reward.whole(name::COMPLETENESS, config.completeness, complete);
+    reward.add_episode_term(name::COMPLETENESS, config.completeness, complete);
     let finished = verdicts.end_to_end.as_ref().map(|judged| ([judged.verdict, judged.verdict / 2.0], Some(&judged.by)));
-    reward.whole(name::END_TO_END, config.end_to_end, finished);
+    reward.add_episode_term(name::END_TO_END, config.end_to_end, finished);
     let Some(plan) = &verdicts.plan_quality else {
         let unwritten = rules::malformed(episode.stop.as_ref()) && episode.plans.is_empty();
-        return reward.whole(name::PLAN_QUALITY, config.plan_quality, unwritten.then_some(([0.0; 2], None)));
+        return reward.add_episode_term(name::PLAN_QUALITY, config.plan_quality, unwritten.then_some(([0.0; 2], None)));
     };
     let PlanScores { correctness, executability, standardization } = plan.verdict;
     let scores =
         [(name::PLAN_CORRECTNESS, correctness), (name::PLAN_EXECUTABILITY, executability), (name::PLAN_STANDARDIZATION, standardization)];
     for (name, score) in scores {
-        reward.whole(name, config.plan_quality / 3.0, Some(([score, (score - 1.0) / 4.0], Some(&plan.by))));
+        reward.add_episode_term(name, config.plan_quality / 3.0, Some(([score, (score - 1.0) / 4.0], Some(&plan.by))));
     }
 }
 
-/// What single steps earn or lose.
-fn stepwise(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
+/// Adds the rewards and penalties of single steps.
+fn add_terms_of_steps(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
     let adherence: Vec<_> = verdicts
         .adherence
         .iter()
@@ -168,9 +175,9 @@ fn stepwise(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config:
         .filter_map(|(step, judged)| judged.as_ref().map(|judged| (step, [judged.verdict, judged.verdict / 2.0], Some(&judged.by))))
         .collect();
     if rules::malformed(episode.stop.as_ref()) && episode.steps.is_empty() {
-        reward.whole(name::ADHERENCE, config.adherence, Some(([0.0; 2], None)));
+        reward.add_episode_term(name::ADHERENCE, config.adherence, Some(([0.0; 2], None)));
     } else {
-        reward.steps(name::ADHERENCE, config.adherence, config.adherence_over, &adherence);
+        reward.add_step_terms(name::ADHERENCE, config.adherence, config.adherence_over, &adherence);
     }
     let matches: Vec<_> = verdicts
         .experts
@@ -182,7 +189,7 @@ fn stepwise(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config:
             Some((step, [same; 2], None))
         })
         .collect();
-    reward.steps(name::EXPERT_MATCH, config.expert_match, Over::Mean, &matches);
+    reward.add_step_terms(name::EXPERT_MATCH, config.expert_match, StepAggregation::Mean, &matches);
     let penalties = [
         (name::REPETITION, config.repetition, rules::repetitions(&episode.steps)),
         (name::ERROR, config.error, rules::errors(&episode.steps)),
@@ -194,8 +201,8 @@ fn stepwise(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config:
     }
 }
 
-/// What milestones on the way earn.
-fn on_the_way(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
+/// Adds the rewards for milestones that were reached.
+fn add_milestone_terms(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, config: &RewardConfig) {
     if config.potential > 0.0 {
         match milestones::potential(episode, verdicts) {
             Some(potential) => {
@@ -208,6 +215,6 @@ fn on_the_way(reward: &mut Reward, episode: &Episode, verdicts: &Verdicts, confi
     }
     if config.credit > 0.0 && episode.success != Some(true) {
         let share = episode.success.and(milestones::rewarded(verdicts, episode)).map(milestones::share);
-        reward.whole(name::CREDIT, config.credit, share.map(|share| ([share, share.min(config.credit_cap)], None)));
+        reward.add_episode_term(name::CREDIT, config.credit, share.map(|share| ([share, share.min(config.credit_cap)], None)));
     }
 }

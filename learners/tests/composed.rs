@@ -1,19 +1,19 @@
-//! The composed operations against the crate's own kernels: on candle's CPU, or on the GPU that the build is for.
+//! Tests that the composed operations agree with the crate's own kernels, on candle's CPU or on the GPU that the build is for.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use milepost_learners::adapter::{Adapter, Fresh, LoraConfig};
+use milepost_learners::adapter::{Adapter, LoraConfig, LoraInit};
 use milepost_learners::model::{RopeScaling, Storage};
 use milepost_learners::optim::AdamWConfig;
-use milepost_learners::policy::{self, ActorKind, CreditKind, PolicyConfig, Rollout, Turn};
+use milepost_learners::policy::{self, ActorKind, CreditKind, ModelCall, PolicyConfig, Rollout};
 use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
 use milepost_learners::{Batch, DeviceKind, Metrics, Model, ModelConfig, Precision, Sequence, Trainer};
 
 const VOCABULARY: usize = 48;
 
-/// What is held to the own kernels.
+/// The device that is compared with the crate's own kernels.
 const DEVICE: DeviceKind = if cfg!(feature = "cuda") {
     DeviceKind::Cuda
 } else if cfg!(feature = "metal") {
@@ -42,7 +42,7 @@ fn shape(model_type: &str) -> ModelConfig {
     }
 }
 
-/// A random model whose biases are random too, with a random adapter if one is asked for.
+/// Returns a model with random parameters, whose biases are not zero either, and with a random adapter if `lora` is given.
 fn model(shape: ModelConfig, lora: Option<LoraConfig>) -> Model {
     let mut model = Model::random(shape, 3).unwrap();
     let biases: Vec<Range<usize>> =
@@ -50,7 +50,7 @@ fn model(shape: ModelConfig, lora: Option<LoraConfig>) -> Model {
     for (at, x) in biases.into_iter().flatten().enumerate() {
         model.params.data[x] = (at * 37 % 19) as f32 * 0.02 - 0.18;
     }
-    model.adapter = lora.map(|lora| Adapter::fresh(lora, &model.config, 2, Fresh::Random).unwrap());
+    model.adapter = lora.map(|lora| Adapter::fresh(lora, &model.config, 2, LoraInit::Random).unwrap());
     model
 }
 
@@ -61,8 +61,8 @@ fn trainer(model: &Model, device: DeviceKind) -> Trainer {
     trainer
 }
 
-/// Two groups with beginnings of 20 and 40 tokens, one sequence alone, and one that is needed in two places only; masks, temperatures,
-/// weights of both signs and entropies.
+/// Returns a batch of two groups with shared prefixes of 20 and 40 tokens, one sequence alone, and one with two needed predictions only. It has
+/// masks, temperatures, weights of both signs, and weights of entropies.
 fn batch() -> Batch {
     let token = |i: usize| (i * i * 7 + i * 3) as u32 % VOCABULARY as u32;
     let mut sequences = Vec::new();
@@ -88,19 +88,20 @@ fn batch() -> Batch {
     Batch { sequences }
 }
 
-/// Cosine and relative difference of norms.
+/// Returns the cosine of two vectors, and the relative difference of their norms.
 fn compare(got: &[f32], want: &[f32]) -> (f64, f64) {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let (g, w) = (dot(got, got).sqrt(), dot(want, want).sqrt());
     (dot(got, want) / (g * w).max(1e-300), (g - w).abs() / w.max(1e-300))
 }
 
+/// Checks that the metrics of a batch agree.
 fn check_metrics(name: &str, got: &Metrics, want: &Metrics) {
     assert!((got.loss - want.loss).abs() < 1e-5 && (got.entropy - want.entropy).abs() < 1e-5, "{name}: {got:?} {want:?}");
     assert_eq!((got.trained_tokens, &got.exact_sequences), (want.trained_tokens, &want.exact_sequences), "{name}");
 }
 
-/// Log-probabilities, entropies, loss and every gradient of the batch on the device are those of the own kernels.
+/// Checks that log-probabilities, entropies, loss and every gradient of the batch on the device agree with those of the crate's own kernels.
 fn check_agreement(name: &str, model: &Model, prepare: impl Fn(&mut Trainer)) {
     let batch = batch();
     let (mut own, mut composed) = (trainer(model, DeviceKind::Cpu), trainer(model, DEVICE));
@@ -109,7 +110,7 @@ fn check_agreement(name: &str, model: &Model, prepare: impl Fn(&mut Trainer)) {
     for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
         assert!((got.logprob - want.logprob).abs() <= 1e-4 && (got.entropy - want.entropy).abs() <= 1e-4, "{name}: {got:?} {want:?}");
     }
-    // Twice, since gradients add up.
+    // The batch is computed twice, because gradients accumulate.
     for _ in 0..2 {
         check_metrics(name, &composed.forward_backward(&batch).unwrap(), &own.forward_backward(&batch).unwrap());
     }
@@ -166,7 +167,7 @@ fn hidden_states_and_checkpoints_go_with_the_device() {
     for (got, want) in composed.hidden(&prompts).unwrap().iter().zip(own.hidden(&prompts).unwrap()) {
         assert!(got.len() == want.len() && close(got, &want), "{got:?} {want:?}");
     }
-    // What a device trained goes on without it, and the other way round.
+    // A checkpoint from a device continues on the crate's own kernels, and on a device again.
     let directory = tempfile::tempdir().unwrap();
     let batch = batch();
     composed.forward_backward(&batch).unwrap();
@@ -183,7 +184,7 @@ fn hidden_states_and_checkpoints_go_with_the_device() {
     assert!(close(&later.logprobs(&batch.sequences).unwrap().concat(), &moved));
 }
 
-/// `x y z ; → x y z .`
+/// A source of examples that copy the prompt: `x y z ; → x y z .`
 struct Copying(u64);
 
 impl ExampleSource for Copying {
@@ -205,7 +206,7 @@ impl ExampleSource for Copying {
     }
 }
 
-/// Both trainers moved, and to the same weights.
+/// Checks that two trainers changed their weights, and to the same values.
 fn check_same_end(name: &str, start: &[f32], got: &Trainer, want: &Trainer) {
     let (got, want) = (got.model().trained(), want.model().trained());
     let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
@@ -256,13 +257,13 @@ fn an_update_of_the_policy_ends_at_the_same_weights() {
         };
         let old_logprobs = scorer.logprobs(&[sequence]).unwrap()[0][4..].to_vec();
         let masks = vec![mask.clone(), mask.clone()];
-        Turn { prompt, completion, trained: vec![true; 2], masks, old_logprobs, temperature: 0.7, ..Default::default() }
+        ModelCall { prompt, completion, trained: vec![true; 2], masks, old_logprobs, temperature: 0.7, ..Default::default() }
     };
     let mut rollouts = Vec::new();
     for (task, choice) in (0..3).flat_map(|task| (0..4).map(move |choice| (task, choice))) {
         let success = choice == 2;
         let reward = f64::from(u8::from(success));
-        rollouts.push(Rollout { group: task.to_string(), success, reward, turns: vec![turn(task, choice)], ..Default::default() });
+        rollouts.push(Rollout { group: task.to_string(), success, reward, calls: vec![turn(task, choice)], ..Default::default() });
     }
     for (credit, actor, entropy) in [(CreditKind::Episode, ActorKind::Ratio, 0.01), (CreditKind::Success, ActorKind::Likelihood, 0.0)] {
         let run = |device| {

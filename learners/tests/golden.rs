@@ -1,4 +1,4 @@
-//! Parity with transformers and PEFT on tiny models with random adapters; `tests/golden/parity.py` asks them.
+//! Tests of parity with transformers and PEFT on tiny models with random adapters. `tests/golden/parity.py` wrote the expected numbers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
@@ -10,7 +10,10 @@ use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Batch, DeviceKind, Precision, Sequence, Trainer};
 use safetensors::{Dtype, SafeTensors};
 
-/// What transformers and PEFT say about one model.
+/// The devices to test: the processor, and candle's operations on the processor if the build has them.
+const DEVICES: &[DeviceKind] = if cfg!(feature = "gpu-training") { &[DeviceKind::Cpu, DeviceKind::CandleCpu] } else { &[DeviceKind::Cpu] };
+
+/// The numbers that transformers and PEFT computed for one model.
 struct Golden {
     directory: PathBuf,
     numbers: HashMap<String, Vec<f64>>,
@@ -55,7 +58,7 @@ impl Golden {
     }
 }
 
-/// Loss and gradient of the batch, with and without recomputation, which must not differ.
+/// Returns the loss and the gradient of the batch, after checking that recomputation changes neither.
 fn loss_and_gradient(model: &mut Model, batch: &Batch) -> (f64, Vec<f32>) {
     let weight: f32 = batch.sequences.iter().flat_map(|s| &s.weights[1..]).map(|w| w.abs()).sum();
     let mut packed = Packed::default();
@@ -75,13 +78,14 @@ fn loss_and_gradient(model: &mut Model, batch: &Batch) -> (f64, Vec<f32>) {
     kept
 }
 
-/// Cosine and relative difference of norms.
+/// Returns the cosine of two vectors, and the relative difference of their norms.
 fn compare(got: &[f32], want: &[f64]) -> (f64, f64) {
     let dot: f64 = got.iter().zip(want).map(|(g, w)| f64::from(*g) * w).sum();
     let (g, w) = (got.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt(), want.iter().map(|w| w * w).sum::<f64>().sqrt());
     (dot / (g * w).max(1e-300), (g - w).abs() / w.max(1e-300))
 }
 
+/// Checks the gradient of every tensor.
 fn check_gradients(golden: &Golden, prefix: &str, tensors: &[Tensor], gradient: &[f32]) {
     for tensor in tensors {
         let want = golden.get(&format!("{prefix}{}", tensor.name));
@@ -90,6 +94,7 @@ fn check_gradients(golden: &Golden, prefix: &str, tensors: &[Tensor], gradient: 
     }
 }
 
+/// Checks one model: loss, gradients, log-probabilities and training.
 fn check_parity(name: &str) {
     let golden = Golden::load(name);
     let batch = golden.batch();
@@ -100,14 +105,14 @@ fn check_parity(name: &str) {
     assert!(((loss - want) / want).abs() <= 1e-4, "{name}: loss {loss}, transformers say {want}");
     check_gradients(&golden, "grad.", model.trained_tensors(), &gradient);
 
-    [DeviceKind::Cpu, DeviceKind::CandleCpu].into_iter().for_each(|device| check_training(name, &golden, device));
+    DEVICES.iter().for_each(|&device| check_training(name, &golden, device));
 
     let mut base = golden.model(false);
     let (_, gradient) = loss_and_gradient(&mut base, &batch);
     check_gradients(&golden, "full_grad.", base.trained_tensors(), &gradient);
 }
 
-/// Log-probabilities with and without the adapter, and the adapter after five steps.
+/// Checks the log-probabilities with and without the adapter, and the adapter after five training steps.
 fn check_training(name: &str, golden: &Golden, device: DeviceKind) {
     let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: 1.0, muon: false };
     let batch = golden.batch();

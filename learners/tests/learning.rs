@@ -1,12 +1,15 @@
-//! Whole runs: a tiny model learns to copy, and a run that was interrupted ends where one that was not ends.
+//! Tests of whole training runs: a tiny model learns to copy, and an interrupted run ends with the same weights as an uninterrupted one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use milepost_learners::adapter::{Adapter, Fresh, LoraConfig};
+use milepost_learners::adapter::{Adapter, LoraConfig, LoraInit};
 use milepost_learners::model::{Packed, Storage, Workspace};
 use milepost_learners::optim::{AdamWConfig, Step};
 use milepost_learners::sft::{self, Example, ExampleSource, SftConfig};
 use milepost_learners::{Batch, DeviceKind, Model, ModelConfig, Precision, Sequence, Trainer};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// The devices to test: the processor, and candle's operations on the processor if the build has them.
+const DEVICES: &[DeviceKind] = if cfg!(feature = "gpu-training") { &[DeviceKind::Cpu, DeviceKind::CandleCpu] } else { &[DeviceKind::Cpu] };
 
 fn tiny() -> ModelConfig {
     let mut config = ModelConfig::seed(32, 0, 1);
@@ -17,24 +20,24 @@ fn tiny() -> ModelConfig {
     config
 }
 
-/// `x y z ; → x y z .`, longer as it gets harder.
+/// A source of examples that copy the prompt, `x y z ; → x y z .`; they are longer at a higher difficulty.
 #[derive(Default)]
 struct Copying {
-    asked: u64,
+    calls: u64,
 }
 
 impl ExampleSource for Copying {
     fn state(&self) -> serde_json::Value {
-        self.asked.into()
+        self.calls.into()
     }
 
     fn restore(&mut self, state: &serde_json::Value) {
-        self.asked = state.as_u64().unwrap();
+        self.calls = state.as_u64().unwrap();
     }
 
     fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example> {
-        self.asked += 1;
-        let mut rng = StdRng::seed_from_u64(self.asked);
+        self.calls += 1;
+        let mut rng = StdRng::seed_from_u64(self.calls);
         let one = |_| {
             let len = 2 + (difficulty * 4.0) as usize;
             let mut prompt: Vec<u32> = (0..len).map(|_| rng.random_range(4..32)).collect();
@@ -68,7 +71,7 @@ fn a_tiny_model_learns_to_copy() {
     assert_eq!(written.lines().count(), 500);
     assert!(directory.path().join("metrics.svg").exists());
     assert!(directory.path().join("checkpoints/step-000000500/model.safetensors").exists());
-    // Resuming a run that is over trains no further, and has the same model.
+    // Resuming a finished run trains no further and has the same model.
     let mut again = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
     let source = Box::new(Copying::default());
     let resumed = SftConfig { resume: true, ..config };
@@ -95,7 +98,7 @@ fn a_run_that_was_interrupted_ends_where_one_that_was_not_ends() {
     };
     let (straight, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (want, whole) = run(straight.path());
-    // What a kill after step 10 leaves: that checkpoint, and one that was being written.
+    // A kill after step 10 leaves the checkpoint of that step, and a partly written one.
     let mut trainer = Trainer::random(tiny(), 2, AdamWConfig::default()).unwrap();
     let short = SftConfig { stop_after: Some(10), ..config.clone() };
     sft::run(&mut trainer, Box::new(Copying::default()), &short, cut.path()).unwrap();
@@ -177,7 +180,7 @@ fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
     let mut packed = Packed::default();
     let mut batch = batch(4);
     for s in &mut batch.sequences {
-        // Some tokens have a weight of their log-probability, some of their entropy, some of both.
+        // Some tokens have a weight of their log-probability, some of their entropy, and some of both.
         s.entropy_weights = (0..s.tokens.len()).map(|at| if at % 3 == 1 { 0.7 } else { 0.0 }).collect();
     }
     batch.sequences.iter().enumerate().for_each(|(i, s)| packed.push(i, s));
@@ -187,7 +190,7 @@ fn every_tensor_has_the_gradient_that_differences_of_the_loss_have() {
     for tensor in model.params.layout.tensors.clone() {
         let gradient = &grads[tensor.range.clone()];
         let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        // Along its own gradient, the loss must rise by the gradient's norm.
+        // The slope of the loss along its own gradient is the norm of the gradient.
         let before = model.params.data.clone();
         let mut loss_at = |offset: f64| {
             let places = tensor.range.clone().zip(gradient);
@@ -225,7 +228,7 @@ fn what_cannot_be_trained_on_is_refused() {
 
 #[test]
 fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
-    // Two groups with beginnings of 20 and 40 tokens, and one sequence alone between them.
+    // There are two groups with shared prefixes of 20 and 40 tokens, and between them one sequence alone.
     let token = |i: usize| (i * 7 % 29) as u32 + 2;
     let mut sequences = Vec::new();
     for (start, members) in [(20, 3), (5, 1), (40, 4)] {
@@ -236,7 +239,7 @@ fn a_shared_beginning_gives_the_gradients_of_separate_ones() {
         }
     }
     let batch = Batch { sequences };
-    for device in [DeviceKind::Cpu, DeviceKind::CandleCpu] {
+    for &device in DEVICES {
         let step = |share: bool| {
             let config = ModelConfig { num_hidden_layers: 2, ..ModelConfig::seed(40, 0, 1) };
             let mut trainer = Trainer::random(config, 3, AdamWConfig::default()).unwrap();
@@ -269,7 +272,7 @@ fn a_quantised_base_takes_a_quarter_and_keeps_the_gradient() {
     let batch = Batch { sequences: (0..6).map(sequence).collect() };
     let run = |storage| {
         let mut model = Model::random(tiny(), 5).unwrap();
-        model.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &model.config, 2, Fresh::Random).unwrap());
+        model.adapter = Some(Adapter::fresh(LoraConfig { rank: 4, ..Default::default() }, &model.config, 2, LoraInit::Random).unwrap());
         model.freeze(storage).unwrap();
         let mut trainer = Trainer::new(model, AdamWConfig::default());
         trainer.set_precision(Precision::F32);
@@ -289,7 +292,7 @@ fn hidden_states_depend_on_their_own_prompt_only() {
     let mut trainer = Trainer::random(tiny(), 5, AdamWConfig::default()).unwrap();
     let long: Vec<u32> = (0..40).map(|t| 4 + t % 27).collect();
     let other = [&long[..30], &[9, 3, 7]].concat();
-    // A beginning of the next prompt, the whole of it twice, one that parts from it, and one of a single token.
+    // The prompts are a prefix of the second prompt, that prompt twice, one that shares only its beginning, and one of a single token.
     let prompts = [&long[..25], &long[..], &long[..], &other[..], &[7][..]];
     let hidden = trainer.hidden(&prompts).unwrap();
     assert_eq!(hidden[1], hidden[2]);
@@ -299,7 +302,7 @@ fn hidden_states_depend_on_their_own_prompt_only() {
         assert!(state.len() == 64 && apart(state, &alone) < 1e-5, "{} tokens: {}", prompt.len(), apart(state, &alone));
     }
     assert!(apart(&hidden[0], &hidden[1]) > 1e-2 && apart(&hidden[1], &hidden[3]) > 1e-2);
-    // The head makes the log-probability of the next token of exactly this state.
+    // The head computes the log-probability of the next token from exactly this state.
     let model = trainer.model();
     let table = &model.params.data[model.params.layout.tensors[0].range.clone()];
     let logits: Vec<f32> = table.chunks_exact(64).map(|row| row.iter().zip(&hidden[3]).map(|(w, x)| w * x).sum()).collect();

@@ -1,4 +1,4 @@
-//! Losses, corrections and advantages against TRL and verl (`golden/losses.py`), and derivatives against differences.
+//! Compares losses, corrections and advantages with TRL and verl (`golden/losses.py`), and derivatives with finite differences.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_learners::advantages::{AdvantageConfig, Group, advantages};
@@ -93,8 +93,8 @@ impl Batch {
     }
 }
 
-/// The policy loss and the KL.
-fn whole(config: &LossConfig, samples: &[Sample], reference: &[Vec<f32>]) -> Loss {
+/// Computes the sum of the policy loss and the KL loss.
+fn total_loss(config: &LossConfig, samples: &[Sample], reference: &[Vec<f32>]) -> Loss {
     policy_loss(config, samples).unwrap().plus(&kl_loss(config, samples, reference).unwrap()).unwrap()
 }
 
@@ -117,7 +117,7 @@ fn losses_and_gradients_are_those_of_trl_and_verl() {
     for case in &golden.losses {
         let name = format!("{}'s {} with {}", case.source, case.name, case.advantages);
         let (samples, reference) = (golden.batch.samples(case), &golden.batch.reference_logprobs);
-        let loss = whole(&case.config, &samples, reference);
+        let loss = total_loss(&case.config, &samples, reference);
         check_close(&name, loss.value, case.loss, 1e-5);
         check_all_close(
             &format!("the gradient of {name}"),
@@ -153,7 +153,7 @@ fn advantages_are_those_of_trl_and_verl() {
     }
 }
 
-/// A batch whose log-ratios lie well away from every kink: ln 0.8, ln 1.28, ln 3 and ln 5.
+/// Builds a batch whose log-ratios lie away from the points where the losses are not differentiable: ln 0.8, ln 1.28, ln 3 and ln 5.
 fn random_samples(seed: u64) -> Vec<Sample> {
     let mut rng = StdRng::seed_from_u64(seed);
     let log_ratios = [-0.7, -0.4, -0.1, 0.1, 0.5, 0.8, 1.3, 1.9];
@@ -173,7 +173,7 @@ fn random_samples(seed: u64) -> Vec<Sample> {
     samples
 }
 
-/// Compares every derivative with the differences of `loss` when `shift` moves that token's log-probability.
+/// Compares every derivative with the finite difference of `loss` when `shift` moves that token's log-probability.
 fn check_derivatives<T: Clone>(name: &str, items: &[T], loss: impl Fn(&[T]) -> Loss, shift: impl Fn(&mut T, usize, f32) -> f64) {
     let mut moving = 0;
     for (i, derivatives) in loss(items).derivatives.iter().enumerate() {
@@ -193,7 +193,7 @@ fn check_derivatives<T: Clone>(name: &str, items: &[T], loss: impl Fn(&[T]) -> L
     assert!(moving > 10, "{name}: only {moving} derivatives are not 0");
 }
 
-/// Moves a log-probability, and returns it: the step in `f32` is not what was asked for.
+/// Moves a log-probability by about `by`, and returns its new value, because the step is rounded to `f32`.
 fn nudge(list: &mut [f32], t: usize, by: f32) -> f64 {
     list[t] += by;
     f64::from(list[t])
@@ -216,12 +216,12 @@ fn derivatives_of_clipped_losses_are_their_differences() {
             let samples = random_samples(seed as u64);
             let reference: Vec<Vec<f32>> = samples.iter().map(|s| s.old_logprobs.clone()).collect();
             let name = format!("{objective:?} with {:?} and {:?}", config.normalisation, config.dual_clip);
-            check_derivatives(&name, &samples, |s| whole(&config, s, &reference), |s, t, by| nudge(&mut s.logprobs, t, by));
+            check_derivatives(&name, &samples, |s| total_loss(&config, s, &reference), |s, t, by| nudge(&mut s.logprobs, t, by));
         }
     }
 }
 
-/// The gradient stops at CISPO's ratio, so old and new move together and the ratio stays.
+/// CISPO has no gradient through its ratio, so old and new log-probabilities are moved together to keep the ratio fixed.
 #[test]
 fn derivatives_of_cispo_are_its_differences_at_a_fixed_ratio() {
     for (seed, config) in configs(Objective::Cispo).into_iter().enumerate() {
@@ -229,7 +229,7 @@ fn derivatives_of_cispo_are_its_differences_at_a_fixed_ratio() {
             nudge(&mut s.old_logprobs, t, by);
             nudge(&mut s.logprobs, t, by)
         };
-        // Log-probabilities on a grid that the step does not leave: the ratio then stays to the bit.
+        // The log-probabilities lie on a grid that includes the step, so that the ratio does not change by a bit.
         let grid = |x: &f32| (x * 4096.0).round() / 4096.0;
         let mut samples = random_samples(seed as u64);
         for s in &mut samples {

@@ -1,4 +1,4 @@
-//! The model against an independent implementation in f64, written from the definition and one token at a time.
+//! Tests that the model agrees with an independent implementation in f64, which follows the definitions one token at a time.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_learners::optim::AdamWConfig;
@@ -45,7 +45,7 @@ fn softmax(x: &[f64]) -> Vec<f64> {
     e.iter().map(|v| v / total).collect()
 }
 
-/// Log-probabilities of all tokens at every position.
+/// Returns the log-probabilities of all tokens of the vocabulary at every position.
 fn reference(trainer: &Trainer, tokens: &[u32]) -> Vec<Vec<f64>> {
     let r = Reference { trainer };
     let c = &trainer.model().config;
@@ -99,7 +99,7 @@ fn log_probabilities_agree_with_the_definition() {
     let mut trainer = Trainer::random(tiny(), 3, AdamWConfig::default()).unwrap();
     trainer.set_precision(Precision::F32);
     let tokens = |len: u32, seed: u32| (0..len).map(|i| (i * i * 7 + i * 3 + seed) % 40).collect::<Vec<u32>>();
-    // All positions of one that fills more than a block; some of another, packed with it.
+    // The first sequence fills more than a block and all its positions are scored; the second is packed with it and some are scored.
     let all = Sequence { tokens: tokens(90, 1), weights: vec![1.0; 90], ..Default::default() };
     let some = Sequence {
         tokens: tokens(30, 5),

@@ -1,19 +1,20 @@
-//! MiRA's reflection over the checklist of subgoals (2603.19685, section 3.2): verdicts that the acting policy did not write.
+//! MiRA's reflection over the checklist of subgoals (2603.19685, section 3.2). Its verdicts are those of checks and of the verifier, never of
+//! the acting policy.
 
 use milepost_runtime::plan::VerdictBy;
 use milepost_runtime::{Plan, PlanStep, StepStatus, Verdict};
 use serde::Serialize;
 
-/// What a template needs to ask the three questions.
+/// The values with which a template asks the three questions.
 #[derive(Serialize)]
 pub(crate) struct Checklist {
-    /// What is achieved: every step's milestone with its verdict.
+    /// Every step's milestone with its verdict, for "What is achieved?".
     milestones: Vec<MilestoneView>,
-    /// Whether the current subgoal is complete.
+    /// The answer to "Is the current step complete?".
     current: &'static str,
 }
 
-/// One milestone as a template sees it.
+/// A milestone as a template sees it.
 #[derive(Serialize)]
 struct MilestoneView {
     number: usize,
@@ -22,7 +23,7 @@ struct MilestoneView {
 }
 
 impl Checklist {
-    /// The checklist of a plan as its checks and the verifier left it.
+    /// Makes the checklist of a plan from the verdicts of its checks and of the verifier.
     pub(crate) fn of(plan: &Plan) -> Self {
         let milestones = plan.steps.iter().enumerate().map(|(index, step)| MilestoneView {
             number: index + 1,
@@ -41,6 +42,7 @@ impl Checklist {
     }
 }
 
+/// Returns the mark of a step's milestone, as the prompt shows it.
 fn mark(step: &PlanStep) -> &'static str {
     match (step.status, step.milestone.verdict, step.milestone.by) {
         (StepStatus::Done, _, Some(VerdictBy::Verifier)) => "achieved, says the verifier",

@@ -1,29 +1,31 @@
 //! Section `policy` of the configuration.
 
+use std::path::PathBuf;
+
 use milepost_runtime::action::Naming;
 use serde::{Deserialize, Serialize};
 
-/// Which planner drives a task.
+/// The planner that drives a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlannerKind {
-    /// Adaptive global plan: may be revised at every turn (AdaPlan, 2508.00344 section 2).
+    /// An adaptive global plan, which may be revised at every turn (AdaPlan, 2508.00344 section 2).
     #[default]
     Adaplan,
-    /// The plan may be revised on a stall only: a repeated action, or a check that was missed for too many turns (MiRA, 2603.19685
+    /// A plan that may be revised only on a stall, which is a repeated action, or a check that failed for too many turns (MiRA, 2603.19685
     /// section 3.2).
     Subgoal,
-    /// The first plan stays as it is.
+    /// A plan that is never revised.
     Frozen,
-    /// No plan: the control for every claim (ReAct).
+    /// No plan (ReAct): the control of every experiment on planning.
     React,
 }
 
 impl PlannerKind {
-    /// All kinds.
+    /// All planners.
     pub const ALL: [Self; 4] = [Self::Adaplan, Self::Subgoal, Self::Frozen, Self::React];
 
-    /// The kind's word.
+    /// Returns the planner's name in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Adaplan => "adaplan",
@@ -33,12 +35,12 @@ impl PlannerKind {
         }
     }
 
-    /// Whether it works from a plan.
+    /// Returns whether the planner works from a plan.
     pub fn plans(self) -> bool {
         self != Self::React
     }
 
-    /// Whether the plan may be revised at a turn.
+    /// Returns whether the plan may be revised at a turn.
     pub fn may_revise(self, stalled: bool) -> bool {
         match self {
             Self::Adaplan => true,
@@ -62,14 +64,14 @@ impl std::str::FromStr for PlannerKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReviseMode {
-    /// One call: revision, then action. On a CPU there is no prefix cache, so a second call pays the whole prompt again.
+    /// One call: revision, then action. Without a prefix cache a second call would read the whole prompt again.
     #[default]
     Joint,
-    /// Two calls.
+    /// Two calls: the planner revises, then the executor acts.
     Separate,
 }
 
-/// How much a prompt explains.
+/// How much the prompts explain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptProfile {
@@ -81,7 +83,7 @@ pub enum PromptProfile {
 }
 
 impl PromptProfile {
-    /// How actions name their element under this profile.
+    /// Returns how actions name their element under this profile.
     pub fn naming(self) -> Naming {
         match self {
             Self::Seed => Naming::NameAndId,
@@ -89,7 +91,7 @@ impl PromptProfile {
         }
     }
 
-    /// The profile's word.
+    /// Returns the profile's name in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Seed => "seed",
@@ -98,29 +100,33 @@ impl PromptProfile {
     }
 }
 
-/// Section `policy`.
+/// The settings of section `policy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlannersConfig {
-    /// Which planner drives a task, unless the task says otherwise.
+    /// The planner that drives a task, unless the task names another.
     pub planner: PlannerKind,
     /// Whether revision and action come from one call or two.
     pub revise: ReviseMode,
     /// How much the prompts explain.
     pub prompt_profile: PromptProfile,
-    /// Hold the model to what can be read and exists now; without it what cannot be read ends the episode as malformed.
+    /// A directory of prompt templates (`plan.jinja`, `turn.jinja`, `answer.jinja`, `verify.jinja`) that replace the profile's built-in ones; a
+    /// missing file leaves the built-in template.
+    pub prompts: Option<PathBuf>,
+    /// Whether a grammar restricts completions to what can be parsed and exists now. Without it, a completion that cannot be parsed ends the
+    /// episode as malformed.
     pub grammar: bool,
-    /// Sampling temperature; 0 is greedy.
+    /// The sampling temperature; 0 is greedy.
     pub temperature: f32,
-    /// Most page lines in a prompt.
+    /// The maximum number of page lines in a prompt.
     pub page_lines: usize,
-    /// Plan steps shown from the cursor on; the others are folded.
+    /// The number of plan steps shown from the cursor on; the others are folded.
     pub plan_window: usize,
-    /// Past actions shown (`react` shows three times as many, since it has no plan).
+    /// The number of past actions shown (`react` shows three times as many, since it has no plan).
     pub history: usize,
-    /// Most tokens of a plan or a revision.
+    /// The maximum number of tokens of a plan or a revision.
     pub plan_tokens: usize,
-    /// Most tokens of an action or an answer.
+    /// The maximum number of tokens of an action or an answer.
     pub action_tokens: usize,
     /// Who writes the answer's text: `summarizer`, or `executor` for the end-to-end baseline.
     pub answer_by: milepost_runtime::action::AnswerText,
@@ -132,6 +138,7 @@ impl Default for PlannersConfig {
             planner: PlannerKind::Adaplan,
             revise: ReviseMode::Joint,
             prompt_profile: PromptProfile::Seed,
+            prompts: None,
             grammar: true,
             temperature: 0.0,
             page_lines: 60,

@@ -1,4 +1,4 @@
-//! The model judge: asks any engine about a finished episode, several times, and takes what can be read.
+//! The model judge: it samples several answers about a finished episode from an engine, and combines those that can be parsed.
 
 mod cache;
 mod prompts;
@@ -12,19 +12,20 @@ use serde::{Deserialize, Serialize};
 pub use cache::CachedJudge;
 use prompts::{JudgePrompts, grammar};
 
-/// Section `judge`. Neither PilotRL nor RLTR tells its values; the defaults are those of a third-party implementation of RLTR.
+/// Section `judge` of the configuration. Neither PilotRL nor RLTR gives its values; the defaults are those of a third-party implementation of
+/// RLTR.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
-    /// Samples a question, N of RLTR (2508.19598, section 3.2).
+    /// The number of samples per question, N of RLTR (2508.19598, section 3.2).
     pub samples: u32,
-    /// Sampling temperature.
+    /// The sampling temperature.
     pub temperature: f32,
-    /// Most page lines in a prompt.
+    /// The maximum number of page lines in a prompt.
     pub page_lines: usize,
-    /// Most tokens of an answer.
+    /// The maximum number of tokens of an answer.
     pub max_tokens: usize,
-    /// Seed of the first sample; the next ones follow.
+    /// The seed of the first sample; each following sample adds 1.
     pub seed: u64,
 }
 
@@ -34,7 +35,7 @@ impl Default for JudgeConfig {
     }
 }
 
-/// Asks an engine. Its verdicts may shape episodes whose outcome was verified; they are no outcome themselves.
+/// A judge that asks an engine. Its verdicts may shape the rewards of episodes whose outcome was verified; they are never the outcome itself.
 pub struct ModelJudge {
     engine: Arc<dyn Engine>,
     prompts: JudgePrompts,
@@ -42,15 +43,15 @@ pub struct ModelJudge {
 }
 
 impl ModelJudge {
-    /// A judge on this engine.
+    /// Creates a judge on this engine.
     ///
     /// # Errors
-    /// A prompt template that does not compile.
+    /// A prompt template does not compile.
     pub fn new(engine: Arc<dyn Engine>, config: JudgeConfig) -> Result<Self> {
         Ok(Self { engine, prompts: JudgePrompts::new()?, config })
     }
 
-    /// One sample's text; a prompt that is too long is asked again with less of the page.
+    /// Samples one answer; if the prompt is too long, it retries with fewer page lines.
     async fn sample(&self, episode: &Episode, question: Question, seed: u64) -> Result<String> {
         let mut lines = self.config.page_lines;
         loop {
@@ -70,15 +71,15 @@ impl ModelJudge {
     }
 }
 
-/// One sample, read.
+/// A parsed sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sample {
     Grade(f64),
     Plan(PlanScores),
 }
 
-/// Reads a sample: the last number that is a grade, or the JSON of the scores, after any thought of the model.
-fn read(question: Question, text: &str) -> Option<Sample> {
+/// Parses a sample: the last number that is a valid grade, or the JSON of the scores. The model's thoughts before it are skipped.
+fn parse_sample(question: Question, text: &str) -> Option<Sample> {
     let said = text.rsplit_once("</think>").map_or(text, |(_, said)| said);
     let grade = |most: u32| {
         let numbers = said.split(|c: char| !c.is_alphanumeric()).filter_map(|word| word.parse::<u32>().ok());
@@ -100,8 +101,8 @@ fn read(question: Question, text: &str) -> Option<Sample> {
     }
 }
 
-/// Puts samples together: verdicts side by side for completeness (RLTR takes their mean), means otherwise.
-fn verdict(question: Question, samples: &[Sample]) -> Judgement {
+/// Combines samples: for completeness it lists their verdicts (RLTR takes their mean), for all other questions it takes the mean.
+fn combine(question: Question, samples: &[Sample]) -> Judgement {
     let grade = |sample: &Sample| match sample {
         Sample::Grade(grade) => *grade,
         Sample::Plan(scores) => scores.mean(),
@@ -136,7 +137,7 @@ impl Judge for ModelJudge {
         let (mut samples, mut last) = (Vec::new(), Error::Judge("`judge.samples` is 0".into()));
         for sample in 0..self.config.samples {
             match self.sample(episode, question, self.config.seed.wrapping_add(u64::from(sample))).await {
-                Ok(text) => match read(question, &text) {
+                Ok(text) => match parse_sample(question, &text) {
                     Some(sample) => samples.push(sample),
                     None => last = Error::parse("verdict", &text, "expected a grade or the three scores"),
                 },
@@ -154,6 +155,6 @@ impl Judge for ModelJudge {
             parsed,
             failed: self.config.samples - parsed,
         };
-        Ok(Judged { verdict: verdict(question, &samples), by })
+        Ok(Judged { verdict: combine(question, &samples), by })
     }
 }

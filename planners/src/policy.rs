@@ -1,4 +1,4 @@
-//! The model policies: one type, four planners.
+//! The model policies: one type for all four planners.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use milepost_runtime::{
 use crate::config::{PlannerKind, PlannersConfig, ReviseMode};
 use crate::prompts::Prompts;
 
-/// A policy that asks an engine.
+/// A policy that calls an engine for each decision.
 pub struct ModelPolicy {
     engine: Arc<dyn Engine>,
     prompts: Arc<Prompts>,
@@ -21,32 +21,33 @@ pub struct ModelPolicy {
     config: PlannersConfig,
 }
 
-/// What one call asks for.
-struct Ask<'a> {
+/// The settings of one call.
+struct CallSpec<'a> {
     role: Role,
     grammar: Grammar,
     max_tokens: usize,
     seed: u64,
+    /// Renders the messages with at most this number of page lines.
     messages: &'a (dyn Fn(usize) -> Result<Vec<Message>> + Sync),
 }
 
 impl ModelPolicy {
-    /// A policy of this kind on this engine.
+    /// Creates a policy with this planner on this engine.
     pub fn new(engine: Arc<dyn Engine>, prompts: Arc<Prompts>, kind: PlannerKind, config: PlannersConfig) -> Self {
         Self { engine, prompts, kind, config }
     }
 
-    /// Asks the engine; a prompt that is too long is asked again with less of the page.
-    async fn ask(&self, ask: Ask<'_>) -> Result<Generated> {
+    /// Calls the engine; if the prompt is too long, it retries with fewer page lines.
+    async fn generate(&self, spec: CallSpec<'_>) -> Result<Generated> {
         let mut lines = self.prompts.page_lines();
         loop {
             let request = GenerateRequest {
-                role: ask.role,
-                messages: (ask.messages)(lines)?,
-                grammar: self.config.grammar.then(|| ask.grammar.clone()),
+                role: spec.role,
+                messages: (spec.messages)(lines)?,
+                grammar: self.config.grammar.then(|| spec.grammar.clone()),
                 temperature: self.config.temperature,
-                seed: ask.seed,
-                max_tokens: ask.max_tokens,
+                seed: spec.seed,
+                max_tokens: spec.max_tokens,
             };
             match self.engine.generate(request).await {
                 Err(Error::PromptTooLong { tokens, limit, .. }) if lines > 8 => {
@@ -58,6 +59,7 @@ impl ModelPolicy {
         }
     }
 
+    /// Returns what the grammar of a turn may contain besides the elements of the page.
     fn forms<'a>(&self, context: Context<'a>) -> ActionForms<'a> {
         ActionForms {
             kinds: &context.task.capability.action_kinds,
@@ -67,12 +69,12 @@ impl ModelPolicy {
         }
     }
 
-    /// One call for revision and action.
+    /// Makes one call for revision and action.
     async fn joint(&self, context: Context<'_>) -> Result<Decision> {
         let planned = self.kind.plans();
         let revisable = self.kind.may_revise(context.stalled);
         let generated = self
-            .ask(Ask {
+            .generate(CallSpec {
                 role: Role::Executor,
                 grammar: turn_grammar(self.kind, context, &self.forms(context)),
                 max_tokens: if revisable { self.config.plan_tokens } else { self.config.action_tokens },
@@ -81,18 +83,18 @@ impl ModelPolicy {
             })
             .await?;
         let (revision, action) = match planned {
-            false => (Revision::Keep, read(Action::parse(&generated.text), &generated)?),
-            true => read(read_turn(&generated.text), &generated)?,
+            false => (Revision::Keep, or_malformed(Action::parse(&generated.text), &generated)?),
+            true => or_malformed(parse_turn(&generated.text), &generated)?,
         };
-        let calls = vec![if planned { spanned(generated) } else { generated.call }];
+        let calls = vec![if planned { with_role_spans(generated) } else { generated.call }];
         Ok(Decision { revision, action, calls })
     }
 
-    /// Two calls: the planner revises, the executor acts on the revised plan.
+    /// Makes two calls: the planner revises, then the executor acts on the revised plan.
     async fn separate(&self, context: Context<'_>) -> Result<Decision> {
         let rules = Revision::rules(context.plan);
         let revised = self
-            .ask(Ask {
+            .generate(CallSpec {
                 role: Role::Planner,
                 grammar: Grammar(format!("start: revision\n{rules}\n{}\n{}", step_rules(), shared_rules())),
                 max_tokens: self.config.plan_tokens,
@@ -100,8 +102,8 @@ impl ModelPolicy {
                 messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
-        let revision = read(Revision::parse(&revised.text), &revised)?;
-        // A revision that the plan refuses fails where the loop carries it out, as it does in one call.
+        let revision = or_malformed(Revision::parse(&revised.text), &revised)?;
+        // A revision that the plan refuses becomes an error when the agent loop applies it, as with a single call.
         let mut revised_plan = context.plan.clone();
         let plan = match revised_plan.revise(revision.clone()) {
             Ok(_) => &revised_plan,
@@ -109,7 +111,7 @@ impl ModelPolicy {
         };
         let context = Context { plan, ..context };
         let acted = self
-            .ask(Ask {
+            .generate(CallSpec {
                 role: Role::Executor,
                 grammar: turn_grammar(PlannerKind::Frozen, context, &self.forms(context)),
                 max_tokens: self.config.action_tokens,
@@ -117,12 +119,12 @@ impl ModelPolicy {
                 messages: &|lines| self.prompts.turn(context, self.kind, lines),
             })
             .await?;
-        let (_, action) = read(read_turn(&acted.text), &acted)?;
+        let (_, action) = or_malformed(parse_turn(&acted.text), &acted)?;
         Ok(Decision { revision, action, calls: vec![revised.call, acted.call] })
     }
 }
 
-/// The grammar of a turn: revision (where the planner may revise), then the actions that exist now.
+/// Writes the grammar of a turn: the revision (if the planner may revise), then the actions that exist now.
 fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>) -> Grammar {
     let actions = action_rules(context.observation, forms);
     let shared = shared_rules();
@@ -135,16 +137,16 @@ fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>
     })
 }
 
-/// What was read, or the call that cannot be.
-fn read<T>(read: Result<T>, generated: &Generated) -> Result<T> {
-    read.map_err(|error| match error {
+/// Turns a parse error into [`Error::Malformed`], keeping the call.
+fn or_malformed<T>(parsed: Result<T>, generated: &Generated) -> Result<T> {
+    parsed.map_err(|error| match error {
         Error::Parse { .. } => Error::Malformed { reason: error.to_string(), call: Box::new(generated.call.clone()) },
         other => other,
     })
 }
 
-/// Splits a turn's text: the action is its last line, the revision all before.
-fn read_turn(text: &str) -> Result<(Revision, Action)> {
+/// Parses the text of a turn: the action is its last line, the revision is all before it.
+fn parse_turn(text: &str) -> Result<(Revision, Action)> {
     let (revision, action) = text
         .trim_end()
         .rsplit_once('\n')
@@ -152,8 +154,9 @@ fn read_turn(text: &str) -> Result<(Revision, Action)> {
     Ok((Revision::parse(revision)?, Action::parse(action)?))
 }
 
-/// The call with its spans cut: tokens up to the last line are the planner's, the rest the executor's; those that nobody chose are nobody's.
-fn spanned(generated: Generated) -> Call {
+/// Divides the call's tokens into spans by role: those up to the last line are the planner's, the rest are the executor's. Tokens that the
+/// policy did not choose stay outside all spans.
+fn with_role_spans(generated: Generated) -> Call {
     let mut call = generated.call;
     let tokens = call.spans.iter().map(|span| span.end).max().unwrap_or(call.completion_ids.len());
     if let Some(cut) = generated.text.trim_end().rfind('\n') {
@@ -174,7 +177,7 @@ impl Policy for ModelPolicy {
             return Ok((Vec::new(), Vec::new()));
         }
         let generated = self
-            .ask(Ask {
+            .generate(CallSpec {
                 role: Role::Planner,
                 grammar: Grammar(format!("start: steps \"end\"\n{}\n{}", step_rules(), shared_rules())),
                 max_tokens: self.config.plan_tokens,
@@ -182,7 +185,7 @@ impl Policy for ModelPolicy {
                 messages: &|lines| self.prompts.plan(context, lines),
             })
             .await?;
-        Ok((read(Plan::parse_steps(&generated.text), &generated)?, vec![generated.call]))
+        Ok((or_malformed(Plan::parse_steps(&generated.text), &generated)?, vec![generated.call]))
     }
 
     async fn turn(&self, context: Context<'_>) -> Result<Decision> {
@@ -194,7 +197,7 @@ impl Policy for ModelPolicy {
 
     async fn answer(&self, context: Context<'_>) -> Result<Answered> {
         let generated = self
-            .ask(Ask {
+            .generate(CallSpec {
                 role: Role::Summarizer,
                 grammar: Grammar("start: /[^\\x00-\\x1F]{1,200}/".into()),
                 max_tokens: self.config.action_tokens,

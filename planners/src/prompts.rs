@@ -1,29 +1,16 @@
-//! Prompts: templates filled from a context. Stable parts come first: rules, goal, plan with its cursor, actions, page.
+//! Prompts: templates filled from a context. Their stable parts come first: rules, goal, plan with its cursor, actions, page.
 
 use milepost_runtime::action::{Naming, named_line};
+use milepost_runtime::hash::hash16;
 use milepost_runtime::{Action, Context, Error, Message, Milestone, Observation, Plan, Result, Revision, StepStatus};
 use minijinja::{Environment, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::checklist::Checklist;
-use crate::config::{PlannerKind, PlannersConfig, PromptProfile};
+use crate::config::{PlannerKind, PlannersConfig};
+use crate::templates::{compile, joined_texts, sources};
 
-const SEED: [(&str, &str); 4] = [
-    ("plan", include_str!("../prompts/seed/plan.jinja")),
-    ("turn", include_str!("../prompts/seed/turn.jinja")),
-    ("answer", include_str!("../prompts/seed/answer.jinja")),
-    ("verify", include_str!("../prompts/seed/verify.jinja")),
-];
-
-const INSTRUCT: [(&str, &str); 4] = [
-    ("plan", include_str!("../prompts/instruct/plan.jinja")),
-    ("turn", include_str!("../prompts/instruct/turn.jinja")),
-    ("answer", include_str!("../prompts/instruct/answer.jinja")),
-    ("verify", include_str!("../prompts/instruct/verify.jinja")),
-];
-
-/// One plan step as a template sees it.
+/// A plan step as a template sees it.
 #[derive(Serialize)]
 pub(crate) struct StepView<'a> {
     pub(crate) number: usize,
@@ -39,34 +26,23 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Compiles the profile's templates.
+    /// Compiles the profile's templates, with those of the directory `policy.prompts` in place of the built-in ones.
     ///
     /// # Errors
-    /// A template that does not compile.
+    /// A template does not compile, the directory or a file in it cannot be read, or a file has the name of no template.
     pub fn new(config: &PlannersConfig) -> Result<Self> {
-        let sources = match config.prompt_profile {
-            PromptProfile::Seed => SEED,
-            PromptProfile::Instruct => INSTRUCT,
-        };
-        let mut templates = Environment::new();
-        templates.set_trim_blocks(true);
-        templates.set_lstrip_blocks(true);
-        let mut hasher = Sha256::new();
-        for (name, source) in sources {
-            hasher.update(source.as_bytes());
-            templates.add_template(name, source).map_err(|error| Error::Policy(format!("prompt template {name}: {error}")))?;
-        }
-        hasher.update(format!("{} {} {}", config.page_lines, config.plan_window, config.history));
-        let hash = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { templates, config: config.clone(), hash })
+        let sources = sources(config)?;
+        let settings = format!("{} {} {}", config.page_lines, config.plan_window, config.history);
+        let hash = hash16((joined_texts(&sources) + &settings).as_bytes());
+        Ok(Self { templates: compile(&sources)?, config: config.clone(), hash })
     }
 
-    /// Hash of the templates and of the figures that shape them: part of a generation's identity.
+    /// Returns the hash of the templates and of the settings that shape prompts; it is part of a generation's identity.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Messages of the first plan's call.
+    /// Renders the messages of the call that writes the first plan.
     pub fn plan(&self, context: Context<'_>, page_lines: usize) -> Result<Vec<Message>> {
         self.render(
             "plan",
@@ -74,13 +50,13 @@ impl Prompts {
         )
     }
 
-    /// Messages of a turn's call as this planner makes it.
+    /// Renders the messages of a turn's call for this planner.
     pub fn turn(&self, context: Context<'_>, kind: PlannerKind, page_lines: usize) -> Result<Vec<Message>> {
         let (plan, planned) = (context.plan, kind.plans());
         let history = if planned { self.config.history } else { self.config.history * 3 };
         let from = context.steps.len().saturating_sub(history);
         let actions: Vec<String> =
-            context.steps[from..].iter().map(|step| told(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
+            context.steps[from..].iter().map(|step| past_action(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
         self.render(
             "turn",
             context! {
@@ -100,20 +76,20 @@ impl Prompts {
         )
     }
 
-    /// Messages of the summarizer's call.
+    /// Renders the messages of the summarizer's call.
     pub fn answer(&self, context: Context<'_>, page_lines: usize) -> Result<Vec<Message>> {
         let actions: Vec<String> =
-            context.steps.iter().map(|step| told(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
+            context.steps.iter().map(|step| past_action(&step.action, &step.observation, step.outcome.error.as_deref())).collect();
         let results: Vec<&str> = context.steps.iter().filter_map(|step| step.outcome.result.as_deref()).collect();
         self.render("answer", context! { goal => context.task.goal, actions, results, page => context.observation.render(page_lines) })
     }
 
-    /// Messages of a verifier's call.
+    /// Renders the messages of a verifier's call.
     pub fn verify(&self, milestone: &Milestone, observation: &Observation) -> Result<Vec<Message>> {
         self.render("verify", context! { milestone => milestone.text, page => observation.render(self.config.page_lines) })
     }
 
-    /// Page lines that prompts hold by default.
+    /// Returns the configured maximum number of page lines in a prompt.
     pub fn page_lines(&self) -> usize {
         self.config.page_lines
     }
@@ -123,7 +99,7 @@ impl Prompts {
     }
 }
 
-/// Fills a template; what stands before its line `---` is the system message.
+/// Renders a template into messages: the text before its line `---` is the system message, the text after it the user's.
 pub(crate) fn messages(templates: &Environment<'_>, name: &str, values: minijinja::Value) -> Result<Vec<Message>> {
     let fail = |error: minijinja::Error| Error::Policy(format!("prompt template {name}: {error:#}"));
     let text = templates.get_template(name).map_err(fail)?.render(values).map_err(fail)?;
@@ -133,7 +109,8 @@ pub(crate) fn messages(templates: &Environment<'_>, name: &str, values: minijinj
     })
 }
 
-/// What the model writes for a turn: the revision, then the action on a line of its own; without a plan the action alone.
+/// Writes the completion of a turn as the model should write it: the revision, then the action on a line of its own; without a plan only the
+/// action.
 pub fn turn_completion(revision: &Revision, action: &Action, observation: &Observation, planned: bool, naming: Naming) -> String {
     let action = named_line(action, observation, naming);
     match planned {
@@ -146,7 +123,7 @@ fn tool_names(context: Context<'_>) -> Vec<&str> {
     context.tools.iter().map(|tool| tool.name.as_str()).collect()
 }
 
-/// The steps around the cursor: the last executed one and `ahead` from the cursor on.
+/// Returns the steps around the cursor: the last executed one, and `ahead` of them from the cursor on.
 fn window(plan: &Plan, ahead: usize) -> Vec<StepView<'_>> {
     let from = plan.cursor.saturating_sub(1);
     plan.steps
@@ -167,8 +144,8 @@ fn window(plan: &Plan, ahead: usize) -> Vec<StepView<'_>> {
         .collect()
 }
 
-/// A past action in one short line, with the element's name in place of its id.
-pub(crate) fn told(action: &Action, observation: &Observation, error: Option<&str>) -> String {
+/// Writes a past action in one short line, with the element's role and name in place of its id, and with its error.
+pub(crate) fn past_action(action: &Action, observation: &Observation, error: Option<&str>) -> String {
     let line = action.to_string();
     let named = match action.target().and_then(|id| observation.element(id)) {
         Some(element) => {

@@ -1,4 +1,4 @@
-//! The model verifier: decides a milestone that has no check. It never sees the acting policy's thoughts.
+//! The model verifier, which decides a milestone that has no check. It never sees the acting policy's thoughts.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use milepost_runtime::{Call, Engine, GenerateRequest, Grammar, Milestone, Observ
 
 use crate::prompts::Prompts;
 
-/// Asks an engine whether a milestone holds on the page.
+/// A verifier that asks an engine whether a milestone holds on the page.
 pub struct ModelVerifier {
     engine: Arc<dyn Engine>,
     prompts: Arc<Prompts>,
 }
 
 impl ModelVerifier {
-    /// A verifier on this engine.
+    /// Creates a verifier on this engine.
     pub fn new(engine: Arc<dyn Engine>, prompts: Arc<Prompts>) -> Self {
         Self { engine, prompts }
     }

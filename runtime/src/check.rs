@@ -12,25 +12,37 @@ use crate::error::{Error, Result};
 use crate::observation::{Observation, State};
 use crate::text::{quote, squash, unquote};
 
-/// Longest text of a check, in bytes.
+/// Maximum length of a check's text, in bytes.
 const LONGEST: usize = 4096;
-/// Most parentheses and `not`s in a check.
+/// Maximum number of parentheses and `not`s in a check.
 const DEEPEST: usize = 64;
 
-/// Three-valued answer: against a truncated observation an absent thing is unknown, not false.
+/// Why a check of the last page is undecided: the only reason that there is.
+pub const UNDECIDED: &str = "the last page was read only in part because of its size, and what the check looks for may stand in the rest";
+
+/// The three-valued result of a check: what is absent from a truncated observation is unknown, not false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Holds.
+    /// It holds.
     True,
-    /// Does not hold.
+    /// It does not hold.
     False,
-    /// Cannot be told.
+    /// It is not known whether it holds.
     #[default]
     Unknown,
 }
 
 impl Verdict {
+    /// Returns whether it holds; `None` where that is unknown.
+    pub fn decided(self) -> Option<bool> {
+        match self {
+            Self::True => Some(true),
+            Self::False => Some(false),
+            Self::Unknown => None,
+        }
+    }
+
     fn not(self) -> Self {
         match self {
             Self::True => Self::False,
@@ -48,7 +60,7 @@ impl Verdict {
     }
 }
 
-/// One check, evaluated against an [`Observation`].
+/// A check, which is evaluated against an [`Observation`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Check {
@@ -72,23 +84,23 @@ pub enum Check {
         /// Accessible name.
         name: String,
     },
-    /// At least so many elements have this role.
+    /// At least this many elements have this role.
     CountAtLeast {
         /// ARIA role.
         role: String,
-        /// How many.
+        /// The minimum number of elements.
         count: u32,
     },
-    /// Both hold.
+    /// Both checks hold.
     And(Box<Check>, Box<Check>),
-    /// One holds.
+    /// At least one of the checks holds.
     Or(Box<Check>, Box<Check>),
-    /// Does not hold.
+    /// The check does not hold.
     Not(Box<Check>),
 }
 
 impl Check {
-    /// Decides the check against one observation.
+    /// Evaluates the check against an observation.
     pub fn evaluate(&self, observation: &Observation) -> Verdict {
         let known = |found: bool| match (found, observation.truncated) {
             (true, _) => Verdict::True,
@@ -129,9 +141,12 @@ impl Check {
         }
     }
 
-    /// Reads a check; the whole text must be one.
+    /// Parses a check, which must be the whole text.
+    ///
+    /// # Errors
+    /// The text is no check, or it is too long or nested too deeply.
     pub fn parse(text: &str) -> Result<Self> {
-        // Each parenthesis and each `not` is a level of the parser's stack, and checks come from outside.
+        // The parser recurses at each parenthesis and each `not`, and checks are untrusted input.
         if text.len() > LONGEST || nesting(text) > DEEPEST {
             let reason = format!("it is longer than {LONGEST} bytes or has more than {DEEPEST} parentheses and `not`s; say it shorter");
             return Err(Error::parse("check", text, reason));
@@ -143,7 +158,7 @@ impl Check {
         }
     }
 
-    /// Grammar rules (Lark) for one check without connectives as rule `check`; needs `literal`.
+    /// Returns the Lark rules for a check without connectives, whose rule is `check`; they need the rule `literal`.
     pub fn grammar_rules() -> &'static str {
         r#"check: "url contains " literal | "text visible " literal | "field " literal " is " literal | "checked " literal | "exists " ROLE " " literal | "count " ROLE " at least " NUMBER | "not " check
 ROLE: /[a-z]{2,16}/
@@ -151,7 +166,7 @@ NUMBER: /[0-9]{1,3}/"#
     }
 }
 
-/// Case- and space-insensitive containment.
+/// Whether `needle` occurs in `haystack`, ignoring case and differences in white space.
 pub fn contains_folded(haystack: &str, needle: &str) -> bool {
     let needle = squash(needle).to_lowercase();
     !needle.is_empty() && squash(haystack).to_lowercase().contains(&needle)
@@ -253,7 +268,7 @@ impl TryFrom<String> for Check {
     }
 }
 
-/// How deep a check may nest at the most: its opening parentheses and `not`s outside of literals.
+/// Returns an upper bound of how deeply a check is nested: the number of opening parentheses and `not`s outside its literals.
 fn nesting(text: &str) -> usize {
     let (mut quoted, mut escaped, mut outside) = (false, false, String::new());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! The runtime's sections of the configuration.
+//! The runtime's section of the configuration.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Screenshots {
-    /// Steps at which a milestone became true, and the last.
+    /// Steps at which a milestone became true, and the last step.
     #[default]
     Milestones,
     /// Every step.
     All,
-    /// None.
+    /// No step.
     Off,
 }
 
-/// Section `episodes`: where they are kept.
+/// The section `episodes`: where episodes are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EpisodesConfig {
@@ -25,7 +25,7 @@ pub struct EpisodesConfig {
     pub directory: PathBuf,
     /// Which steps leave a screenshot.
     pub screenshots: Screenshots,
-    /// `episodes prune` removes what is older than so many days.
+    /// The age in days beyond which `episodes prune` removes an episode.
     pub retention_days: u32,
 }
 

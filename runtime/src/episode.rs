@@ -1,50 +1,56 @@
-//! What happened: steps, outcomes, why it stopped.
+//! Episodes: their steps and outcomes, and why they ended.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::call::Call;
+use crate::check::UNDECIDED;
 use crate::observation::Observation;
 use crate::plan::{Plan, Revision};
 use crate::task::Task;
 
-/// What an action did.
+/// The outcome of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Whether it was carried out.
+    /// Whether the action was carried out.
     pub ok: bool,
-    /// Why not (an `invalid:` prefix: it could not exist on this page).
+    /// Why it was not carried out. The prefix `invalid:` says that the action was impossible on this page.
     pub error: Option<String>,
-    /// What a tool returned.
+    /// The result of a tool call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
 }
 
 impl Outcome {
-    /// It was carried out.
+    /// The outcome of an action that was carried out.
     pub fn done() -> Self {
         Self { ok: true, error: None, result: None }
     }
 
-    /// It was not.
+    /// The outcome of an action that was not carried out, for this reason.
     pub fn failed(error: impl Into<String>) -> Self {
         Self { ok: false, error: Some(error.into()), result: None }
     }
+
+    /// The outcome of an action that the environment has no way to carry out.
+    pub fn unsupported(action: &Action) -> Self {
+        Self::failed(format!("invalid: `{action}` is not for the browser"))
+    }
 }
 
-/// Wall times of one step, milliseconds.
+/// Wall times of the phases of a step, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Observation.
+    /// Observing the page.
     pub observe_ms: f64,
-    /// Milestone checks and verifier calls.
+    /// Verifying milestones, by checks and verifier calls.
     pub verify_ms: f64,
-    /// The policy (the model).
+    /// Deciding: the policy's model calls.
     pub decide_ms: f64,
-    /// The action.
+    /// Carrying out the action.
     pub act_ms: f64,
-    /// Writing the step down (of the step before: a step cannot record its own).
+    /// Recording the previous step; a step cannot record how long its own recording takes.
     pub record_ms: f64,
 }
 
@@ -53,25 +59,25 @@ pub struct Timing {
 pub struct Step {
     /// Turn number, from 0.
     pub turn: u32,
-    /// What was seen.
+    /// What was observed before the decision.
     pub observation: Observation,
-    /// What became of the plan before the action.
+    /// The revision of the plan, which was applied before the action.
     pub revision: Revision,
-    /// The plan's version after the revision, 0 without one.
+    /// The plan's version after the revision; 0 without a plan.
     pub plan_version: u32,
-    /// The plan step (index) that the action served.
+    /// Index of the plan step under which the action was taken.
     pub cursor: usize,
-    /// What was done.
+    /// The action.
     pub action: Action,
-    /// What came of it.
+    /// The outcome of the action.
     pub outcome: Outcome,
-    /// Model calls of this turn.
+    /// The model calls of this turn.
     pub calls: Vec<Call>,
-    /// Milestones (plan step indices) that became true when this turn looked.
+    /// Indices of the plan steps whose milestones this turn's observation showed as true.
     pub reached: Vec<usize>,
     /// Wall times.
     pub timing: Timing,
-    /// Screenshot file, relative to the data directory.
+    /// The screenshot's file, relative to the data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screenshot: Option<String>,
 }
@@ -84,24 +90,24 @@ pub enum Stop {
     Answered,
     /// The agent gave up.
     GaveUp(String),
-    /// The step limit.
+    /// The step limit was reached.
     StepLimit,
-    /// The time limit.
+    /// The time limit was reached.
     TimeLimit,
-    /// The same action on the same page, or no new milestone, also after a forced revision.
+    /// The same action was repeated on the same page, or no new milestone was reached, even after a forced revision.
     NoProgress(String),
-    /// An action outside the capability: a person must decide.
+    /// An action is outside the capability, and a person must decide.
     NeedsApproval(String),
-    /// Somebody cancelled it.
+    /// Somebody cancelled the run.
     Cancelled,
-    /// What the model wrote is no plan, turn or action: possible only without a grammar, or where its tokens ran out.
+    /// The model's output is no plan, turn or action: possible only without a grammar, or if the call ran out of tokens.
     Malformed(String),
-    /// Browser, model or store failed.
+    /// The browser, the model or a tool failed.
     Failed(String),
 }
 
 impl Stop {
-    /// The word of the stop reason.
+    /// Returns the name of the stop reason.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -116,7 +122,12 @@ impl Stop {
         }
     }
 
-    /// The reason in words, where there is one.
+    /// Returns whether a failure of browser, model or store, or a cancellation ended the episode, so that its end says nothing about the policy.
+    pub fn ended_from_outside(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Cancelled)
+    }
+
+    /// Returns the reason in words, if there is one.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::GaveUp(reason)
@@ -129,39 +140,39 @@ impl Stop {
     }
 }
 
-/// A whole run of one task.
+/// One run of a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Episode {
     /// Unique id (UUID v7).
     pub id: String,
-    /// What was asked.
+    /// The task.
     pub task: Task,
     /// Name of the policy.
     pub policy: String,
     /// Id of the generation that served it.
     pub generation: String,
-    /// When it began.
+    /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it ended; `None` while it runs or where the process died.
+    /// When it ended; `None` while it runs or if the process died.
     pub ended_at: Option<DateTime<Utc>>,
-    /// Plan versions, oldest first, each as it stood when the next replaced it or the episode ended.
+    /// The plan versions, oldest first, each as it stood when the next one replaced it or the episode ended.
     pub plans: Vec<Plan>,
-    /// Steps, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// Calls outside the steps: first plan, verifier, summarizer.
+    /// Model calls outside the steps: first plan, verifier, summarizer.
     pub calls: Vec<Call>,
     /// Why it ended.
     pub stop: Option<Stop>,
     /// The answer's text.
     pub answer: Option<String>,
-    /// The last page, seen after the last action.
+    /// The last observation, made after the last action.
     pub last_observation: Option<Observation>,
-    /// Verified outcome: by a checker, a person or the caller's own check; `None` where nobody verified it.
+    /// The outcome as a checker, a person or the caller's own check verified it; `None` if nobody did or the check could not be decided.
     pub success: Option<bool>,
 }
 
 impl Episode {
-    /// An episode that begins now.
+    /// Makes an episode that starts now.
     pub fn begin(task: Task, policy: &str, generation: &str) -> Self {
         Self {
             id: uuid::Uuid::now_v7().to_string(),
@@ -180,12 +191,18 @@ impl Episode {
         }
     }
 
-    /// The plan in force.
+    /// Returns the plan in force.
     pub fn plan(&self) -> Option<&Plan> {
         self.plans.last()
     }
 
-    /// All model calls in the order they were made.
+    /// Returns why the caller's own check of an answered episode could not be decided; `None` if it was decided or does not apply.
+    pub fn undecided_check(&self) -> Option<&'static str> {
+        let answered = self.stop == Some(Stop::Answered) && self.task.check.is_some();
+        (answered && self.success.is_none()).then_some(UNDECIDED)
+    }
+
+    /// Returns all model calls: those outside the steps, then those of the steps in order.
     pub fn all_calls(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().chain(self.steps.iter().flat_map(|step| step.calls.iter()))
     }

@@ -8,37 +8,38 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong in the runtime or behind one of its traits.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Text that is no action, plan, check or observation.
+    /// A text is no action, plan, check or observation.
     #[error("cannot read {what}: {reason} (in {text:?})")]
     Parse {
-        /// What was being read.
+        /// The kind of thing that was being parsed.
         what: &'static str,
-        /// Why it could not be read.
+        /// Why it could not be parsed.
         reason: String,
-        /// The offending text.
+        /// The text.
         text: String,
     },
-    /// What a model wrote without a grammar cannot be read; the call that wrote it is kept, since a learner needs it.
+    /// A model's output cannot be parsed, which is possible only without a grammar or if the call ran out of tokens. The call is kept,
+    /// since a learner needs it.
     #[error("the model's answer cannot be read: {reason}")]
     Malformed {
-        /// Why it could not be read.
+        /// Why it could not be parsed.
         reason: String,
         /// The call.
         call: Box<Call>,
     },
-    /// A plan revision that breaks a rule of the plan.
+    /// A revision breaks a rule of the plan.
     #[error("the plan refuses this revision: {0}")]
     Revision(String),
     /// The environment (browser, site) failed; the message names the process or page and the fix.
     #[error("environment: {0}")]
     Environment(String),
-    /// The environment died (browser killed); the loop may retry once in a new session.
+    /// The environment died, for example because the browser was killed; the loop may try once more in a new session.
     #[error("the browser session is gone: {0}")]
     EnvironmentGone(String),
     /// The model engine failed.
     #[error("engine: {0}")]
     Engine(String),
-    /// What is served is not what was trained, or nothing tells that it is.
+    /// The served model is not the one that was trained, or there is no proof that it is.
     #[error("proof: {0}")]
     Unproved(String),
     /// The prompt does not fit the model.
@@ -46,23 +47,23 @@ pub enum Error {
         "the prompt has {tokens} tokens but the model takes {limit} with room for {reserved} of output; lower `policy.page_lines` or use a model with a longer context"
     )]
     PromptTooLong {
-        /// Tokens of the prompt.
+        /// Number of tokens in the prompt.
         tokens: usize,
-        /// The model's limit.
+        /// The model's limit in tokens.
         limit: usize,
-        /// Tokens reserved for the output.
+        /// Number of tokens reserved for the output.
         reserved: usize,
     },
     /// A policy could not decide.
     #[error("policy: {0}")]
     Policy(String),
-    /// A judge has no verdict: it is missing, never zero.
+    /// A judge gave no verdict; the verdict is missing, never zero.
     #[error("no verdict: {0}")]
     Judge(String),
-    /// Bad input of the caller.
+    /// The caller's input is bad.
     #[error("{0}")]
     BadInput(String),
-    /// A secret that is not known or not bound to this place.
+    /// A secret is not known, not bound to the page's origin, or too short to be hidden.
     #[error("secret {name:?}: {reason}")]
     Secret {
         /// The secret's name.
@@ -78,7 +79,7 @@ pub enum Error {
         /// What happened and what to do.
         reason: String,
     },
-    /// A file or directory that cannot be used.
+    /// A file or directory cannot be used.
     #[error("{path} {reason}")]
     File {
         /// The file or directory.
@@ -89,12 +90,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error about a file; the reason follows the path in a sentence.
+    /// Makes an error about a file; the reason follows the path in a sentence.
     pub fn file(path: &std::path::Path, reason: impl Into<String>) -> Self {
         Self::File { path: path.display().to_string(), reason: reason.into() }
     }
 
-    /// A parse error.
+    /// Makes a parse error.
     pub fn parse(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         Self::Parse { what, reason: reason.into(), text: text.chars().take(200).collect() }
     }

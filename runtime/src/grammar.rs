@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub struct Grammar(pub String);
 
 impl Grammar {
-    /// Hash of the text, 16 hex digits: what a `Call` records beside the text.
+    /// Returns the hash of the text, 16 hex digits; the store keeps each text once, under its hash.
     pub fn hash(&self) -> String {
         Sha256::digest(self.0.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,4 +1,4 @@
-//! Judges: what is asked about an episode, what is answered, and all answers about one episode.
+//! Judges: the questions about an episode, their answers, and all answers about one episode.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::episode::Episode;
 use crate::error::Result;
 use crate::reward::JudgeRef;
 
-/// What a judge is asked about an episode.
+/// A question to a judge about an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Question {
@@ -30,62 +30,62 @@ pub enum Question {
 pub struct PlanScores {
     /// Would it reach the goal?
     pub correctness: f64,
-    /// Can its steps be carried out and their ends be told?
+    /// Can its steps be carried out, and can their completion be recognised?
     pub executability: f64,
     /// Is it in the right form?
     pub standardization: f64,
 }
 
 impl PlanScores {
-    /// The mean of the three.
+    /// Returns the mean of the three scores.
     pub fn mean(&self) -> f64 {
         (self.correctness + self.executability + self.standardization) / 3.0
     }
 }
 
-/// A judge's answer; a mean where several samples were taken.
+/// A judge's answer; a mean if several samples were taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "verdict")]
 pub enum Judgement {
-    /// One verdict a sample.
+    /// One verdict per sample.
     Completeness(Vec<bool>),
-    /// 0 none, 1 partial, 2 full.
+    /// 0: none, 1: partial, 2: full.
     Adherence(f64),
-    /// 0 not finished, 1 finished with redundancy, 2 finished efficiently.
+    /// 0: not finished, 1: finished with redundancy, 2: finished efficiently.
     EndToEnd(f64),
     /// The plan's scores.
     PlanQuality(PlanScores),
 }
 
-/// An answer with its author.
+/// An answer and the judge that gave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged<T> {
     /// The answer.
     pub verdict: T,
-    /// Who gave it.
+    /// The judge.
     pub by: JudgeRef,
 }
 
 /// Judges finished episodes.
 #[async_trait]
 pub trait Judge: Send + Sync {
-    /// Who judges, for records and caches: everything beside episode and question that the answer depends on.
+    /// Identifies the judge for records and caches: everything besides episode and question that the answer depends on.
     fn identity(&self) -> String;
 
-    /// The answer.
+    /// Answers the question about this episode.
     ///
     /// # Errors
-    /// The question cannot be answered: the verdict is missing, never zero.
+    /// The question cannot be answered; the verdict is then missing, never zero.
     async fn judge(&self, episode: &Episode, question: Question) -> Result<Judged<Judgement>>;
 }
 
-/// Whose milestones were watched. The acting policy's own are no choice: it could write trivial ones.
+/// The origin of the milestones that are watched. The acting policy's own milestones are excluded: it could write trivial ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum MilestoneSource {
-    /// The suite's reference milestones, true by the server's state.
+    /// The suite's reference milestones, which the server's state decides.
     Reference,
-    /// Milestones written by this generation, which is not the one that acts.
+    /// Milestones that a frozen generation wrote, which is not the acting one.
     Frozen {
         /// Id of the generation.
         generation: String,
@@ -95,28 +95,28 @@ pub enum MilestoneSource {
 /// A milestone that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
-    /// Which one.
+    /// Index of the milestone.
     pub milestone: usize,
-    /// The turn whose observation first showed it.
+    /// The turn whose observation first showed it as true.
     pub turn: u32,
 }
 
-/// Which milestones an episode reached, and when.
+/// The milestones that an episode reached, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MilestonesReached {
-    /// Whose they are.
+    /// Their origin.
     pub source: MilestoneSource,
-    /// How many there are.
+    /// The number of milestones, reached or not.
     pub count: usize,
-    /// Those that were reached.
+    /// The milestones that were reached.
     pub reached: Vec<Reached>,
 }
 
-/// All that was judged about one episode; what is not there is missing, not zero.
+/// All verdicts about one episode; an absent verdict is missing, not zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Verdicts {
-    /// Completeness, one verdict a sample.
+    /// Completeness, one verdict per sample.
     pub completeness: Option<Judged<Vec<bool>>>,
     /// Adherence by step, 0 to 2.
     pub adherence: Vec<Option<Judged<f64>>>,
@@ -124,17 +124,17 @@ pub struct Verdicts {
     pub end_to_end: Option<Judged<f64>>,
     /// The plan's scores.
     pub plan_quality: Option<Judged<PlanScores>>,
-    /// Milestones reached.
+    /// The milestones that were reached.
     pub milestones: Option<MilestonesReached>,
-    /// A potential critic's estimate of the progress in each state, the one after the last step included; it takes the place of
-    /// the labels that the milestones give (MiRA, 2603.19685).
+    /// A potential critic's estimate of the progress in each state, the state after the last step included; it replaces the labels that the
+    /// milestones give (MiRA, 2603.19685).
     pub potential: Option<Vec<f64>>,
-    /// Actions of an expert by step, any of which is right; `None` where no expert is known.
+    /// An expert's actions by step, any of which is right; `None` for a step for which no expert is known.
     pub experts: Vec<Option<Vec<Action>>>,
 }
 
 impl Verdicts {
-    /// Asks a judge these questions; an answer that it cannot give stays missing.
+    /// Asks a judge these questions. An answer that it cannot give stays missing.
     pub async fn ask(judge: &dyn Judge, episode: &Episode, questions: &[Question]) -> Self {
         let mut verdicts = Self { adherence: vec![None; episode.steps.len()], ..Self::default() };
         for question in questions {
@@ -146,13 +146,13 @@ impl Verdicts {
         verdicts
     }
 
-    /// All questions there are about an episode.
+    /// Returns all questions about an episode.
     pub fn questions(episode: &Episode) -> Vec<Question> {
         let steps = (0..episode.steps.len()).map(|step| Question::Adherence { step });
         [Question::Completeness, Question::EndToEnd, Question::PlanQuality].into_iter().chain(steps).collect()
     }
 
-    /// Puts an answer in its place.
+    /// Stores an answer to a question.
     pub fn put(&mut self, question: Question, Judged { verdict, by }: Judged<Judgement>) {
         match (verdict, question) {
             (Judgement::Completeness(verdict), _) => self.completeness = Some(Judged { verdict, by }),

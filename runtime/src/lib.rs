@@ -12,16 +12,17 @@ pub mod episode;
 pub mod error;
 pub mod grammar;
 pub mod hash;
+pub mod hosts;
 pub mod judge;
 pub mod listener;
 pub mod observation;
 pub mod overseer;
 pub mod plan;
+pub mod process;
 pub mod progress;
 pub mod registry;
 pub mod reward;
 pub mod secrets;
-mod senses;
 pub mod store;
 pub mod task;
 pub mod text;
@@ -37,7 +38,7 @@ pub use grammar::Grammar;
 pub use judge::{Judge, Judged, Judgement, MilestoneSource, MilestonesReached, PlanScores, Question, Reached, Verdicts};
 pub use listener::{Event, Listener, NoListener};
 pub use observation::{Element, Observation, Rect, State};
-pub use overseer::{Overseer, Refusal, Ruling};
+pub use overseer::{ApprovalDecision, Overseer, RefusedAction};
 pub use plan::{Milestone, Plan, PlanStep, Planned, Revision, StepStatus};
 pub use registry::{AdapterRegistry, DirectoryRegistry};
 pub use reward::{JudgeRef, RewardTerm};
@@ -45,5 +46,6 @@ pub use secrets::Secrets;
 pub use store::{EpisodeStore, SqliteStore};
 pub use task::{Capability, Limits, Source, Split, Task};
 pub use traits::{
-    Answered, Checker, Context, Decision, Engine, Environment, GenerateRequest, Generated, Policy, Probes, ScoreRequest, Tool, Verifier,
+    Answered, Checker, Context, Decision, Engine, Environment, GenerateRequest, Generated, GenerationEngine, Policy, Probes, ScoreRequest,
+    Tool, Verifier,
 };

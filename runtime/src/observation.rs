@@ -1,4 +1,4 @@
-//! What the agent sees of a page: elements with short ids, and the text around them.
+//! The observation of a page: its elements with short ids, and the text around them.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,26 +21,26 @@ pub struct Rect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A ticked checkbox, radio button or switch.
+    /// The checkbox, radio button or switch is ticked.
     Checked,
-    /// Cannot be used.
+    /// It cannot be used.
     Disabled,
-    /// An expanded disclosure.
+    /// The disclosure is expanded.
     Expanded,
-    /// Has the keyboard focus.
+    /// It has the keyboard focus.
     Focused,
-    /// Must be filled in.
+    /// It must be filled in.
     Required,
-    /// A password field: its value is never shown.
+    /// It is a password field, whose value is never shown.
     Password,
-    /// Marked invalid by the page.
+    /// The page marks it as invalid.
     Invalid,
-    /// The current or selected one.
+    /// It is the current or selected one.
     Selected,
 }
 
 impl State {
-    /// The state's word in an observation.
+    /// Returns the state's name in an observation.
     pub fn word(self) -> &'static str {
         match self {
             Self::Checked => "checked",
@@ -62,27 +62,27 @@ pub struct Element {
     pub id: u32,
     /// ARIA role (`link`, `button`, `textbox`, `combobox`, `checkbox`, `radio`, …).
     pub role: String,
-    /// Accessible name, white space folded.
+    /// Accessible name, with single spaces.
     pub name: String,
-    /// Current value of a field (a combobox: the selected option's text; never a password).
+    /// Current value of a field (of a combobox the selected option's text; never a password).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// Choices of a combobox or listbox (texts, in order, at most 40).
+    /// Texts of the options of a combobox or listbox, in order, at most 40.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
-    /// States that hold.
+    /// The element's states.
     #[serde(default)]
     pub state: Vec<State>,
-    /// Place on the viewport, where known.
+    /// The element's rectangle, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rect: Option<Rect>,
-    /// Index path of the frame that holds it; empty in the top document.
+    /// Index path of the frame that contains it; empty in the top document.
     #[serde(default)]
     pub frame: Vec<u32>,
 }
 
 impl Element {
-    /// Whether a state holds.
+    /// Whether the element is in this state.
     pub fn is(&self, state: State) -> bool {
         self.state.contains(&state)
     }
@@ -92,13 +92,13 @@ impl Element {
         matches!(self.role.as_str(), "textbox" | "searchbox" | "spinbutton") && !self.is(State::Disabled)
     }
 
-    /// Whether an option can be selected in it.
+    /// Whether one of its options can be selected.
     pub fn takes_option(&self) -> bool {
         matches!(self.role.as_str(), "combobox" | "listbox") && !self.options.is_empty() && !self.is(State::Disabled)
     }
 
-    /// One line: `textbox "Email" 12 = "ana@x.org" required`. The id stands behind the name: whoever reads from left to right
-    /// (a causal model) knows at the id what it names.
+    /// Returns the element as one line: `textbox "Email" 12 = "ana@x.org" required`. The id follows the name: a causal model, which reads
+    /// from left to right, has seen the name when it reaches the id.
     pub fn line(&self) -> String {
         let mut line = format!("{} {} {}", self.role, quote(&self.name), self.id);
         if let Some(value) = &self.value {
@@ -113,7 +113,7 @@ impl Element {
     }
 }
 
-/// One look at the page.
+/// The observation of a page at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// Address of the top document.
@@ -122,7 +122,7 @@ pub struct Observation {
     pub title: String,
     /// Interactive elements in document order.
     pub elements: Vec<Element>,
-    /// Visible text, one block a line; `[#12]` stands where element 12 stands.
+    /// Visible text, one block per line; `[#12]` marks the place of element 12.
     pub text: String,
     /// Titles of the open tabs, the current one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -130,35 +130,35 @@ pub struct Observation {
     /// Text of an open JavaScript dialog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialog: Option<String>,
-    /// What the last tool call (not a browser action) returned.
+    /// The result of the last action, if that was a tool call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_result: Option<String>,
     /// Whether the page differs from the last observation.
     #[serde(default)]
     pub changed: bool,
-    /// Whether something was left out to keep the budget; then an absent thing is unknown, not false.
+    /// Whether something was left out to keep the size limit; what is absent is then unknown, not false.
     pub truncated: bool,
 }
 
 impl Observation {
-    /// The element with this id.
+    /// Returns the element with this id.
     pub fn element(&self, id: u32) -> Option<&Element> {
         self.elements.iter().find(|element| element.id == id)
     }
 
-    /// The first element with this role and name.
+    /// Returns the first element with this role and name.
     pub fn find(&self, role: &str, name: &str) -> Option<&Element> {
         self.elements.iter().find(|element| element.role == role && element.name == name)
     }
 
-    /// Address without scheme and host: path and query.
+    /// Returns the address without scheme and host: path, query and fragment.
     pub fn path(&self) -> &str {
         let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
         rest.find('/').map_or("/", |at| &rest[at..])
     }
 
-    /// The page as the model reads it: one line per text block, elements in their place as `link "Cart" 12`; at most
-    /// `max_lines` lines, with a last line `…` where some were left out.
+    /// Renders the page for the model: one line per text block, with elements in their place as `link "Cart" 12`; at most `max_lines`
+    /// lines, and a line `…` after them if some were left out.
     pub fn render(&self, max_lines: usize) -> String {
         let mut lines = vec![format!("page {} {}", quote(&self.title), self.path())];
         let mut placed = std::collections::HashSet::new();
@@ -182,6 +182,7 @@ impl Observation {
         lines.join("\n")
     }
 
+    /// Adds a text block with its elements to `lines`, and their ids to `placed`.
     fn render_block(&self, block: &str, lines: &mut Vec<String>, placed: &mut std::collections::HashSet<u32>) {
         let mut line = String::new();
         let mut rest = block;
@@ -206,7 +207,7 @@ impl Observation {
         }
     }
 
-    /// All that can be read on the page: title, text, names, values and the last tool result, markers removed.
+    /// Returns all text of the observation without element markers: title, text, names, values, dialog and tool result.
     pub fn readable(&self) -> String {
         let mut out = self.title.clone();
         out.push('\n');
@@ -231,7 +232,7 @@ impl Observation {
         out
     }
 
-    /// A hash of what an agent would act on (path, elements, text), for loop detection; 16 hex digits.
+    /// Returns a hash of what an agent acts on (path, text, elements, tool result), 16 hex digits; it serves to detect loops.
     pub fn fingerprint(&self) -> String {
         use sha2::{Digest, Sha256};
         let mut hasher = Sha256::new();

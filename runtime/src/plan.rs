@@ -9,10 +9,10 @@ use crate::check::{Check, Verdict};
 use crate::error::{Error, Result};
 use crate::text::squash;
 
-/// Most steps that one plan or revision may write.
+/// Maximum number of steps in a plan or a revision.
 pub const MAX_STEPS: usize = 60;
 
-/// Who decided a verdict.
+/// What decided a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictBy {
@@ -22,17 +22,17 @@ pub enum VerdictBy {
     Verifier,
 }
 
-/// A checkable state of the world; set only by a check or a verifier, never by the acting policy.
+/// A checkable state of the world. Only a check or a verifier decides it, never the acting policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Milestone {
     /// What should hold, in words.
     pub text: String,
-    /// How to tell, without a model call.
+    /// The check that decides it without a model call.
     pub check: Option<Check>,
-    /// What is known.
+    /// Whether it holds, as far as is known.
     #[serde(default)]
     pub verdict: Verdict,
-    /// Who decided it.
+    /// What decided the verdict.
     #[serde(default)]
     pub by: Option<VerdictBy>,
     /// The turn in which it became true.
@@ -41,13 +41,13 @@ pub struct Milestone {
 }
 
 impl Milestone {
-    /// An undecided milestone.
+    /// Makes a milestone whose verdict is unknown.
     pub fn new(text: impl Into<String>, check: Option<Check>) -> Self {
         Self { text: text.into(), check, verdict: Verdict::Unknown, by: None, at: None }
     }
 }
 
-/// Where a step stands.
+/// The status of a plan step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepStatus {
@@ -55,7 +55,7 @@ pub enum StepStatus {
     Pending,
     /// Its milestone was verified.
     Done,
-    /// Given up by a revision; stays in the plan.
+    /// A revision gave it up; it stays in the plan.
     Failed,
 }
 
@@ -64,9 +64,9 @@ pub enum StepStatus {
 pub struct PlanStep {
     /// What to do.
     pub text: String,
-    /// How it is known to be done.
+    /// The milestone that shows that it is done.
     pub milestone: Milestone,
-    /// Where it stands.
+    /// Its status.
     pub status: StepStatus,
     /// The turn of the first action under this step.
     pub executed_at: Option<u32>,
@@ -77,12 +77,15 @@ pub struct PlanStep {
 pub struct Planned {
     /// What to do.
     pub text: String,
-    /// How it is known to be done; without it a verifier decides.
+    /// The check that decides whether it is done; without one a verifier decides.
     pub check: Option<Check>,
 }
 
 impl Planned {
-    /// Reads `text => check` or `text`.
+    /// Parses `text => check` or `text`.
+    ///
+    /// # Errors
+    /// The text is empty, or the check is none.
     pub fn parse(line: &str) -> Result<Self> {
         let (text, check) = match line.split_once(" => ") {
             Some((text, check)) => (text, Some(Check::parse(check)?)),
@@ -105,7 +108,7 @@ impl std::fmt::Display for Planned {
     }
 }
 
-/// What a planner says at a turn.
+/// A planner's change of the plan at a turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Revision {
@@ -114,15 +117,18 @@ pub enum Revision {
     Keep,
     /// The suffix is rewritten (AdaPlan, 2508.00344 equation 1: the executed prefix is frozen).
     Rewrite {
-        /// New steps, which take the place of the pending ones.
+        /// New steps, which replace the pending ones.
         steps: Vec<Planned>,
-        /// Number (from 1) of the old pending step from which the old plan follows.
+        /// Number (from 1) of the pending step from which on the old plan follows the new steps.
         resume: Option<usize>,
     },
 }
 
 impl Revision {
-    /// Reads the text form.
+    /// Parses the text form.
+    ///
+    /// # Errors
+    /// The text is no revision.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         match lines.next() {
@@ -133,7 +139,7 @@ impl Revision {
                     if line == "end" {
                         return Ok(Self::Rewrite { steps, resume: None });
                     }
-                    // Without the grammar a step may begin with the word: it has a check.
+                    // Without the grammar a step's text may begin with `resume`; such a step is told by its check.
                     if let Some(number) = line.strip_prefix("resume ").filter(|_| !line.contains(" => ")) {
                         let resume = number.parse().map_err(|_| Error::parse("revision", text, "expected a step number after `resume`"))?;
                         return Ok(Self::Rewrite { steps, resume: Some(resume) });
@@ -146,7 +152,7 @@ impl Revision {
         }
     }
 
-    /// Lark rules for the rule `revision`, given the plan; needs the rules of [`step_rules`].
+    /// Returns the Lark rules for the rule `revision` of this plan; they need those of [`step_rules`].
     pub fn rules(plan: &Plan) -> String {
         let resumable: Vec<String> = plan
             .steps
@@ -177,63 +183,66 @@ impl std::fmt::Display for Revision {
     }
 }
 
-/// Lark rules for the rule `steps`: one line per step, at most [`MAX_STEPS`]; needs the shared rules.
+/// Returns the Lark rules for the rule `steps`: one line per step, at most [`MAX_STEPS`]; they need the shared rules.
 ///
-/// A step's text never begins with `resume `. The lexer takes the longest match: after `resume 4`, where step 4 is not pending, a text would
-/// be the one way on, and a model that wanted to be done would be held in it.
+/// A step's text never begins with `resume `. The lexer takes the longest match: after `resume 4`, where step 4 is not pending, only a text
+/// could follow, and a model that wanted to end the revision would be forced to write a step.
 pub fn step_rules() -> String {
     const RESUME: &str = "resume ";
-    // A beginning, and what may not follow it, up to the last letter before ` => `.
-    let going_on = |beginning: &str, but: &str| {
-        let within = format!("[^\\n={but}\\x00-\\x1F]");
-        format!("{beginning}(?:[^\\n= {but}\\x00-\\x1F]|{within}[^\\n=\\x00-\\x1F]{{0,159}}[^\\n= \\x00-\\x1F])")
+    // A text with this beginning, after which none of the characters in `except` follows, up to ` => `.
+    let text = |beginning: &str, except: &str| {
+        let within = format!("[^\\n={except}\\x00-\\x1F]");
+        format!("{beginning}(?:[^\\n= {except}\\x00-\\x1F]|{within}[^\\n=\\x00-\\x1F]{{0,159}}[^\\n= \\x00-\\x1F])")
     };
-    let mut texts = vec![going_on("[A-Za-qs-z0-9{]", "")];
-    texts.extend((1..RESUME.len()).map(|at| going_on(&RESUME[..at], &RESUME[at..=at])));
+    let mut texts = vec![text("[A-Za-qs-z0-9{]", "")];
+    texts.extend((1..RESUME.len()).map(|at| text(&RESUME[..at], &RESUME[at..=at])));
     format!("steps: step{{0,{MAX_STEPS}}}\nstep: STEP_TEXT check \"\\n\"\nSTEP_TEXT: /(?:{}) => /", texts.join("|"))
 }
 
-/// A plan and where it stands.
+/// A plan and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Counts revisions, from 1 for the first plan (0: no plan, as with `react`).
+    /// The version: 1 for the first plan, one more after each revision (0: no plan, as with `react`).
     pub version: u32,
-    /// Index of the step being executed; everything before it is immutable.
+    /// Index of the step that is being executed; the steps before it are immutable.
     pub cursor: usize,
-    /// All steps: executed, failed and pending ones.
+    /// All steps: done, failed and pending ones.
     pub steps: Vec<PlanStep>,
 }
 
 impl Plan {
-    /// The first plan.
+    /// Makes the first plan.
     pub fn new(steps: Vec<Planned>) -> Self {
         Self { version: 1, cursor: 0, steps: steps.into_iter().map(pending).collect() }
     }
 
-    /// Reads the text form: one step a line, up to `end`.
+    /// Parses the text form: one step per line; a line `end` is ignored.
+    ///
+    /// # Errors
+    /// A line is no step.
     pub fn parse_steps(text: &str) -> Result<Vec<Planned>> {
         text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "end").map(Planned::parse).collect()
     }
 
-    /// The step under the cursor.
+    /// Returns the step at the cursor.
     pub fn current(&self) -> Option<&PlanStep> {
         self.steps.get(self.cursor)
     }
 
-    /// Whether all steps are behind the cursor.
+    /// Whether the cursor has passed all steps.
     pub fn finished(&self) -> bool {
         self.cursor >= self.steps.len()
     }
 
     /// Records that an action was carried out under the current step.
-    pub fn executed(&mut self, turn: u32) {
+    pub fn mark_executed(&mut self, turn: u32) {
         if let Some(step) = self.steps.get_mut(self.cursor) {
             step.executed_at.get_or_insert(turn);
         }
     }
 
-    /// Records the verdict of the current step's milestone; a true one moves the cursor. Returns whether it moved.
-    pub fn settle(&mut self, verdict: Verdict, by: VerdictBy, turn: u32) -> bool {
+    /// Records a verdict of the current step's milestone; a true one moves the cursor. Returns whether the cursor moved.
+    pub fn record_verdict(&mut self, verdict: Verdict, by: VerdictBy, turn: u32) -> bool {
         let Some(step) = self.steps.get_mut(self.cursor) else { return false };
         step.milestone.verdict = verdict;
         step.milestone.by = Some(by);
@@ -247,8 +256,11 @@ impl Plan {
         true
     }
 
-    /// Applies a revision: the prefix before the cursor stays byte for byte; the current step, where it was begun and is
-    /// not resumed, stays as failed; the rest is rewritten.
+    /// Applies a revision. The steps before the cursor stay byte for byte. The current step stays as a failed one if an action was carried
+    /// out under it and it is not resumed. The other steps are rewritten.
+    ///
+    /// # Errors
+    /// The revision has too many steps, or resumes at a step that was executed or does not exist.
     pub fn revise(&mut self, revision: Revision) -> Result<()> {
         let Revision::Rewrite { steps, resume } = revision else { return Ok(()) };
         if steps.len() > MAX_STEPS {

@@ -1,19 +1,19 @@
-//! Rewards as data: what an episode earned, term by term, and who judged it.
+//! Rewards as data: what an episode earned, term by term, and which judge decided it.
 
 use serde::{Deserialize, Serialize};
 
-/// Which judge gave a verdict, and how many of its samples could be read.
+/// The judge that gave a verdict, and how many of its samples could be parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgeRef {
-    /// The model's generation, or the name of a judge that is no model.
+    /// Id of the model's generation, or the name of a judge that is no model.
     pub model: String,
     /// Hash of the prompt template; empty for a judge that is no model.
     pub prompt_hash: String,
-    /// Samples that were asked for.
+    /// Number of samples that were requested.
     pub samples: u32,
-    /// Samples that gave a verdict.
+    /// Number of samples that gave a verdict.
     pub parsed: u32,
-    /// Samples that failed: missing, never zero.
+    /// Number of samples that failed; they are missing, never zero.
     pub failed: u32,
 }
 
@@ -22,21 +22,21 @@ pub struct JudgeRef {
 pub struct RewardTerm {
     /// What is rewarded.
     pub name: String,
-    /// The step (index) that earned it; `None`: the episode as a whole.
+    /// The index of the step that earned it; `None` for the episode as a whole.
     pub step: Option<u32>,
-    /// As it was judged, on the scale of its source.
+    /// The value on the scale of its source.
     pub raw: f64,
-    /// On the common scale: 1 is the best there is, a penalty is negative.
+    /// The value on the common scale: 1 is the best, a penalty is negative.
     pub normalised: f64,
-    /// What it counts.
+    /// The factor with which it enters the reward.
     pub weight: f64,
-    /// Who judged it, where somebody did.
+    /// The judge, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeRef>,
 }
 
 impl RewardTerm {
-    /// What it adds to the reward.
+    /// Returns what the term adds to the reward.
     pub fn value(&self) -> f64 {
         self.normalised * self.weight
     }

@@ -1,4 +1,4 @@
-//! A task, its limits, and the capability that bounds it.
+//! A task, its limits, and the capability that confines it.
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -6,40 +6,61 @@ use url::Url;
 use crate::action::{Action, ActionKind};
 use crate::check::Check;
 use crate::error::{Error, Result};
+use crate::hosts::HostRule;
 
-/// What somebody wants done.
+/// A task for the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     /// Unique id (UUID v7).
     pub id: String,
     /// The goal in words.
     pub goal: String,
-    /// Where to begin (http or https).
+    /// The address of the first page (http or https).
     pub start_url: Url,
-    /// Bounds on the run.
+    /// Limits of the run.
     pub limits: Limits,
     /// What the run may do; resolved before the first page is read.
     pub capability: Capability,
-    /// The caller's own definition of done.
+    /// The caller's own check of whether the task is done.
     pub check: Option<Check>,
-    /// The suite's task that this is; `None` for a person's or program's own.
+    /// The suite's task behind this one; `None` for a task of a person or a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
-/// What a task's seed may be used for.
+/// The split of a suite to which a task belongs: what it may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Training.
     Train,
-    /// Gates and checkpoint choice.
+    /// Gates and the choice of checkpoints.
     Validation,
-    /// Reported only.
+    /// Reports only.
     Test,
 }
 
-/// The suite's task behind a [`Task`]: what decides whether its episodes may enter training.
+impl Split {
+    /// Returns the split that a task's seed belongs to.
+    pub fn of(seed: u64) -> Self {
+        match seed {
+            0..9_000 => Self::Train,
+            9_000..10_000 => Self::Validation,
+            _ => Self::Test,
+        }
+    }
+
+    /// Returns the seeds of the split.
+    pub fn seeds(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Train => 0..9_000,
+            Self::Validation => 9_000..10_000,
+            Self::Test => 10_000..u64::MAX,
+        }
+    }
+}
+
+/// The suite's task behind a [`Task`]. It decides whether the episodes may be trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
     /// The template's id.
@@ -53,17 +74,17 @@ pub struct Source {
 }
 
 impl Source {
-    /// Whether what is done in it may be trained on.
+    /// Whether episodes of this task may be trained on.
     pub fn is_trainable(&self) -> bool {
         self.split == Split::Train && !self.held_out
     }
 }
 
 impl Task {
-    /// A task with default limits, confined to the start URL's host.
+    /// Makes a task with default limits, confined to the start URL's host.
     ///
     /// # Errors
-    /// An empty goal, or an address that is not http or https.
+    /// The goal is empty, or the address is not http or https.
     pub fn new(goal: &str, start_url: &str) -> Result<Self> {
         let goal = goal.trim();
         if goal.is_empty() {
@@ -90,17 +111,17 @@ impl Task {
     }
 }
 
-/// Bounds on one run.
+/// Limits of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most turns.
+    /// The maximum number of turns.
     pub max_steps: u32,
-    /// Most seconds in all.
+    /// The maximum duration in seconds.
     pub max_seconds: u64,
-    /// The same action on the same page so many times is a stall.
+    /// The number of times that the same action is tried on the same page before that counts as a stall.
     pub same_action: u32,
-    /// So many turns without a new milestone are a stall.
+    /// The number of turns without a new milestone that counts as a stall.
     pub no_milestone: u32,
 }
 
@@ -110,10 +131,10 @@ impl Default for Limits {
     }
 }
 
-/// What a run may do: it is fixed before a page is read, a plan can only narrow it, page text cannot touch it.
+/// What a run may do. It is fixed before a page is read; a plan can only narrow it, and a page's text cannot change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// Hosts (`name` or `name:port`, or `*.suffix`) that may be reached.
+    /// Rules for the hosts that may be reached (see [`crate::hosts`]).
     pub hosts: Vec<String>,
     /// Action kinds that may be used.
     pub action_kinds: Vec<ActionKind>,
@@ -124,77 +145,50 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// The default: the start URL's host, all action kinds, `fetch`, no secrets.
+    /// Makes the default capability: the start URL's host, every action kind that is granted by default, `fetch`, no secrets.
     pub fn for_host(url: &Url) -> Self {
         Self {
             hosts: vec![authority(url)],
-            action_kinds: vec![
-                ActionKind::Click,
-                ActionKind::Type,
-                ActionKind::Select,
-                ActionKind::Press,
-                ActionKind::Scroll,
-                ActionKind::Goto,
-                ActionKind::Back,
-                ActionKind::Wait,
-                ActionKind::Call,
-                ActionKind::Answer,
-                ActionKind::Stop,
-            ],
+            action_kinds: ActionKind::ALL.iter().copied().filter(|kind| kind.is_granted_by_default()).collect(),
             tools: vec!["fetch".into()],
             secrets: Vec::new(),
         }
     }
 
-    /// Whether an address may be reached.
+    /// Whether an address may be reached. A rule that cannot be parsed allows nothing.
     pub fn allows_url(&self, url: &Url) -> bool {
-        let (host, full) = (url.host_str().unwrap_or_default().trim_end_matches('.'), authority(url));
-        matches!(url.scheme(), "http" | "https")
-            && self.hosts.iter().any(|rule| match rule.strip_prefix("*.") {
-                Some(suffix) => host.strip_suffix(suffix).is_some_and(|front| front.ends_with('.')),
-                None => *rule == full || (*rule == host && url.port().is_none()),
-            })
+        self.hosts.iter().filter_map(|rule| HostRule::parse(rule).ok()).any(|rule| rule.matches(url))
     }
 
-    /// A person approved an action: the host that it goes to may be reached from now on. Nothing else is widened.
+    /// Allows the host that an action goes to, after a person approved the action; `at` is the current page. Nothing else is allowed: an address
+    /// whose host would read as a wildcard, or that is not http or https, adds nothing.
     pub fn widen(&mut self, action: &Action, at: &Url) {
-        let target = match action {
-            Action::Goto(target) => Some(target.as_str()),
-            Action::Call { arguments, .. } => arguments.get("url").and_then(|url| url.as_str()),
-            _ => None,
-        };
-        if let Some(url) = target.and_then(|target| at.join(target).ok()).filter(|url| !self.allows_url(url)) {
-            self.hosts.push(authority(&url));
+        for url in action.network_targets().into_iter().filter_map(|target| at.join(target).ok()) {
+            let host = authority(&url);
+            if !self.allows_url(&url) && HostRule::parse(&host).is_ok_and(|rule| !rule.is_wildcard() && rule.matches(&url)) {
+                self.hosts.push(host);
+            }
         }
     }
 
-    /// Why an action is outside the capability, if it is; `at` is the current page.
+    /// Returns why an action is outside the capability, if it is; `at` is the current page.
     pub fn refuses(&self, action: &Action, at: &Url) -> Option<String> {
         if !self.action_kinds.contains(&action.kind()) {
             return Some(format!("the action `{action}` is not among the kinds this task may use"));
         }
-        let outside = |target: &str| match at.join(target) {
-            Ok(url) if self.allows_url(&url) => None,
-            _ => Some(format!("{target} is outside the hosts this task may reach ({})", self.hosts.join(", "))),
-        };
-        match action {
-            Action::Goto(target) => outside(target),
-            Action::Call { tool, arguments } => {
-                if !self.tools.contains(tool) {
-                    return Some(format!("the tool {tool:?} is not among those this task may call"));
-                }
-                arguments.get("url").and_then(|url| url.as_str()).and_then(outside)
-            }
-            Action::Type { text, .. } => crate::secrets::names(text)
-                .into_iter()
-                .find(|name| !self.secrets.contains(name))
-                .map(|name| format!("the secret {name:?} is not among those this task may use")),
-            _ => None,
+        if let Some(tool) = action.tool().filter(|tool| !self.tools.iter().any(|known| known == tool)) {
+            return Some(format!("the tool {tool:?} is not among those this task may call"));
         }
+        let outside = |target: &&str| !at.join(target).is_ok_and(|url| self.allows_url(&url));
+        if let Some(target) = action.network_targets().into_iter().find(outside) {
+            return Some(format!("{target} is outside the hosts this task may reach ({})", self.hosts.join(", ")));
+        }
+        let unknown = action.secrets().into_iter().find(|name| !self.secrets.contains(name))?;
+        Some(format!("the secret {unknown:?} is not among those this task may use"))
     }
 }
 
-/// `host` or `host:port` of an address.
+/// Returns `host` or `host:port` of an address.
 pub fn authority(url: &Url) -> String {
     match url.port() {
         Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),

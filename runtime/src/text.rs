@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 
-/// Longest literal in characters that a grammar lets a model write.
+/// Maximum length in characters of a literal that a grammar lets a model write.
 pub const LITERAL_CHARS: usize = 120;
 
-/// Grammar rule (Lark) of a quoted literal; `{rule}` names a rule called `literal`.
+/// The Lark rule `literal`, which allows a quoted literal.
 pub const LITERAL_RULE: &str = r#"literal: /"([^"\\\x00-\x1F]|\\["\\]){0,120}"/"#;
 
-/// Quotes a text: one line, `"` and `\` escaped, control characters as spaces.
+/// Quotes a text on one line: `"` and `\` are escaped, control characters become spaces.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -24,7 +24,10 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// Takes a quoted literal off the front of `input`; returns it and the rest.
+/// Takes a quoted literal off the front of `input`; returns the literal and the rest.
+///
+/// # Errors
+/// No quoted literal stands there; `what` names the thing that is being parsed.
 pub fn unquote<'a>(what: &'static str, input: &'a str) -> Result<(String, &'a str)> {
     let Some(body) = input.strip_prefix('"') else {
         return Err(Error::parse(what, input, "expected a text in double quotes"));
@@ -44,7 +47,7 @@ pub fn unquote<'a>(what: &'static str, input: &'a str) -> Result<(String, &'a st
     Err(Error::parse(what, input, "the closing double quote is missing"))
 }
 
-/// Folds white space to single spaces and trims.
+/// Replaces each run of white space by one space, and trims the ends.
 pub fn squash(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! The narrow traits behind which models, browsers, policies and stores live.
+//! The traits that models, browsers, policies, tools and checkers implement.
 
 use std::path::Path;
 
@@ -15,51 +15,51 @@ use crate::observation::Observation;
 use crate::plan::{Milestone, Plan, Planned, Revision};
 use crate::task::Task;
 
-/// What to generate.
+/// A request for a completion.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
-    /// What the call is for.
+    /// The purpose of the call.
     pub role: Role,
     /// The chat so far.
     pub messages: Vec<Message>,
-    /// The grammar of the answer; `None` samples freely.
+    /// The grammar of the completion; with `None` any text may be sampled.
     pub grammar: Option<Grammar>,
-    /// 0 is greedy.
+    /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
     /// Seed of the sampler.
     pub seed: u64,
-    /// Most completion tokens.
+    /// The maximum number of completion tokens.
     pub max_tokens: usize,
 }
 
-/// What was generated.
+/// A completion.
 #[derive(Clone, Debug)]
 pub struct Generated {
     /// The completion's text, without the end token.
     pub text: String,
-    /// The record of the call (its spans: one, of the request's role).
+    /// The record of the call; it has one span, of the request's role.
     pub call: Call,
-    /// Text length (bytes) after each completion token, for cutting spans: `ends[i]` = bytes of text through token i.
+    /// The length of the text in bytes after each completion token, to cut spans: `ends[i]` counts the bytes through token i.
     pub ends: Vec<usize>,
 }
 
-/// What to score: log-probabilities of a completion given a prompt, free or under a grammar.
+/// A request for the log-probabilities of a completion given a prompt, with or without a grammar.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoreRequest {
     /// Prompt token ids.
     pub prompt_ids: Vec<u32>,
     /// Completion token ids.
     pub completion_ids: Vec<u32>,
-    /// Grammar whose masks apply, if any.
+    /// The grammar whose masks apply, if any.
     pub grammar: Option<Grammar>,
-    /// Temperature of the distribution (0 is read as 1).
+    /// Temperature of the distribution (0 stands for 1).
     pub temperature: f32,
 }
 
-/// A proof of identity that travels with an adapter: what the served model must answer.
+/// The proof of an adapter's identity: the log-probabilities that the served model must give.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Probes {
-    /// What is scored (without grammar).
+    /// What is scored, without a grammar.
     pub requests: Vec<ScoreRequest>,
     /// The trainer's log-probabilities of the merged model, one list per request.
     pub expected: Vec<Vec<f32>>,
@@ -67,38 +67,43 @@ pub struct Probes {
     pub parent: Vec<Vec<f32>>,
 }
 
-/// A model that answers.
+/// A model that generates: what every model server can do.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Generates one completion. At most one runs at a time in the local engine; callers queue.
+    /// Generates one completion. Requests beyond what the engine computes at once wait their turn.
     async fn generate(&self, request: GenerateRequest) -> Result<Generated>;
-    /// Log-probability of each completion token; nats.
-    async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>>;
-    /// What answers now.
+    /// Returns the generation that answers now.
     fn generation(&self) -> Generation;
-    /// Builds the model with the adapter in `adapter`, proves it on the probes, and puts it into service; on failure the old
-    /// generation goes on serving and the error says why.
+}
+
+/// An engine that can also serve another generation without a restart: it scores completions, and swaps adapters in and out.
+#[async_trait]
+pub trait GenerationEngine: Engine {
+    /// Computes the log-probability of each completion token, in nats.
+    async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>>;
+    /// Loads the model with the adapter in `adapter`, proves it on the probes, and puts it into service. If that fails, the old generation
+    /// keeps serving and the error says why.
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation>;
-    /// Puts the base model without an adapter back into service: where a rollback from the first generation leads.
+    /// Puts the base model without an adapter into service: what a rollback from the first generation does.
     async fn serve_base(&self) -> Result<Generation>;
 }
 
-/// What a policy may look at when it decides.
+/// What a policy may use for a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The task.
     pub task: &'a Task,
-    /// The plan so far (version 0 and empty before the first).
+    /// The plan in force (version 0 and empty before the first).
     pub plan: &'a Plan,
     /// Steps so far, oldest first.
     pub steps: &'a [Step],
-    /// The page now.
+    /// The current observation.
     pub observation: &'a Observation,
-    /// Tools that exist.
+    /// The tools that can be called.
     pub tools: &'a [ToolForm],
-    /// Whether the loop demands a revision (a stall, a missed check).
+    /// Whether the loop demands a revision, after a stall.
     pub stalled: bool,
-    /// What people said to the agent during the run, oldest first.
+    /// The messages of people to the agent during the run, oldest first.
     pub messages: &'a [String],
     /// Seed of this decision's sampling.
     pub seed: u64,
@@ -107,11 +112,11 @@ pub struct Context<'a> {
 /// A policy's decision in one turn.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// What becomes of the plan, before the action.
+    /// The revision of the plan, which is applied before the action.
     pub revision: Revision,
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// The model calls made, in order.
+    /// The model calls that were made, in order.
     pub calls: Vec<Call>,
 }
 
@@ -120,48 +125,50 @@ pub struct Decision {
 pub struct Answered {
     /// The text.
     pub text: String,
-    /// The model calls made.
+    /// The model calls that were made.
     pub calls: Vec<Call>,
 }
 
-/// Decides. Model policies, oracles and scripted ones look the same to the loop.
+/// Decides what the agent does. Model policies, oracles and scripted policies are the same to the loop.
 #[async_trait]
 pub trait Policy: Send + Sync {
-    /// The policy's name (`adaplan`, `subgoal`, `frozen`, `react`, `oracle`, …).
+    /// Returns the policy's name (`adaplan`, `subgoal`, `frozen`, `react`, `oracle`, …).
     fn name(&self) -> &str;
-    /// The first plan, from the goal and the first observation; empty for a policy that does not plan.
+    /// Makes the first plan, from the goal and the first observation; it is empty for a policy that does not plan.
     async fn plan(&self, context: Context<'_>) -> Result<(Vec<Planned>, Vec<Call>)>;
-    /// One turn.
+    /// Decides one turn.
     async fn turn(&self, context: Context<'_>) -> Result<Decision>;
-    /// The answer's text, from the episode.
+    /// Writes the answer's text, from the episode.
     async fn answer(&self, context: Context<'_>) -> Result<Answered>;
 }
 
-/// A place to act in: a browser on a site.
+/// The environment that the agent acts in: a browser on a site.
 #[async_trait]
 pub trait Environment: Send {
     /// Opens the task's start page.
     async fn reset(&mut self, task: &Task) -> Result<()>;
-    /// Looks at the page.
+    /// Observes the page.
     async fn observe(&mut self) -> Result<Observation>;
-    /// Carries out one browser action (never `call`, `answer` or `stop`). A failed action is an `Outcome`, not an error.
+    /// Carries out one browser action (never `call`, `answer` or `stop`). A failed action is an [`Outcome`], not an error; an action that
+    /// the environment does not know is [`Outcome::unsupported`].
     async fn act(&mut self, action: &Action) -> Result<Outcome>;
-    /// A text from beside the page (a tool's result, an error) with the values of this environment's secrets replaced by their placeholders.
+    /// Returns a text that is no observation (a tool's result, an error) with the values of this environment's secrets replaced by their
+    /// placeholders.
     fn scrubbed(&self, text: &str) -> String;
-    /// A PNG of the viewport, where the environment can draw one.
+    /// Returns a PNG of the viewport, if the environment can draw one.
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>>;
-    /// Ends the session and everything it started.
+    /// Ends the session and all processes that it started.
     async fn close(&mut self) -> Result<()>;
 }
 
-/// Something that can be called beside the browser.
+/// A tool that the agent can call besides the browser.
 #[async_trait]
 pub trait Tool: Send + Sync {
-    /// Name and JSON schema of the arguments.
+    /// Returns the tool's name and the JSON schema of its arguments.
     fn form(&self) -> ToolForm;
-    /// Calls it; the text goes to the next observation. `task` bounds what it may reach.
+    /// Calls the tool; the next observation shows the returned text. The capability of `task` limits what the tool may reach.
     async fn call(&self, arguments: &serde_json::Value, task: &Task) -> Result<String>;
-    /// Whether a call may change something; a tool that only reads says no, and a run that only reads may be repeated after a crash.
+    /// Whether a call may change something outside. A run that has only read may be repeated after a crash.
     fn changes(&self) -> bool {
         true
     }
@@ -170,13 +177,13 @@ pub trait Tool: Send + Sync {
 /// Decides a milestone that has no check.
 #[async_trait]
 pub trait Verifier: Send + Sync {
-    /// The verdict; a failed call is an error (missing), never `False`.
+    /// Decides the milestone; a failed call is an error (the verdict is missing), never `False`.
     async fn verify(&self, milestone: &Milestone, observation: &Observation) -> Result<(Verdict, Vec<Call>)>;
 }
 
-/// Decides whether a finished episode did what its task asked.
+/// Decides whether a finished episode did its task.
 #[async_trait]
 pub trait Checker: Send + Sync {
-    /// `Some(true)` for done, `Some(false)` for not, `None` where it cannot be told.
+    /// Returns whether the task was done; `None` if that cannot be decided.
     async fn check(&self, episode: &Episode) -> Result<Option<bool>>;
 }

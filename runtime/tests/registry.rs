@@ -1,11 +1,11 @@
-//! The registry of generations: what serves, where a rollback leads, and that no death of a process leaves it in between.
-#![allow(clippy::unwrap_used)]
+//! The registry of generations: what serves, what a rollback puts back, and that a killed process leaves no half change.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use milepost_runtime::registry::{Figure, Occasion, Over, Record, Rollback, Status, read_probes};
+use milepost_runtime::registry::{Figure, Incumbent, Occasion, Record, Rollback, Status, read_probes};
 use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Generation};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn base() -> Generation {
     Generation { base: word("b1"), tokenizer: word("t1"), chat_template: word("c1"), prompts: word("p1"), ..Generation::default() }
 }
 
-/// An adapter directory; the registry does not look into the weights.
+/// Makes an adapter directory; the registry does not read the weights.
 fn adapter(directory: &Path, name: &str, lineage: &Value) -> PathBuf {
     let path = directory.join(name);
     std::fs::create_dir_all(&path).unwrap();
@@ -29,7 +29,7 @@ fn adapter(directory: &Path, name: &str, lineage: &Value) -> PathBuf {
     path
 }
 
-/// A registry with generations of these names, oldest first.
+/// Makes a registry with generations of these names, oldest first.
 async fn registry(directory: &Path, names: &[&str]) -> (DirectoryRegistry, Vec<Record>) {
     let registry = DirectoryRegistry::new(directory.join("adapters"));
     let mut records = Vec::new();
@@ -87,9 +87,9 @@ async fn a_rollback_goes_to_what_served_before_and_is_still_good() {
     let (registry, records) = registry(directory.path(), &["a", "b", "c"]).await;
     let [a, b, c] = [0, 1, 2].map(|index| records[index].id.as_str());
     assert_eq!(serving(&registry).await, None);
-    registry.promote(a, Over::Base, "better").await.unwrap();
-    registry.promote(b, Over::Generation(a), "better").await.unwrap();
-    registry.promote(c, Over::Anything, "by hand").await.unwrap();
+    registry.promote(a, Incumbent::Base, "better").await.unwrap();
+    registry.promote(b, Incumbent::Generation(a), "better").await.unwrap();
+    registry.promote(c, Incumbent::Any, "by hand").await.unwrap();
     assert_eq!(serving(&registry).await.as_deref(), Some(c));
     assert_eq!(registry.serving().unwrap(), [c]);
     let other = Generation { base: "b9".into(), ..base() };
@@ -116,8 +116,8 @@ async fn a_rollback_of_what_does_not_serve_changes_nothing() {
     let (registry, records) = registry(directory.path(), &["a", "b"]).await;
     let [a, b] = [0, 1].map(|index| records[index].id.clone());
     assert_eq!(registry.rollback_of(&base(), &a, "x").await.unwrap(), Rollback::NotServing { serving: None });
-    registry.promote(&a, Over::Base, "better").await.unwrap();
-    registry.promote(&b, Over::Generation(&a), "better").await.unwrap();
+    registry.promote(&a, Incumbent::Base, "better").await.unwrap();
+    registry.promote(&b, Incumbent::Generation(&a), "better").await.unwrap();
     let pointers = || std::fs::read(registry.root().join("current.json")).unwrap();
     let before = pointers();
     let served = Rollback::NotServing { serving: Some(b.clone()) };
@@ -138,9 +138,9 @@ async fn a_promotion_knows_whether_it_was_a_persons_choice() {
     let (registry, records) = registry(directory.path(), &["a", "b"]).await;
     let by_hand = |record: &Record| record.promotion().and_then(|promotion| promotion.by_hand);
     assert_eq!(by_hand(&records[0]), None);
-    let compared = registry.promote(&records[0].id, Over::Base, "better").await.unwrap();
-    let stood_by = registry.promote(&records[0].id, Over::Anything, "a person stands by it").await.unwrap();
-    let chosen = registry.promote(&records[1].id, Over::Anything, "by hand").await.unwrap();
+    let compared = registry.promote(&records[0].id, Incumbent::Base, "better").await.unwrap();
+    let stood_by = registry.promote(&records[0].id, Incumbent::Any, "a person stands by it").await.unwrap();
+    let chosen = registry.promote(&records[1].id, Incumbent::Any, "by hand").await.unwrap();
     assert_eq!([&compared, &stood_by, &chosen].map(by_hand), [Some(false), Some(true), Some(true)]);
     let kept = registry.get(&records[0].id).await.unwrap().unwrap();
     assert_eq!((by_hand(&kept), kept.history.len()), (Some(true), 2));
@@ -156,14 +156,14 @@ async fn nobody_promotes_what_is_refused_or_over_what_he_has_not_seen() {
         assert!(error.contains(says), "{error}");
     };
     registry.set_status(b, Status::Quarantined, "NaN on the probes").await.unwrap();
-    refused(registry.promote(b, Over::Anything, "x").await, "NaN on the probes");
-    refused(registry.promote(a, Over::Generation(b), "x").await, "the base came into service");
-    registry.promote(a, Over::Base, "better").await.unwrap();
-    refused(registry.promote(a, Over::Base, "x").await, "came into service");
+    refused(registry.promote(b, Incumbent::Any, "x").await, "NaN on the probes");
+    refused(registry.promote(a, Incumbent::Generation(b), "x").await, "the base came into service");
+    registry.promote(a, Incumbent::Base, "better").await.unwrap();
+    refused(registry.promote(a, Incumbent::Base, "x").await, "came into service");
     refused(registry.set_status(a, Status::Quarantined, "x").await, "rollback");
     refused(registry.set_status(b, Status::Promoted, "x").await, "being promoted");
-    refused(registry.promote("zz", Over::Anything, "x").await, "there is no generation");
-    let again = registry.promote(a, Over::Anything, "twice").await.unwrap();
+    refused(registry.promote("zz", Incumbent::Any, "x").await, "there is no generation");
+    let again = registry.promote(a, Incumbent::Any, "twice").await.unwrap();
     assert_eq!(again.history.len(), 2, "what serves is not promoted again");
 }
 
@@ -192,7 +192,7 @@ async fn a_second_updater_is_told_who_the_first_is() {
     let lock = registry.lock_updater().unwrap();
     let error = registry.lock_updater().unwrap_err().to_string();
     assert!(error.contains(&format!("process {}", std::process::id())) && error.contains("two updaters"), "{error}");
-    registry.promote(&records[0].id, Over::Anything, "by hand").await.unwrap();
+    registry.promote(&records[0].id, Incumbent::Any, "by hand").await.unwrap();
     registry.rollback(&base(), "a person may go back at any time").await.unwrap();
     drop(lock);
     registry.lock_updater().unwrap();
@@ -204,7 +204,7 @@ async fn churn(directory: &Path) -> ! {
     let _lock = registry.lock_updater().unwrap();
     for round in 0_u64.. {
         for record in &records {
-            registry.promote(&record.id, Over::Anything, &format!("round {round}")).await.unwrap();
+            registry.promote(&record.id, Incumbent::Any, &format!("round {round}")).await.unwrap();
         }
         for _ in &records {
             registry.rollback(&base(), &format!("round {round}")).await.unwrap();
@@ -216,7 +216,7 @@ async fn churn(directory: &Path) -> ! {
     unreachable!()
 }
 
-/// The same test is the process that is killed (told by a variable) and the one that looks at what it left.
+/// This test runs itself as the process that is killed, which an environment variable tells, and then checks what that process left.
 #[tokio::test]
 async fn a_killed_process_leaves_a_registry_that_is_whole() {
     if let Ok(directory) = std::env::var("MILEPOST_TEST_CHURN") {

@@ -1,4 +1,4 @@
-//! What the store lets into training.
+//! The store: which episodes may be trained on.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_runtime::store::TrainingQuery;
@@ -14,7 +14,7 @@ async fn record(store: &SqliteStore, url: &str, change: impl FnOnce(&mut Episode
     episode.id
 }
 
-/// A turn on a page of this address.
+/// Makes a step on the page with this address.
 fn seen_on(url: &str) -> Step {
     Step {
         turn: 0,
@@ -59,7 +59,7 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     assert_eq!(of(TrainingQuery { from_suite: Some(false), ..Default::default() }).await, [own, failure]);
     assert!(of(TrainingQuery { generation: Some("other".into()), ..Default::default() }).await.is_empty());
     assert!(of(TrainingQuery { since: Some(chrono::Utc::now()), ..Default::default() }).await.is_empty());
-    // A name that another begins or ends with is another host.
+    // A part of a host's name is another host.
     for host in ["a.or", "b.a.org", ".org"] {
         store.quarantine(host, "a test").await.unwrap();
     }
@@ -68,14 +68,15 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     assert_eq!(of(TrainingQuery::default()).await, std::slice::from_ref(&trained));
     assert!(store.release("a.org").await.unwrap() && !store.release("a.org").await.unwrap());
     assert_eq!(of(TrainingQuery::default()).await.len(), 3);
-    // An episode that came by is kept out as one that began there.
+    // An episode that saw a page of the host is kept out, as one that started there is.
     store.step(&trained, &seen_on("http://c.org")).await.unwrap();
     store.quarantine("c.org", "its pages carry instructions").await.unwrap();
     assert!(!of(TrainingQuery::default()).await.contains(&trained));
     assert_eq!(store.quarantined().await.unwrap().last().unwrap().host, "c.org");
 }
 
-/// Records an episode that starts on `a.org`, with one turn there that does `action`, and then looks at `last` without a step.
+/// Records an episode that starts on `a.org` with one step, whose action is `action`, and whose last observation, after that step, is of
+/// `last`.
 async fn passed(store: &SqliteStore, action: &str, last: &str) -> String {
     let page = Observation { url: last.into(), ..Observation::default() };
     let id = record(store, "http://a.org/x", |episode| episode.last_observation = Some(page)).await;
@@ -84,7 +85,7 @@ async fn passed(store: &SqliteStore, action: &str, last: &str) -> String {
     id
 }
 
-/// Whether an episode that did `action` and ended on `last` is kept out of training by a quarantine of `host`.
+/// Checks whether a quarantine of `host` keeps an episode that took `action` and ended on `last` out of training.
 async fn check_kept_out(host: &str, action: &str, last: &str, kept_out: bool) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();

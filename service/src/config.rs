@@ -2,37 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The service's settings. None comes from a paper; each says why it is what it is.
+/// The service's settings. None comes from a paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
-    /// Tasks that run at once: each has a browser of its own.
+    /// The maximum number of tasks that run at once; each has a browser of its own.
     pub workers: usize,
-    /// Tasks of one caller that run at once.
+    /// The maximum number of tasks of one caller that run at once.
     pub per_caller_running: usize,
-    /// Tasks that may wait; one more is refused.
+    /// The maximum number of queued tasks; a further one is refused.
     pub queue_limit: usize,
-    /// Tasks of one caller that may wait; one more is refused.
+    /// The maximum number of queued tasks of one caller; a further one is refused.
     pub per_caller_queued: usize,
-    /// Tasks that may wait for a person without keeping their worker; each keeps its browser open.
+    /// The maximum number of tasks that give up their worker while they wait for a person; each keeps its browser open.
     pub waiting_limit: usize,
-    /// A runner that is silent for so long is taken for hung.
+    /// Seconds of silence after which a runner is considered hung.
     pub lease_seconds: u64,
-    /// A cancelled runner has so long to end by itself.
+    /// Seconds that a cancelled runner has to end before it is aborted.
     pub cancel_seconds: u64,
-    /// A drain gives running tasks so long.
+    /// Seconds that running tasks have to end when the service shuts down.
     pub drain_seconds: u64,
-    /// Starts of a task before a person must say that it should be tried again.
+    /// The maximum number of attempts at a task; a person who resumes an interrupted task allows as many again.
     pub max_attempts: u32,
-    /// Wait before another attempt, times the attempts so far; also what a refused caller is told.
+    /// Seconds before another attempt, times the number of attempts so far; also the waiting time that a refused caller is told.
     pub retry_after_seconds: u64,
-    /// A task without a deadline has so long from when it was handed in; 0 is for ever.
+    /// Seconds from its submission after which a task without a deadline of its own expires; 0 means never.
     pub deadline_seconds: u64,
-    /// Ended tasks and their events are kept for so many days; 0 is for ever.
+    /// Days for which ended tasks and their events are kept; 0 means for ever.
     pub retention_days: u32,
-    /// Events of a task that are kept in memory for its followers.
+    /// Number of newest events of a task that are kept in memory for its followers.
     pub tail: usize,
-    /// Webhooks.
+    /// Settings of webhooks.
     pub webhooks: WebhookConfig,
 }
 
@@ -57,17 +57,17 @@ impl Default for ServiceConfig {
     }
 }
 
-/// How webhooks are delivered.
+/// Settings of the delivery of webhooks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhookConfig {
-    /// Tries before one is given up.
+    /// Number of failed attempts after which a webhook is given up.
     pub attempts: u32,
-    /// Wait after the first failed try; it doubles with each.
+    /// Seconds to wait after the first failed attempt; the wait doubles with each further one.
     pub backoff_seconds: u64,
-    /// Longest wait between two tries.
+    /// The maximum number of seconds between two attempts.
     pub backoff_limit_seconds: u64,
-    /// A try takes at most so long.
+    /// The maximum number of seconds that one attempt may take.
     pub timeout_seconds: u64,
 }
 

@@ -1,120 +1,118 @@
-//! What the service's parts share.
+//! The state that the service's parts share.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use dashmap::DashMap;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::broadcast::{Channel, Scope};
 use crate::config::ServiceConfig;
 use crate::error::{Error, Result};
-use crate::feed::{Channel, Scope, lock};
+use crate::event::EventKind;
 use crate::job::JobState;
-use crate::service::Ports;
 use crate::store::Store;
+use crate::sync::lock;
 
-/// What the service's parts share.
+/// The state that the service's parts share.
 pub(crate) struct Core {
     pub(crate) config: ServiceConfig,
-    pub(crate) ports: Ports,
     pub(crate) store: Arc<Store>,
     pub(crate) webhook_key: Vec<u8>,
-    /// Tasks in runners' hands.
-    pub(crate) jobs: Mutex<HashMap<String, Arc<JobState>>>,
-    /// One place a worker.
-    pub(crate) places: Arc<Semaphore>,
-    /// One room a task that waits for a person without keeping its worker.
-    pub(crate) rooms: Arc<Semaphore>,
-    /// The queue may have changed.
-    pub(crate) wake: Notify,
-    /// The outbox may have changed.
-    pub(crate) post: Notify,
-    /// A task left its runner's hands.
-    pub(crate) left: Notify,
+    /// The running tasks, by id. Requests look them up while the dispatcher adds and the supervisors remove others.
+    pub(crate) jobs: DashMap<String, Arc<JobState>>,
+    /// One permit per worker.
+    pub(crate) worker_permits: Arc<Semaphore>,
+    /// One permit per task that may wait for a person without a worker.
+    pub(crate) waiting_permits: Arc<Semaphore>,
+    /// Wakes the dispatcher: the queue may have changed.
+    pub(crate) queue_changed: Notify,
+    /// Wakes the delivery of webhooks: the outbox may have changed.
+    pub(crate) outbox_changed: Notify,
+    /// Wakes a drain: a task was removed from `jobs`.
+    pub(crate) job_removed: Notify,
     pub(crate) paused: AtomicBool,
     pub(crate) draining: AtomicBool,
-    /// Everything stops where it is.
+    /// Cancelled when all background work must stop at once.
     pub(crate) stop: CancellationToken,
-    /// No event follows: followers leave.
-    pub(crate) silent: CancellationToken,
-    /// Keeps the newest events of all tasks in memory.
-    pub(crate) _recent: Arc<Channel>,
-    /// Held locked: one process has the directory.
-    pub(crate) _owner: File,
+    /// Cancelled when no further event will be published: event streams end.
+    pub(crate) events_ended: CancellationToken,
+    /// Keeps the channel of all tasks' events alive, so that the newest events stay in memory.
+    pub(crate) _all_events: Arc<Channel>,
+    /// The locked file that keeps other processes from using the directory.
+    pub(crate) _directory_lock: File,
 }
 
 impl Core {
-    pub(crate) async fn open(directory: &Path, config: ServiceConfig, ports: Ports) -> Result<Self> {
+    /// Locks the directory, creating it if necessary, and opens the store in it.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or another process uses it.
+    pub(crate) async fn open(directory: &Path, config: ServiceConfig) -> Result<Self> {
         let fail = |path: &Path, error: std::io::Error| Error::Store {
             path: path.display().to_string(),
             reason: format!("{error}; set `service.directory` to a place that can be written"),
         };
         std::fs::create_dir_all(directory).map_err(|error| fail(directory, error))?;
-        let lock_file = directory.join("service.lock");
-        let owner = File::create(&lock_file).map_err(|error| fail(&lock_file, error))?;
-        owner.try_lock().map_err(|_| Error::InUse(directory.display().to_string()))?;
+        let lock_path = directory.join("service.lock");
+        let lock_file = File::create(&lock_path).map_err(|error| fail(&lock_path, error))?;
+        lock_file.try_lock().map_err(|_| Error::InUse(directory.display().to_string()))?;
         let store = Arc::new(Store::open(directory, config.tail).await?);
         Ok(Self {
-            webhook_key: crate::webhook::key(&directory.join("webhook.key"))?,
-            jobs: Mutex::default(),
-            places: Arc::new(Semaphore::new(config.workers)),
-            rooms: Arc::new(Semaphore::new(config.waiting_limit)),
-            wake: Notify::new(),
-            post: Notify::new(),
-            left: Notify::new(),
+            webhook_key: crate::webhook::signing_key(&directory.join("webhook.key"))?,
+            jobs: DashMap::new(),
+            worker_permits: Arc::new(Semaphore::new(config.workers)),
+            waiting_permits: Arc::new(Semaphore::new(config.waiting_limit)),
+            queue_changed: Notify::new(),
+            outbox_changed: Notify::new(),
+            job_removed: Notify::new(),
             paused: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
-            silent: CancellationToken::new(),
-            _recent: store.feed.channel(&Scope::All),
-            _owner: owner,
+            events_ended: CancellationToken::new(),
+            _all_events: store.broadcast.channel(&Scope::All),
+            _directory_lock: lock_file,
             config,
-            ports,
             store,
         })
     }
 
-    /// Writes down what a job's runner reported so far.
-    pub(crate) async fn record(&self, job: &JobState) -> Result<()> {
-        let _one = job.recording.lock().await;
-        let kinds = std::mem::take(&mut *lock(&job.pending));
+    /// Writes the events that a job's runner has emitted so far.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], or the store cannot be written; then the events stay pending.
+    pub(crate) async fn write_pending_events(&self, job: &JobState) -> Result<()> {
+        let _writing = job.writing_events.lock().await;
+        let kinds = std::mem::take(&mut *lock(&job.pending_events));
         if kinds.is_empty() {
             return Ok(());
         }
         let written = self.write_events(job, kinds.clone()).await;
         if written.is_err() {
-            lock(&job.pending).splice(0..0, kinds);
+            lock(&job.pending_events).splice(0..0, kinds);
         }
         written
     }
 
-    async fn write_events(&self, job: &JobState, kinds: Vec<crate::EventKind>) -> Result<()> {
+    async fn write_events(&self, job: &JobState, kinds: Vec<EventKind>) -> Result<()> {
         let mut tx = self.store.begin().await?;
         let mut task = tx.task(&job.id).await?;
-        if !job.holds(&task) {
+        if !job.owns(&task) {
             return Err(Error::Lost(job.id.clone()));
         }
-        tx.put(&mut task, kinds).await?;
+        tx.update(&mut task, kinds).await?;
         tx.commit().await
     }
 
-    /// The job of a task, where a runner has it.
+    /// Returns the job of a task, if the task is running.
     pub(crate) fn job(&self, id: &str) -> Option<Arc<JobState>> {
-        lock(&self.jobs).get(id).cloned()
+        self.jobs.get(id).map(|job| job.clone())
     }
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-}
-
-/// Runs a change to its end even where whoever asked for it goes away meanwhile: a commit without its consequences would be half a change.
-pub(crate) async fn apart<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(change).await {
-        Ok(done) => done,
-        Err(error) => Err(Error::Store { path: "service.sqlite".into(), reason: format!("a change broke off: {error}; try again") }),
     }
 }

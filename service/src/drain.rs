@@ -1,40 +1,39 @@
-//! Ending in good order, and keeping the store small.
+//! Shuts the service down in an orderly way.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::feed::lock;
-use crate::record::{Cause, Drained, TaskState};
-use crate::{lifecycle, worker};
+use crate::state::{CancelCause, TaskState};
+use crate::stats::Drained;
+use crate::{lifecycle, recovery};
 
-/// Old tasks are looked for so often.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-
-/// Lets running tasks end, asks those that do not to end, and cuts off those that do not do that either, all within the bound.
-pub(crate) async fn drain(core: &Arc<Core>, bound: Duration) -> Result<Drained> {
-    let ends = Instant::now() + bound;
+/// Lets running tasks end, then cancels those that have not ended, then aborts the rest, all within the time limit.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub(crate) async fn drain(core: &Arc<Core>, time_limit: Duration) -> Result<Drained> {
+    let ends = Instant::now() + time_limit;
     core.draining.store(true, Ordering::Release);
-    // A start that was under way when the flag was set is in the list after the next change; none follows.
+    // An empty transaction waits for a start that was under way when the flag was set; no task starts after it.
     core.store.begin().await?.commit().await?;
-    let ids: Vec<String> = lock(&core.jobs).keys().cloned().collect();
-    for job in lock(&core.jobs).values().filter(|job| job.waiting.load(Ordering::Acquire)) {
-        job.end(Cause::Drain);
+    let ids: Vec<String> = core.jobs.iter().map(|job| job.id.clone()).collect();
+    for job in core.jobs.iter().filter(|job| job.awaits_approval.load(Ordering::Acquire)) {
+        job.cancel(CancelCause::Drain);
     }
-    let grace = Duration::from_secs(core.config.cancel_seconds).min(bound / 2);
-    empty(core, ends - grace).await;
-    for job in lock(&core.jobs).values() {
-        job.end(Cause::Drain);
+    let grace = Duration::from_secs(core.config.cancel_seconds).min(time_limit / 2);
+    wait_for_jobs(core, ends - grace).await;
+    for job in core.jobs.iter() {
+        job.cancel(CancelCause::Drain);
     }
-    empty(core, ends).await;
+    wait_for_jobs(core, ends).await;
     core.stop.cancel();
-    worker::recover(core, lifecycle::shut).await?;
-    core.silent.cancel();
+    recovery::recover_tasks(core, lifecycle::shut_down).await?;
+    core.events_ended.cancel();
     let mut drained = Drained::default();
     for id in ids {
         match core.store.get(&id).await?.state {
@@ -46,43 +45,18 @@ pub(crate) async fn drain(core: &Arc<Core>, bound: Duration) -> Result<Drained> 
     Ok(drained)
 }
 
-/// Waits until no runner has a task, but not beyond a time.
-async fn empty(core: &Core, until: Instant) {
+/// Waits until no task is running, but not beyond a time.
+async fn wait_for_jobs(core: &Core, until: Instant) {
     loop {
-        let left = core.left.notified();
-        tokio::pin!(left);
-        left.as_mut().enable();
-        if lock(&core.jobs).is_empty() {
+        let removed = core.job_removed.notified();
+        tokio::pin!(removed);
+        removed.as_mut().enable();
+        if core.jobs.is_empty() {
             return;
         }
         tokio::select! {
-            () = left => {}
+            () = removed => {}
             () = tokio::time::sleep_until(until) => return,
         }
     }
-}
-
-/// Removes tasks that ended long ago, until the service stops.
-pub(crate) async fn prune(core: Arc<Core>) {
-    if core.config.retention_days == 0 {
-        return;
-    }
-    loop {
-        match prune_once(&core).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old tasks were removed"),
-            Err(error) => tracing::error!(%error, "old tasks cannot be removed"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
-            () = core.stop.cancelled() => return,
-        }
-    }
-}
-
-async fn prune_once(core: &Core) -> Result<u64> {
-    let mut tx = core.store.begin().await?;
-    let removed = tx.prune(Utc::now() - TimeDelta::days(core.config.retention_days.into())).await?;
-    tx.commit().await?;
-    Ok(removed)
 }

@@ -1,57 +1,58 @@
-//! What happens to a task, as it is stored and told to followers.
+//! The events of tasks, as they are stored and sent to followers.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{ApprovalRequest, TaskState};
+use crate::approval::ApprovalRequest;
+use crate::state::TaskState;
 
-/// One event. Events of a task are numbered from 1 without a gap.
+/// An event of a task. The events of a task are numbered from 1 without a gap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskEvent {
-    /// Its place among the events of all tasks; ascending, with gaps.
+    /// The event's number among the events of all tasks; ascending, with gaps.
     pub position: u64,
-    /// The task.
+    /// The task's id.
     pub task: String,
-    /// Its place among the task's events, from 1.
+    /// The event's number among the task's events, from 1.
     pub seq: u64,
-    /// When it happened.
+    /// When the event happened.
     pub at: DateTime<Utc>,
-    /// What happened.
+    /// The kind of event, with its data.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// A plan step as followers see it.
+/// One step of a plan, as followers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanLine {
     /// The step in words.
     pub text: String,
-    /// Its milestone in words.
+    /// The step's milestone in words.
     pub milestone: String,
-    /// Its status (a word of the runtime's `StepStatus`).
+    /// The step's status (a word of the runtime's `StepStatus`).
     pub status: String,
 }
 
-/// What happened to a task.
+/// The kind of an event, with its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "data", rename_all = "snake_case")]
 pub enum EventKind {
-    /// It was handed in, or queued again.
+    /// The task was submitted, or queued again.
     Queued {
-        /// Why it was queued again; `None` the first time.
+        /// Why the task was queued again; `None` the first time.
         reason: Option<String>,
     },
-    /// A runner took it.
+    /// A runner started the task.
     Started {
-        /// The attempt, from 1.
+        /// Number of the attempt, from 1.
         attempt: u32,
     },
-    /// The episode's id is known.
+    /// The run records its steps in this episode.
     Episode {
-        /// The id.
+        /// The episode's id.
         id: String,
     },
-    /// A first or revised plan.
+    /// The run has a first or a revised plan.
     Plan {
         /// The plan's version.
         version: u32,
@@ -60,61 +61,61 @@ pub enum EventKind {
         /// The steps.
         steps: Vec<PlanLine>,
     },
-    /// A milestone became true.
+    /// A milestone was reached.
     Milestone {
-        /// Index of its plan step.
+        /// Index of the milestone's plan step.
         index: usize,
         /// The milestone in words.
         text: String,
     },
-    /// A step was carried out.
+    /// The run took a step.
     Step {
         /// Turn number, from 0.
         turn: u32,
         /// The action in one line.
         action: String,
-        /// Whether it was carried out.
+        /// Whether the action succeeded.
         ok: bool,
-        /// Why not.
+        /// Why the action failed.
         error: Option<String>,
-        /// The page it was decided on.
+        /// Address of the page on which the action was decided.
         url: String,
         /// Screenshot file, relative to the episodes' directory.
         screenshot: Option<String>,
     },
-    /// Somebody said something to the agent.
+    /// A person sent the agent a message.
     Message {
-        /// What.
+        /// The message.
         text: String,
     },
-    /// A person must decide.
+    /// The run waits for a person's approval.
     ApprovalRequested(ApprovalRequest),
-    /// A person approved.
+    /// A person approved the action.
     Approved {
-        /// What they said.
+        /// The person's note.
         note: Option<String>,
     },
-    /// A person denied.
+    /// A person denied the action.
     Denied {
-        /// What they said.
+        /// The person's note.
         note: Option<String>,
     },
-    /// Somebody asked to cancel it while a runner had it.
+    /// The task is to be cancelled as soon as its runner returns.
     CancelRequested {},
-    /// It died after it had acted, or while it waited for a person.
+    /// The run was lost after it had acted, or while it waited for a person.
     Interrupted {
-        /// How.
+        /// How the run was lost.
         reason: String,
     },
-    /// A person had it started anew.
+    /// A person had the interrupted task queued again.
     Resumed {},
-    /// It ended for good; no event follows.
+    /// The task ended for good; no event follows.
     Ended {
         /// The final state.
         state: TaskState,
-        /// Why: a word.
+        /// Why the task ended, in one word.
         stop: Option<String>,
-        /// Why: in words.
+        /// Why the task ended, in a sentence.
         reason: Option<String>,
         /// The answer's text.
         answer: Option<String>,
@@ -124,7 +125,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The kind's word, as in `kind` of its JSON.
+    /// Returns the name of the kind, as in the field `kind` of the event's JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Queued { .. } => "queued",
@@ -144,7 +145,7 @@ impl EventKind {
         }
     }
 
-    /// What happened, in a line for people.
+    /// Describes the event in one line for people.
     pub fn in_words(&self) -> String {
         let noted = |word: &str, note: &Option<String>| match note {
             Some(note) => format!("{word}: {note}"),

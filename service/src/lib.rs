@@ -1,41 +1,72 @@
-//! Milepost's daemon without its protocols: a durable queue, workers, leases, approvals, events, webhooks.
+//! Milepost's daemon without its protocols: a durable queue, workers, leases, approvals, events and webhooks.
 //!
-//! [`Service`] is the whole of it. Whoever carries a task out (a browser and a model) is a [`Runner`], which the binary brings; whatever
-//! a runner wants to say or ask goes over its [`Desk`]. All that must outlive a `kill -9` is in one SQLite file, and every change to a
-//! task is one transaction of it together with the events that it makes.
+//! [`Service`] is the entry point. Tasks are carried out by a [`Runner`], which the daemon supplies (an agent with a browser and a model); a
+//! runner reports and asks through its [`TaskHandle`]. All state that must survive a `kill -9` is in one SQLite file, and every change to a
+//! task is one transaction together with the events that it causes.
 //!
 //! ```text
 //! submit → queued → running → done | failed | cancelled
 //!             ↑        ↕ needs_approval (a person decides; the worker is free meanwhile)
-//!             └────────┴─ interrupted (it died after it had acted: a person resumes or cancels)
+//!             └────────┴─ interrupted (the run was lost after it had acted: a person resumes or cancels the task)
+//! ```
+//!
+//! The modules form layers, and each uses only those above it in this list:
+//!
+//! ```text
+//! types       state, error, sync, submission, approval, record, event, report, listing, stats, config, webhook, request_ids
+//! lifecycle   the state transitions of a record
+//! broadcast   the newest events in memory
+//! store       SQLite: transactions (published to `broadcast` after the commit), reads, the outbox
+//! job, core   the state of a running task; the state that all parts share
+//! follow, delivery, admission, recovery, retention    event streams, webhooks, submitting, lost tasks, old tasks
+//! handle, runner                                      what a running task gets; the trait that runs it
+//! supervisor, dispatch, drain                         running one task, starting tasks, shutting down
+//! service     the public operations
 //! ```
 
+mod admission;
+mod approval;
+mod broadcast;
 mod config;
 mod core;
-mod desk;
+mod delivery;
+mod dispatch;
 mod drain;
 mod error;
 mod event;
-mod feed;
+mod follow;
+mod handle;
 mod job;
 mod lifecycle;
-mod post;
+mod listing;
 mod record;
+mod recovery;
+mod report;
+mod request_ids;
+mod retention;
 mod runner;
 mod service;
+mod state;
+mod stats;
 mod store;
 mod submission;
+mod supervisor;
+mod sync;
 mod webhook;
-mod worker;
 
+pub use approval::{ApprovalRequest, Decision};
 pub use config::{ServiceConfig, WebhookConfig};
-pub use desk::Desk;
 pub use error::{Error, Result};
 pub use event::{EventKind, PlanLine, TaskEvent};
-pub use record::{
-    ApprovalRequest, Cause, Decision, Drained, Feedback, Filter, Load, Page, ProfileLease, Stats, Submitted, TaskRecord, TaskState,
-};
-pub use runner::{Job, Report, RunFailure, Runner};
-pub use service::{EventStream, Ports, Service};
+pub use follow::EventStream;
+pub use handle::TaskHandle;
+pub use listing::{Submitted, TaskFilter, TaskPage};
+pub use record::{Feedback, TaskRecord};
+pub use report::{Report, RunFailure};
+pub use request_ids::RequestIds;
+pub use runner::{Job, Runner};
+pub use service::{Ports, Service};
+pub use state::{CancelCause, TaskState};
+pub use stats::{Drained, Load, ProfileLease, Stats};
 pub use submission::{CapabilityRequest, LimitsRequest, Submission};
-pub use webhook::{Deliver, Delivery, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature};
+pub use webhook::{SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookRequest, WebhookSender, signature};

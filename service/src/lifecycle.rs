@@ -1,26 +1,27 @@
-//! What becomes of a task: pure functions from a record and what happened to the record after it, and the event.
+//! The state transitions of a task, as pure functions: each changes the record and returns the event to store with it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use milepost_runtime::Stop;
 
 use crate::config::ServiceConfig;
 use crate::event::EventKind;
-use crate::record::{Cause, TaskRecord, TaskState};
-use crate::runner::{Report, RunFailure};
+use crate::record::TaskRecord;
+use crate::report::{Report, RunFailure};
+use crate::state::{CancelCause, TaskState};
 use crate::submission::Submission;
 
-/// How a runner let go of a task.
+/// How a run ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Ending {
-    /// It reported.
+pub(crate) enum RunEnd {
+    /// The runner returned a report.
     Report(Report),
-    /// It failed.
+    /// The runner returned an error.
     Failure(RunFailure),
-    /// It was cut off, hung or broke.
+    /// The run was aborted or the runner panicked, for this reason.
     Lost(String),
 }
 
-/// A new task.
+/// Makes the record of a new task.
 pub(crate) fn admit(caller: &str, submission: Submission, config: &ServiceConfig, now: DateTime<Utc>) -> TaskRecord {
     let usual = (config.deadline_seconds > 0).then(|| now + seconds(config.deadline_seconds));
     TaskRecord {
@@ -49,7 +50,7 @@ pub(crate) fn admit(caller: &str, submission: Submission, config: &ServiceConfig
     }
 }
 
-/// A runner takes the task.
+/// Starts an attempt.
 pub(crate) fn start(task: &mut TaskRecord, now: DateTime<Utc>) -> EventKind {
     task.state = TaskState::Running;
     task.attempts += 1;
@@ -59,29 +60,35 @@ pub(crate) fn start(task: &mut TaskRecord, now: DateTime<Utc>) -> EventKind {
     EventKind::Started { attempt: task.attempts }
 }
 
-/// A runner let go of the task.
-pub(crate) fn settle(task: &mut TaskRecord, ending: Ending, cause: Option<Cause>, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
-    let report = match ending {
-        // Who was told to end because of a deadline or a drain did not end by itself.
-        Ending::Report(report) if report.stop != Stop::Cancelled => report,
-        Ending::Report(report) => {
+/// Ends an attempt: the task ends, is queued again or is interrupted. `cause` is the cause for which the run was cancelled.
+pub(crate) fn finish(
+    task: &mut TaskRecord,
+    run_end: RunEnd,
+    cause: Option<CancelCause>,
+    config: &ServiceConfig,
+    now: DateTime<Utc>,
+) -> EventKind {
+    let report = match run_end {
+        // Any stop but `Cancelled` is a result, even if the run was asked to end meanwhile.
+        RunEnd::Report(report) if report.stop != Stop::Cancelled => report,
+        RunEnd::Report(report) => {
             task.episode = report.episode.or(task.episode.take());
             return match cause {
-                Some(Cause::Deadline) => expire(task, now),
-                Some(Cause::Drain) => shut(task, config, now),
-                Some(Cause::Cancelled) | None => cancel(task, now),
+                Some(CancelCause::Deadline) => expire(task, now),
+                Some(CancelCause::Drain) => shut_down(task, config, now),
+                Some(CancelCause::Cancelled) | None => cancel(task, now),
             };
         }
-        Ending::Failure(RunFailure::Permanent(reason)) if cause.is_none() => {
+        RunEnd::Failure(RunFailure::Permanent(reason)) if cause.is_none() => {
             return end(task, TaskState::Failed, Some("failed"), Some(&reason), now);
         }
-        Ending::Failure(failure) if cause.is_none() => return lose(task, &failure.to_string(), config, now),
-        Ending::Lost(reason) if cause.is_none() => return lose(task, &reason, config, now),
-        Ending::Failure(_) | Ending::Lost(_) => {
+        RunEnd::Failure(failure) if cause.is_none() => return lose_runner(task, &failure.to_string(), config, now),
+        RunEnd::Lost(reason) if cause.is_none() => return lose_runner(task, &reason, config, now),
+        RunEnd::Failure(_) | RunEnd::Lost(_) => {
             return match cause {
-                Some(Cause::Cancelled) => cancel(task, now),
-                Some(Cause::Deadline) => expire(task, now),
-                Some(Cause::Drain) | None => shut(task, config, now),
+                Some(CancelCause::Cancelled) => cancel(task, now),
+                Some(CancelCause::Deadline) => expire(task, now),
+                Some(CancelCause::Drain) | None => shut_down(task, config, now),
             };
         }
     };
@@ -91,8 +98,9 @@ pub(crate) fn settle(task: &mut TaskRecord, ending: Ending, cause: Option<Cause>
     end(task, state, Some(report.stop.word()), report.stop.reason(), now)
 }
 
-/// The task lost its runner without a result: again where that repeats nothing, else a person decides.
-pub(crate) fn lose(task: &mut TaskRecord, reason: &str, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
+/// Ends an attempt without a result: the task is queued again if that repeats no side effect and attempts are left, else a person must decide or
+/// it fails. A task that is to be cancelled or whose deadline has passed ends.
+pub(crate) fn lose_runner(task: &mut TaskRecord, reason: &str, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
     if task.cancel_requested {
         return cancel(task, now);
     }
@@ -117,22 +125,23 @@ pub(crate) fn lose(task: &mut TaskRecord, reason: &str, config: &ServiceConfig, 
     EventKind::Queued { reason: Some(reason.to_owned()) }
 }
 
-/// The service died with the task in a runner's hands: it costs an attempt, so that a task that kills the service does not do so for ever.
-pub(crate) fn died(task: &mut TaskRecord, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
-    let kind = lose(task, "the service died", config, now);
+/// Ends an attempt that was running when the service crashed. It counts as an attempt, so that a task that crashes the service does not do so for
+/// ever.
+pub(crate) fn recover_from_crash(task: &mut TaskRecord, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
+    let kind = lose_runner(task, "the service died", config, now);
     task.not_before = None;
     kind
 }
 
-/// The service was shut down: nobody's fault, so it costs the task no attempt and no wait.
-pub(crate) fn shut(task: &mut TaskRecord, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
+/// Ends an attempt because the service shuts down. It does not count as an attempt, and the task need not wait before the next.
+pub(crate) fn shut_down(task: &mut TaskRecord, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
     task.attempt_limit += 1;
-    let kind = lose(task, "the service was shut down", config, now);
+    let kind = lose_runner(task, "the service was shut down", config, now);
     task.not_before = None;
     kind
 }
 
-/// A person has an interrupted task started anew.
+/// Queues an interrupted task again, as a person requested.
 pub(crate) fn resume(task: &mut TaskRecord, config: &ServiceConfig) -> EventKind {
     task.state = TaskState::Queued;
     task.acted = false;
@@ -141,17 +150,18 @@ pub(crate) fn resume(task: &mut TaskRecord, config: &ServiceConfig) -> EventKind
     EventKind::Resumed {}
 }
 
-/// Somebody cancelled the task.
+/// Ends the task as cancelled.
 pub(crate) fn cancel(task: &mut TaskRecord, now: DateTime<Utc>) -> EventKind {
     task.cancel_requested = true;
     end(task, TaskState::Cancelled, Some("cancelled"), None, now)
 }
 
-/// The task's deadline passed.
+/// Ends the task because its deadline passed.
 pub(crate) fn expire(task: &mut TaskRecord, now: DateTime<Utc>) -> EventKind {
     end(task, TaskState::Failed, Some("deadline"), Some("its deadline passed"), now)
 }
 
+/// Ends the task for good.
 fn end(task: &mut TaskRecord, state: TaskState, stop: Option<&str>, reason: Option<&str>, now: DateTime<Utc>) -> EventKind {
     task.state = state;
     task.stop = stop.map(str::to_owned);
@@ -161,6 +171,7 @@ fn end(task: &mut TaskRecord, state: TaskState, stop: Option<&str>, reason: Opti
     EventKind::Ended { state, stop: task.stop.clone(), reason: task.reason.clone(), answer: task.answer.clone(), success: task.success }
 }
 
+/// Converts a duration in seconds, cut off at 136 years.
 fn seconds(seconds: u64) -> TimeDelta {
     TimeDelta::seconds(i64::try_from(seconds.min(u64::from(u32::MAX))).unwrap_or_default())
 }

@@ -1,49 +1,32 @@
-//! Who carries tasks out: the binary brings an agent with a browser and a model.
+//! The trait of whatever carries tasks out.
 
 use async_trait::async_trait;
-use milepost_runtime::Stop;
-use serde_json::Value;
 
-use crate::desk::Desk;
+use crate::handle::TaskHandle;
 use crate::record::TaskRecord;
+use crate::report::{Report, RunFailure};
+use crate::submission::Submission;
 
-/// A task to carry out, and where to report.
+/// A task to carry out.
 pub struct Job {
-    /// The task as it stood when it was started.
+    /// The task's record at the start of the run.
     pub record: TaskRecord,
-    /// Where the runner reports and asks.
-    pub desk: Desk,
+    /// The handle for reports, approvals, messages and cancellation.
+    pub handle: TaskHandle,
 }
 
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Why it ended: [`Stop::Answered`] makes the task `done`, [`Stop::Cancelled`] `cancelled`, all else `failed`.
-    pub stop: Stop,
-    /// The answer's text.
-    pub answer: Option<String>,
-    /// The output that the schema asked for.
-    pub output: Option<Value>,
-    /// Verified outcome.
-    pub success: Option<bool>,
-    /// The episode's id.
-    pub episode: Option<String>,
-}
-
-/// Why a run did not come to an end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RunFailure {
-    /// It may work another time (no browser could be started): tried again where that repeats no side effect.
-    #[error("{0}")]
-    Transient(String),
-    /// It will not work another time.
-    #[error("{0}")]
-    Permanent(String),
-}
-
-/// Carries tasks out.
+/// Carries tasks out; the daemon's implementation is an agent with a browser and a model.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
-    /// Carries one task out. The future may be dropped at any await: whatever it started must then end by itself.
+    /// Checks what only the runner knows about a submission (for example the planner's name) before the submission is queued.
+    ///
+    /// # Errors
+    /// The runner cannot carry the submission out; the text says why and what to do.
+    fn check(&self, submission: &Submission) -> Result<(), String> {
+        let _ = submission;
+        Ok(())
+    }
+
+    /// Carries one task out. The future may be dropped at any await; whatever the run has started must end then.
     async fn run(&self, job: Job) -> Result<Report, RunFailure>;
 }

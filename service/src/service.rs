@@ -1,85 +1,92 @@
-//! The service itself: what protocols call.
+//! The service's public operations, which the daemon's protocols call.
 
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use milepost_runtime::EpisodeStore;
 
+use crate::approval::Decision;
+use crate::broadcast::Scope;
 use crate::config::ServiceConfig;
-use crate::core::{Core, apart};
+use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::event::{EventKind, TaskEvent};
-use crate::feed::{Scope, follow, lock};
-use crate::lifecycle;
-use crate::record::{Cause, Decision, Drained, Feedback, Filter, Load, Page, ProfileLease, Stats, Submitted, TaskRecord, TaskState};
+use crate::follow::{EventStream, follow};
+use crate::listing::{Submitted, TaskFilter, TaskPage};
+use crate::record::{Feedback, TaskRecord};
 use crate::runner::Runner;
-use crate::store::Tx;
+use crate::state::{CancelCause, TaskState};
+use crate::stats::{Drained, Load, ProfileLease, Stats};
 use crate::submission::Submission;
-use crate::webhook::Deliver;
-use crate::{drain, post, worker};
+use crate::sync::{lock, run_to_completion};
+use crate::webhook::WebhookSender;
+use crate::{admission, delivery, dispatch, drain, lifecycle, recovery, retention};
 
-/// Longest message to an agent, in bytes.
+/// The maximum length of a message to an agent in bytes.
 const MESSAGE_BYTES: usize = 8_192;
-/// Most tasks on a page, and most recent events at once.
+/// The maximum number of tasks on a page, and of recent events in one answer.
 const PAGE: u32 = 500;
 
-/// Events as a follower gets them; ends after an error.
-pub type EventStream = Pin<Box<dyn Stream<Item = Result<Arc<TaskEvent>>> + Send>>;
-
-/// What the service needs from outside.
+/// The implementations that the service uses, supplied by the daemon.
 #[derive(Clone)]
 pub struct Ports {
     /// Carries tasks out.
     pub runner: Arc<dyn Runner>,
-    /// Where the runner records its episodes: feedback sets their verified outcome.
+    /// The store in which the runner records its episodes; feedback sets their verified outcome.
     pub episodes: Arc<dyn EpisodeStore>,
-    /// Delivers webhooks.
-    pub deliver: Arc<dyn Deliver>,
+    /// Sends webhooks.
+    pub webhook_sender: Arc<dyn WebhookSender>,
 }
 
-/// Stops everything when the last clone of a service goes.
-struct Handle {
+/// The part that all clones of a service share; dropping it stops the background work.
+struct Shared {
     core: Arc<Core>,
+    runner: Arc<dyn Runner>,
+    episodes: Arc<dyn EpisodeStore>,
 }
 
-impl Drop for Handle {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.core.stop.cancel();
-        self.core.silent.cancel();
+        self.core.events_ended.cancel();
     }
 }
 
-/// The service; cheap to clone. When the last clone is dropped, everything stops where it is, as at a crash.
+/// The service; cheap to clone. Dropping the last clone stops everything at once, as a crash would.
 #[derive(Clone)]
 pub struct Service {
-    handle: Arc<Handle>,
+    shared: Arc<Shared>,
 }
 
 impl Service {
-    /// Opens (or makes) the service in a directory, takes up what a process that died left, and starts the workers.
+    /// Opens the service in a directory (creating it if necessary), recovers the tasks of a process that crashed, and starts the workers.
     ///
     /// # Errors
-    /// A directory that cannot be used or that another process has.
+    /// The directory cannot be used, or another process uses it.
     pub async fn open(directory: &Path, config: ServiceConfig, ports: Ports) -> Result<Self> {
-        let core = Arc::new(Core::open(directory, config, ports).await?);
-        worker::recover(&core, lifecycle::died).await?;
-        for part in [
-            tokio::spawn(worker::dispatch(core.clone())),
-            tokio::spawn(post::deliver(core.clone())),
-            tokio::spawn(drain::prune(core.clone())),
-        ] {
-            drop(part);
-        }
-        Ok(Self { handle: Arc::new(Handle { core }) })
+        let Ports { runner, episodes, webhook_sender } = ports;
+        let core = Arc::new(Core::open(directory, config).await?);
+        recovery::recover_tasks(&core, lifecycle::recover_from_crash).await?;
+        tokio::spawn(dispatch::dispatch(core.clone(), runner.clone()));
+        tokio::spawn(delivery::deliver_webhooks(core.clone(), webhook_sender));
+        tokio::spawn(retention::prune_old_tasks(core.clone()));
+        Ok(Self { shared: Arc::new(Shared { core, runner, episodes }) })
     }
 
     fn core(&self) -> &Arc<Core> {
-        &self.handle.core
+        &self.shared.core
+    }
+
+    /// Asks the runner whether it can carry a submission out; [`Service::submit`] does not do so.
+    ///
+    /// # Errors
+    /// The runner refuses the submission; the text says why and what to do.
+    pub fn check_submission(&self, submission: &Submission) -> Result<(), String> {
+        self.shared.runner.check(submission)
     }
 
     /// Queues a task.
@@ -89,10 +96,10 @@ impl Service {
     pub async fn submit(&self, caller: &str, submission: Submission) -> Result<Submitted> {
         submission.validate()?;
         let (core, caller) = (self.core().clone(), caller.to_owned());
-        apart(async move { submit(&core, &caller, submission).await }).await
+        run_to_completion(async move { admission::submit(&core, &caller, submission).await }).await
     }
 
-    /// A task.
+    /// Returns the record of a task.
     ///
     /// # Errors
     /// `NotFound`.
@@ -100,15 +107,15 @@ impl Service {
         self.core().store.get(id).await
     }
 
-    /// Tasks, newest first, from a cursor on; at most 500 a page.
+    /// Lists tasks, newest first, from a cursor on; at most `limit` and at most 500.
     ///
     /// # Errors
-    /// `Invalid` for a cursor that is none.
-    pub async fn list(&self, filter: &Filter, cursor: Option<&str>, limit: u32) -> Result<Page> {
+    /// `Invalid` for a malformed cursor.
+    pub async fn list(&self, filter: &TaskFilter, cursor: Option<&str>, limit: u32) -> Result<TaskPage> {
         self.core().store.list(filter, cursor, limit.clamp(1, PAGE)).await
     }
 
-    /// Cancels a task: at once where nobody runs it, else as soon as its runner lets go. Cancelling a cancelled task changes nothing.
+    /// Cancels a task: at once if no runner has it, else as soon as its runner returns. Cancelling a cancelled task changes nothing.
     ///
     /// # Errors
     /// `NotFound`, `Conflict` for one that ended.
@@ -116,8 +123,8 @@ impl Service {
         self.change(id, |core, task| match (task.state, core.job(&task.id)) {
             (TaskState::Cancelled, _) => Ok(Vec::new()),
             (state, _) if state.is_final() => Err("it ended already; there is nothing to cancel".into()),
-            (state, Some(job)) if state.is_held() => {
-                job.end(Cause::Cancelled);
+            (state, Some(job)) if state.has_runner() => {
+                job.cancel(CancelCause::Cancelled);
                 let first = !std::mem::replace(&mut task.cancel_requested, true);
                 Ok(if first { vec![EventKind::CancelRequested {}] } else { Vec::new() })
             }
@@ -126,7 +133,7 @@ impl Service {
         .await
     }
 
-    /// Starts an interrupted task anew, as a new attempt.
+    /// Queues an interrupted task again, for a new attempt.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -138,7 +145,7 @@ impl Service {
         .await
     }
 
-    /// Lets the action be carried out that the task waits with.
+    /// Approves the action for which the task waits.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -147,7 +154,7 @@ impl Service {
         self.decide(id, EventKind::Approved { note: note.clone() }, Decision::Approved(note)).await
     }
 
-    /// Refuses that action; the run goes on and is told so.
+    /// Denies the action for which the task waits; the run continues and learns of it.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -159,7 +166,7 @@ impl Service {
     async fn decide(&self, id: &str, kind: EventKind, decision: Decision) -> Result<TaskRecord> {
         self.change(id, move |core, task| {
             let waiting = core.job(&task.id).filter(|_| task.state == TaskState::NeedsApproval);
-            let sender = waiting.and_then(|job| lock(&job.decision).take());
+            let sender = waiting.and_then(|job| lock(&job.decision_sender).take());
             let sender = sender.ok_or("it does not wait for a decision")?;
             sender.send(decision).map_err(|_| "it does not wait for a decision any more")?;
             task.state = TaskState::Running;
@@ -169,7 +176,7 @@ impl Service {
         .await
     }
 
-    /// Says something to the agent.
+    /// Sends a message to the task's agent.
     ///
     /// # Errors
     /// `NotFound`, `Invalid`, `Conflict` for a task that ended.
@@ -190,7 +197,7 @@ impl Service {
         .await
     }
 
-    /// Sets the verified outcome of a finished task's episode, which makes it one that can be learned from.
+    /// Sets the verified outcome of a finished task's episode, so that the episode can be used for training.
     ///
     /// # Errors
     /// `NotFound`, `Conflict` for a task that has not ended or has no episode.
@@ -201,7 +208,7 @@ impl Service {
             return Err(conflict("it has not ended yet; say then whether it was done"));
         }
         let episode = task.episode.as_deref().ok_or_else(|| conflict("it never ran, so that there is nothing to learn from"))?;
-        self.core().ports.episodes.set_success(episode, Some(success)).await?;
+        self.shared.episodes.set_success(episode, Some(success)).await?;
         let feedback = Feedback { success, note: note.map(str::to_owned), at: Utc::now() };
         self.change(id, move |_, task| {
             task.success = Some(success);
@@ -211,26 +218,26 @@ impl Service {
         .await
     }
 
-    /// Changes a task in one transaction; what the closure refuses becomes a conflict.
+    /// Changes a task in one transaction; an error of the closure becomes a `Conflict`.
     async fn change<F>(&self, id: &str, change: F) -> Result<TaskRecord>
     where
         F: FnOnce(&Core, &mut TaskRecord) -> Result<Vec<EventKind>, String> + Send + 'static,
     {
         let (core, id) = (self.core().clone(), id.to_owned());
-        apart(async move {
-            let mut tx: Tx = core.store.begin().await?;
+        run_to_completion(async move {
+            let mut tx = core.store.begin().await?;
             let mut task = tx.task(&id).await?;
             let kinds = change(&core, &mut task).map_err(|reason| Error::Conflict { id, state: task.state, reason })?;
-            tx.put(&mut task, kinds).await?;
+            tx.update(&mut task, kinds).await?;
             tx.commit().await?;
-            core.wake.notify_one();
-            core.post.notify_one();
+            core.queue_changed.notify_one();
+            core.outbox_changed.notify_one();
             Ok(task)
         })
         .await
     }
 
-    /// A task's events after `after_seq`: stored ones, then live ones, each once and in order; ends after `ended`.
+    /// Streams a task's events after `after_seq`: first the stored ones, then live ones, each once and in order. The stream ends after `ended`.
     ///
     /// # Errors
     /// `NotFound`.
@@ -239,108 +246,79 @@ impl Service {
         if task.state.is_final() && after_seq >= task.last_seq {
             return Ok(Box::pin(stream::empty()));
         }
-        Ok(follow(self.core().store.clone(), Scope::Task(task.id), after_seq, self.core().silent.clone()))
+        Ok(follow(self.core().store.clone(), Scope::Task(task.id), after_seq, self.core().events_ended.clone()))
     }
 
-    /// The last events of all tasks, oldest first; at most 500.
+    /// Returns the last events of all tasks, oldest first; at most `limit` and at most 500.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub async fn recent_events(&self, limit: u32) -> Result<Vec<TaskEvent>> {
         self.core().store.recent_events(limit.clamp(1, PAGE)).await
     }
 
-    /// The events of all tasks after a position, stored and live; ends when the service does.
+    /// Streams the events of all tasks after a position, stored and live. The stream ends when the service stops.
     pub fn all_events(&self, after_position: u64) -> EventStream {
-        follow(self.core().store.clone(), Scope::All, after_position, self.core().silent.clone())
+        follow(self.core().store.clone(), Scope::All, after_position, self.core().events_ended.clone())
     }
 
-    /// How the service stands.
+    /// Returns the figures of the service.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub async fn stats(&self) -> Result<Stats> {
         let core = self.core();
         let oldest = core.store.oldest_queued().await?;
         let load = self.load();
         Ok(Stats {
-            tasks: core.store.by_state().await?,
+            tasks: core.store.count_by_state().await?,
             workers: load.workers,
             busy: load.busy,
             oldest_waiting_seconds: oldest.map(|since| (Utc::now() - since).as_seconds_f64().max(0.0)),
-            webhooks_pending: core.store.undelivered().await?,
+            webhooks_pending: core.store.count_undelivered().await?,
             paused: core.paused.load(Ordering::Acquire),
             draining: core.is_draining(),
         })
     }
 
-    /// How busy it is, without touching the disk.
+    /// Returns how busy the service is, without reading the store.
     pub fn load(&self) -> Load {
         let core = self.core();
         let workers = core.config.workers;
-        Load { busy: workers.saturating_sub(core.places.available_permits()), workers, waiting: core.store.queued() }
+        Load { busy: workers.saturating_sub(core.worker_permits.available_permits()), workers, waiting: core.store.queued() }
     }
 
-    /// The named profiles in use.
+    /// Returns the named browser profiles in use.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub async fn profiles(&self) -> Result<Vec<ProfileLease>> {
         self.core().store.profiles().await
     }
 
-    /// Starts no task until [`Service::proceed`]; running ones go on.
+    /// Starts no further task until [`Service::unpause`] is called; running tasks continue.
     pub fn pause(&self) {
         self.core().paused.store(true, Ordering::Release);
     }
 
-    /// Starts tasks again.
-    pub fn proceed(&self) {
+    /// Starts tasks again after [`Service::pause`].
+    pub fn unpause(&self) {
         self.core().paused.store(false, Ordering::Release);
-        self.core().wake.notify_one();
+        self.core().queue_changed.notify_one();
     }
 
-    /// The key that webhooks are signed with.
+    /// Returns the key with which webhooks are signed.
     pub fn webhook_key(&self) -> &[u8] {
         &self.core().webhook_key
     }
 
-    /// Takes and starts nothing more, gives what runs until `bound`, and cuts the rest off; nothing is lost. Followers' streams end.
+    /// Shuts the service down: it accepts and starts no more tasks, waits for running ones up to the time limit, and aborts the rest; no task is
+    /// lost. Event streams end.
     ///
     /// # Errors
-    /// A store that cannot be read or written.
-    pub async fn drain(&self, bound: Duration) -> Result<Drained> {
+    /// The store cannot be read or written.
+    pub async fn drain(&self, time_limit: Duration) -> Result<Drained> {
         let core = self.core().clone();
-        apart(async move { drain::drain(&core, bound).await }).await
+        run_to_completion(async move { drain::drain(&core, time_limit).await }).await
     }
-}
-
-async fn submit(core: &Core, caller: &str, submission: Submission) -> Result<Submitted> {
-    let (config, retry_after) = (&core.config, core.config.retry_after_seconds);
-    let mut tx = core.store.begin().await?;
-    if let Some(key) = &submission.idempotency_key
-        && let Some((record, hash)) = tx.by_key(caller, key).await?
-    {
-        return match hash == submission.hash() {
-            true => Ok(Submitted { record, repeated: true }),
-            false => Err(Error::KeyReused { key: key.clone(), task: record.id }),
-        };
-    }
-    if core.is_draining() {
-        return Err(Error::Draining { retry_after });
-    }
-    submission.check_deadline()?;
-    let (waiting, own) = tx.waiting(caller).await?;
-    if waiting >= config.queue_limit {
-        return Err(Error::Full { limit: config.queue_limit, retry_after });
-    }
-    if own >= config.per_caller_queued {
-        return Err(Error::TooMany { caller: caller.to_owned(), limit: config.per_caller_queued, retry_after });
-    }
-    let mut record = lifecycle::admit(caller, submission, config, Utc::now());
-    tx.insert(&record).await?;
-    tx.put(&mut record, vec![EventKind::Queued { reason: None }]).await?;
-    tx.commit().await?;
-    core.wake.notify_one();
-    Ok(Submitted { record, repeated: false })
 }

@@ -1,4 +1,4 @@
-//! What a caller hands in.
+//! Submissions: tasks as callers submit them.
 
 use chrono::{DateTime, Utc};
 use milepost_runtime::{ActionKind, Check, Limits, Task};
@@ -9,95 +9,95 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Longest goal, in bytes: a longer one would not fit a prompt.
+/// The maximum length of a goal in bytes: a longer one would not fit a prompt.
 const GOAL_BYTES: usize = 16_384;
-/// Longest name (profile, secret, key), in bytes.
+/// The maximum length of a name (profile, secret, idempotency key) in bytes.
 const NAME_BYTES: usize = 128;
 
-/// Limits as a caller gives them; what is left out is the configuration's.
+/// The limits that a caller asks for; a field that is left out takes the configuration's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsRequest {
-    /// Most turns.
+    /// The maximum number of turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u32>,
-    /// Most seconds in all, without the time spent waiting for a person.
+    /// The maximum duration of the run in seconds, without the time spent waiting for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<u64>,
-    /// The same action on the same page so many times is a stall.
+    /// Number of times that the same action on the same page must be repeated to count as a stall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_action: Option<u32>,
-    /// So many turns without a new milestone are a stall.
+    /// Number of turns without a new milestone that count as a stall.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_milestone: Option<u32>,
 }
 
-/// What a task may do, as a caller gives it; the start URL's host is always among the hosts.
+/// The permissions that a caller asks for; the start URL's host is always among the hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CapabilityRequest {
-    /// More hosts that may be reached (`name`, `name:port` or `*.suffix`).
+    /// Further hosts that may be reached (`name`, `name:port` or `*.suffix`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
-    /// The action kinds that may be used, instead of the default ones.
+    /// The action kinds that may be used, instead of the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_kinds: Option<Vec<ActionKind>>,
-    /// The tools that may be called, instead of the default ones.
+    /// The tools that may be called, instead of the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<String>>,
 }
 
-/// A web task as a caller hands it in.
+/// A web task as a caller submits it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
     /// The goal in words.
     pub goal: String,
-    /// Where to begin (http or https).
+    /// The address of the first page (http or https).
     pub url: Url,
-    /// Bounds on the run.
+    /// Limits of the run.
     #[serde(default)]
     pub limits: LimitsRequest,
-    /// Name of the policy; the configuration's where none is given.
+    /// Name of the planner; `None` for the configuration's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planner: Option<String>,
-    /// What the run may do; the start URL's host with the default kinds and tools where none is given.
+    /// Permissions of the run; `None` for the start URL's host with the default action kinds and tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<CapabilityRequest>,
-    /// The caller's own definition of done, as text of a [`Check`].
+    /// The caller's own condition for success, as the text of a [`Check`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
-    /// Names of the secrets that may be typed; the values are the daemon's and never pass here.
+    /// Names of the secrets that may be typed; their values are known to the daemon and are no part of a submission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
-    /// JSON schema of the output that is wanted beside the answer's text.
+    /// JSON schema of the output that is requested in addition to the answer's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
-    /// Where to send word when the task ends or needs a person.
+    /// Address that is notified when the task ends, is interrupted or needs approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Url>,
-    /// The same key and body from the same caller are the same task.
+    /// Key by which a repeated request is recognised: the same key and body from the same caller are the same task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// Whether the task may be run again after a crash although it had acted.
+    /// Whether the task may be run again after a crash although it had side effects.
     #[serde(default)]
     pub idempotent: bool,
-    /// Higher goes first; -100 to 100.
+    /// Priority from -100 to 100; tasks with a higher one start first.
     #[serde(default)]
     pub priority: i16,
-    /// When it must have ended, waiting included; the configuration's where none is given.
+    /// Time by which the task must have ended, waiting included; `None` for the configuration's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
-    /// A named browser profile, leased to one task at a time; a fresh one where none is given.
+    /// Name of a browser profile, which only one task uses at a time; `None` for a fresh profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// Seed of all sampling.
+    /// Seed of all sampling in the run.
     #[serde(default)]
     pub seed: u64,
 }
 
 impl Submission {
-    /// A submission with nothing but a goal and an address.
+    /// Makes a submission of a goal and an address, with defaults for everything else.
     pub fn new(goal: &str, url: Url) -> Self {
         Self {
             goal: goal.to_owned(),
@@ -118,10 +118,10 @@ impl Submission {
         }
     }
 
-    /// The runtime's task of a submission; `id` becomes its id and `defaults` fill the limits.
+    /// Makes the runtime's task with this id; `defaults` are used for limits that the submission leaves out.
     ///
     /// # Errors
-    /// Whatever the submission has that no task can have; the text names the field and the fix.
+    /// A field is invalid; the error names the field and the fix.
     pub fn task(&self, id: &str, defaults: &Limits) -> Result<Task> {
         let invalid = |field: &'static str| move |error: milepost_runtime::Error| Error::Invalid { field, reason: error.to_string() };
         let mut task = Task::new(&self.goal, self.url.as_str()).map_err(invalid("goal or url"))?;
@@ -145,7 +145,7 @@ impl Submission {
         Ok(task)
     }
 
-    /// Checks what can be checked before the task is queued.
+    /// Checks the fields, except the deadline.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the field and the fix.
@@ -181,7 +181,7 @@ impl Submission {
         Ok(())
     }
 
-    /// Checked for a new task only: a repeated request may come after its deadline.
+    /// Checks that the deadline is in the future. This is for new tasks only: a repeated request may come after its deadline.
     pub(crate) fn check_deadline(&self) -> Result<()> {
         match self.deadline.is_some_and(|deadline| deadline <= Utc::now()) {
             true => Err(Error::Invalid { field: "deadline", reason: "it has passed already".into() }),
@@ -189,13 +189,14 @@ impl Submission {
         }
     }
 
-    /// SHA-256 of the submission: what tells a repeated request from another one with the same key.
+    /// Returns the SHA-256 of the submission in hex, which tells a repeated request from a different one with the same idempotency key.
     pub(crate) fn hash(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
+/// Returns true if the text may name a profile or a secret.
 fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

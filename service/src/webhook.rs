@@ -1,4 +1,4 @@
-//! Webhooks: a durable outbox, signed, tried again with growing waits.
+//! Webhooks: the request that is sent, its signature and the key, and the trait by which it is sent.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -12,43 +12,43 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Header with the time of sending, in seconds since 1970.
+/// Name of the header with the time of sending, in seconds since 1970.
 pub const TIMESTAMP_HEADER: &str = "Milepost-Timestamp";
-/// Header with `v1=` and the HMAC-SHA256, in hex, of the timestamp, a full stop and the body.
+/// Name of the header with `v1=` and the HMAC-SHA256, in hex, of the timestamp, a full stop and the body.
 pub const SIGNATURE_HEADER: &str = "Milepost-Signature";
 
-/// A message to deliver: POST of a JSON body.
+/// A webhook request: a POST with a JSON body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Unique id, the same at each try: also in the body, so that a receiver can tell repetitions.
+pub struct WebhookRequest {
+    /// Unique id, the same in each attempt; it is also in the body, so that a receiver can recognise repetitions.
     pub id: String,
-    /// Where to.
+    /// The receiver's address.
     pub url: Url,
     /// Headers, `Content-Type` included.
     pub headers: Vec<(&'static str, String)>,
-    /// The body, as signed.
+    /// The body that the signature covers.
     pub body: String,
 }
 
-/// Delivers messages; the binary does it over HTTP within the egress rules.
+/// Sends webhooks; the daemon's implementation does so over HTTP within its egress rules.
 #[async_trait]
-pub trait Deliver: Send + Sync + 'static {
-    /// Delivers one message without following redirects; returns the receiver's status.
+pub trait WebhookSender: Send + Sync + 'static {
+    /// Sends one request without following redirects and returns the status code of the response.
     ///
     /// # Errors
-    /// Why it could not be delivered, in words.
-    async fn deliver(&self, delivery: &Delivery) -> Result<u16, String>;
+    /// The request got no response; the text says why.
+    async fn send(&self, request: &WebhookRequest) -> Result<u16, String>;
 }
 
-/// The signature of a body: `v1=` and hex digits.
+/// Returns the signature of a body: `v1=` and hex digits.
 pub fn signature(key: &[u8], timestamp: i64, body: &str) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
     mac.update(format!("{timestamp}.{body}").as_bytes());
     mac.finalize().into_bytes().iter().fold("v1=".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The signing key in a file, made at the first start and readable by its owner only.
-pub(crate) fn key(path: &Path) -> Result<Vec<u8>> {
+/// Reads the signing key from a file; at the first start the file is created with a random key, readable by its owner only.
+pub(crate) fn signing_key(path: &Path) -> Result<Vec<u8>> {
     let fail = |error: std::io::Error| Error::Store {
         path: path.display().to_string(),
         reason: format!("{error}; it holds the key that webhooks are signed with, and is made anew where it is missing"),
@@ -77,7 +77,7 @@ pub(crate) fn key(path: &Path) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Against `printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac key`.
+    /// The expected value is the output of `printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac key`.
     #[test]
     fn a_signature_is_the_hmac_of_time_and_body() {
         assert_eq!(signature(b"key", 1_700_000_000, "{\"a\":1}"), "v1=a438e398bfafc57e4396bb7fc2304422f0f768e965d073ca313cb52e22e6ad03");
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn the_key_stays_and_is_its_owners() {
+    fn the_key_is_kept_and_only_its_owner_can_read_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("webhook.key");
-        let made = key(&path).unwrap();
+        let made = signing_key(&path).unwrap();
         assert_eq!(made.len(), 64);
-        assert_eq!(key(&path).unwrap(), made);
+        assert_eq!(signing_key(&path).unwrap(), made);
         #[cfg(unix)]
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions()) & 0o777, 0o600);
     }

@@ -5,27 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use url::Url;
 
-use super::{JsonArgs, WantArgs};
+use super::task::{JsonArgs, WantArgs};
 
+/// The exit codes, which `milepost client --help` shows.
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  the task failed, or its check does not hold
+  1  the task failed, or its check does not hold or could not be decided
   2  bad input, or the daemon refused the request
-  3  the task needs a person: an approval, or a word after an interruption
+  3  the task waits for a person: it needs an approval, or it was interrupted
   4  cancelled
   5  the daemon cannot be reached, or it failed";
 
-/// `milepost client`.
+/// The arguments of `milepost client`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct ClientArgs {
-    /// The daemon's address [default: this machine, with `serve.port`]
+    /// Address of the daemon [default: this machine, at `serve.port`]
     #[arg(long, global = true, env = "MILEPOST_SERVER", value_name = "URL")]
     pub server: Option<Url>,
-    /// The file with the token [default: the variable MILEPOST_TOKEN, then the daemon's own token file]
+    /// File with the token [default: the variable MILEPOST_TOKEN, or else the daemon's own token file]
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// What to do
+    /// The command.
     #[command(subcommand)]
     pub command: ClientCommand,
 }
@@ -33,20 +34,20 @@ pub struct ClientArgs {
 /// The commands of `milepost client`.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Hand in a task
+    /// Submit a task
     Submit(Box<SubmitArgs>),
     /// List tasks, newest first
     List {
-        /// Only in this state: queued, running, needs_approval, interrupted, done, failed or cancelled
+        /// List tasks in this state only: queued, running, needs_approval, interrupted, done, failed or cancelled
         #[arg(long)]
         state: Option<String>,
-        /// Only of this caller (a token's name)
+        /// List the tasks of this caller only, who is named by a token's name
         #[arg(long)]
         caller: Option<String>,
-        /// At most so many
+        /// Maximum number of tasks
         #[arg(long, default_value_t = 20)]
         limit: u32,
-        /// Where to go on: `next` of the listing before
+        /// Continue an earlier listing: the value of its `next`
         #[arg(long)]
         cursor: Option<String>,
         /// Print JSON
@@ -57,80 +58,80 @@ pub enum ClientCommand {
     Show(TaskArgs),
     /// Follow a task until it ends
     Follow {
-        /// The task
+        /// The task's id
         id: String,
-        /// How
+        /// How the task is followed.
         #[command(flatten)]
         how: FollowArgs,
     },
     /// Cancel a task
     Cancel(TaskArgs),
-    /// Start an interrupted task anew
+    /// Start an interrupted task again
     Resume(TaskArgs),
-    /// Let the action be carried out that a task waits with
+    /// Approve the action that a task waits with
     Approve(AnswerArgs),
-    /// Refuse that action; the run goes on and is told so
+    /// Refuse the action that a task waits with; the agent is told, and the run continues
     Deny(AnswerArgs),
-    /// Say something to the agent
+    /// Send the agent a message
     Message {
-        /// The task
+        /// The task's id
         id: String,
-        /// What
+        /// The message
         text: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Say whether a finished task was done as asked, which makes its episode one to learn from
+    /// Say whether an ended task was done as you wanted, so that its episode can be learned from
     Feedback {
-        /// The task
+        /// The task's id
         id: String,
-        /// Whether it was
+        /// Whether the task was done as you wanted
         outcome: OutcomeArg,
-        /// Why
+        /// Reason for the record
         #[arg(long)]
         note: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Watch what happens to all tasks, from now on, until Ctrl-C
+    /// Print the new events of all tasks until Ctrl-C
     Watch(JsonArgs),
 }
 
-/// A task handed in from the terminal.
+/// The arguments of `milepost client submit`.
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
-    /// What should be done, in words
+    /// The goal, in your own words
     pub goal: String,
-    /// Where to begin (http or https)
+    /// Address of the page to start on (http or https)
     #[arg(long)]
     pub url: Url,
-    /// What else is said of the task
+    /// The rest of the task.
     #[command(flatten)]
     pub want: WantArgs,
-    /// A secret of the daemon's configuration that may be typed; may be given more than once
+    /// Name of a secret in the daemon's configuration that may be typed; may be given more than once
     #[arg(long = "secret", value_name = "NAME")]
     pub secrets: Vec<String>,
-    /// A named browser profile of the daemon
+    /// Name of a browser profile of the daemon, which keeps cookies and storage between tasks
     #[arg(long)]
     pub profile: Option<String>,
-    /// Higher goes first
+    /// Priority; tasks with a higher one start first
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i16,
-    /// The same key and task handed in again are the same task
+    /// Submit the task only once: the same task with the same key is not queued again
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
-    /// The task may be run again after a crash although it had acted
+    /// Allow the daemon to repeat the task after a crash even if it had already acted
     #[arg(long)]
     pub idempotent: bool,
-    /// Seed of all sampling
+    /// Seed of all random sampling
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Follow it until it ends
+    /// Follow the task until it ends
     #[arg(long)]
     pub follow: bool,
-    /// How
+    /// How the task is followed.
     #[command(flatten)]
     pub how: FollowArgs,
 }
@@ -138,33 +139,33 @@ pub struct SubmitArgs {
 /// How a task is followed.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct FollowArgs {
-    /// Ask for approvals here, also where this is no terminal (answers come from stdin)
+    /// Ask for approvals here even if this is no terminal; the answers are read from stdin
     #[arg(long, conflicts_with = "json")]
     pub ask: bool,
-    /// Stay when the task needs a person, and wait for somebody else to decide
+    /// Keep following while the task waits for a person, until somebody else decides
     #[arg(long, conflicts_with = "ask")]
     pub wait: bool,
-    /// Print one JSON object an event
+    /// Print one line of JSON for each event
     #[arg(long)]
     pub json: bool,
 }
 
-/// One task.
+/// The arguments of a command on one task.
 #[derive(Debug, Args)]
 pub struct TaskArgs {
-    /// The task
+    /// The task's id
     pub id: String,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// A decision about a task.
+/// The arguments of a decision about a task.
 #[derive(Debug, Args)]
 pub struct AnswerArgs {
-    /// The task
+    /// The task's id
     pub id: String,
-    /// In words, for the record and the agent
+    /// Note for the record and the agent
     #[arg(long)]
     pub note: Option<String>,
     /// Print JSON
@@ -172,11 +173,11 @@ pub struct AnswerArgs {
     pub json: bool,
 }
 
-/// Whether a task was done as asked.
+/// A person's verdict on an ended task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OutcomeArg {
-    /// It was
+    /// The task was done
     Success,
-    /// It was not
+    /// The task was not done
     Failure,
 }

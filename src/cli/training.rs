@@ -1,44 +1,47 @@
 //! The command line of training: learn, improve, experiment, adapters.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
+use milepost_improve::config::Recipe;
+use milepost_improve::schedule::{Trigger, episodes, times};
 
-use super::{JsonArgs, PlaceArg};
-use crate::improve::config::Recipe;
-use crate::improve::schedule::{Trigger, episodes, times};
+use super::suite::EnvironmentArg;
+use super::task::JsonArgs;
 
-/// `milepost improve`.
+/// The arguments of `milepost improve`.
 #[derive(Debug, Args)]
 pub struct ImproveArgs {
-    /// How a round learns [default: `improve.recipe`]
-    #[arg(long, value_enum)]
+    /// Recipe by which a round learns [default: `improve.recipe`]
+    #[arg(long, value_parser = recipes())]
     pub recipe: Option<Recipe>,
-    /// What is learned from: training tasks of the bundled suite, or your own recorded tasks with a verified outcome [default: bundled]
+    /// Tasks to learn from: training tasks of the bundled suite, or your own recorded tasks with a verified outcome [default: bundled]
     #[arg(long, value_parser = ["bundled", "own"])]
     pub suite: Option<String>,
-    /// Rounds [default: 1]
+    /// Number of rounds [default: 1]
     #[arg(long)]
     pub rounds: Option<usize>,
-    /// Take this adapter (a generation's id, or a directory) to the gate, instead of training one in the first round
+    /// Adapter (a generation's id, or a directory) that the first round takes to the gate instead of training one
     #[arg(long, conflicts_with_all = ["schedule", "every", "resume"])]
     pub candidate: Option<String>,
-    /// Most time, such as 40m or 2h; checked between stages
+    /// Time limit, such as 40m or 2h; it is checked between stages
     #[arg(long, value_parser = duration)]
-    pub budget: Option<std::time::Duration>,
+    pub budget: Option<Duration>,
     /// Where episodes run [default: browser]
     #[arg(long)]
-    pub environment: Option<PlaceArg>,
-    /// Test tasks for measuring each generation again at the end [default: `improve.remeasure`]
+    pub environment: Option<EnvironmentArg>,
+    /// Number of test tasks on which each generation is measured again at the end [default: `improve.remeasure`]
     #[arg(long)]
     pub remeasure: Option<usize>,
-    /// Run at these times, as a cron pattern in local time ("0 3 * * *"), until stopped
+    /// Start a run at these times until stopped: a cron pattern in local time, such as "0 3 * * *"
     #[arg(long, value_parser = times, conflicts_with = "every")]
     pub schedule: Option<Trigger>,
-    /// Run after so many new verified episodes of your own tasks (64-episodes), until stopped
+    /// Start a run after this number of new verified episodes of your own tasks, such as 64-episodes, until stopped
     #[arg(long, value_parser = episodes)]
     pub every: Option<Trigger>,
-    /// Go on with the latest run as it was begun, instead of beginning a new one; only its --budget may be another
+    /// Continue the latest run with its own settings instead of starting a new one; only --budget may differ
     #[arg(long)]
     pub resume: bool,
     /// Print JSON
@@ -46,28 +49,34 @@ pub struct ImproveArgs {
     pub json: bool,
 }
 
-/// `milepost experiment`.
+/// The arguments of `milepost experiment`.
 #[derive(Debug, Args)]
 pub struct ExperimentArgs {
     /// Experiment files
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Where the work lies; what is done there is not done again
+    /// Directory for the work; what is already done there is not repeated
     #[arg(long, default_value = "runs/experiments")]
     pub work: PathBuf,
-    /// Where results go
+    /// Directory for the results
     #[arg(long, default_value = "docs/results")]
     pub results: PathBuf,
     /// Where episodes run
     #[arg(long, default_value = "plain")]
-    pub environment: PlaceArg,
+    pub environment: EnvironmentArg,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Reads 90s, 40m or 2h.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+/// Returns a parser of recipes; the help lists each with its summary.
+fn recipes() -> impl TypedValueParser<Value = Recipe> {
+    let values = Recipe::ALL.map(|recipe| PossibleValue::new(recipe.word()).help(recipe.summary()));
+    PossibleValuesParser::new(values).try_map(|word| word.parse::<Recipe>())
+}
+
+/// Parses a duration such as 90s, 40m or 2h.
+fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time; write it as 90s, 40m or 2h");
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let seconds = match unit {
@@ -77,31 +86,31 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    std::time::Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
-/// `milepost learn`.
+/// The commands of `milepost learn`.
 #[derive(Debug, Subcommand)]
 pub enum LearnCommand {
     /// Train a small model from nothing, or an adapter, on the suite's demonstrations or your own data
     Sft(SftArgs),
-    /// Check a training set-up: does every tensor receive a gradient, and from the right tokens only?
+    /// Check a training set-up: whether every tensor receives a gradient, and only from the right tokens
     Doctor {
-        /// The model that would be trained [default: `local.model`]
+        /// Directory of the model that would be trained [default: `local.model`]
         #[arg(long)]
         from: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Update the policy from recorded episodes, as a request file says; the improvement loop runs this as a process of its own
+    /// Run one update of the policy on recorded episodes; the improvement loop starts this command as a process of its own
     Policy {
-        /// The request (JSON)
+        /// File with the update's request (JSON)
         request: PathBuf,
-        /// Niceness, 0 to 19
+        /// Niceness of the process, 0 to 19
         #[arg(long, default_value_t = 0)]
         nice: i32,
-        /// Most memory in GiB
+        /// Maximum memory of the process in GiB [default: no limit]
         #[arg(long)]
         memory_gib: Option<u64>,
     },
@@ -109,79 +118,79 @@ pub enum LearnCommand {
     Plot {
         /// The run's `metrics.jsonl`
         metrics: PathBuf,
-        /// The picture to write [default: beside it, `curve.svg`]
+        /// Picture to write [default: `curve.svg` in the same directory]
         #[arg(long)]
         out: Option<PathBuf>,
     },
 }
 
-/// `milepost learn sft`.
+/// The arguments of `milepost learn sft`.
 #[derive(Debug, Args)]
 pub struct SftArgs {
-    /// Directory of the run: checkpoints, metrics, and the model in `model/`
+    /// Directory of the run: its checkpoints and metrics, and the model in `model/`
     #[arg(long)]
     pub out: PathBuf,
-    /// What to learn from: `suite:bundled`, or a directory of `*.jsonl` with lines {"prompt" or "messages", "completion"}
+    /// Training data: `suite:bundled`, or a directory of `*.jsonl` files with lines {"prompt" or "messages", "completion"}
     #[arg(long, default_value = "suite:bundled")]
     pub data: String,
-    /// Minutes to train [default: `learn.minutes`]
+    /// Duration of the training in minutes [default: `learn.minutes`]
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Steps to train, where no minutes are given
+    /// Number of training steps, instead of a duration
     #[arg(long)]
     pub steps: Option<u64>,
-    /// Go on from the last checkpoint in the directory
+    /// Continue from the last checkpoint in the directory
     #[arg(long)]
     pub resume: bool,
-    /// Begin from this model directory instead of from nothing
+    /// Directory of the model to start from, instead of a new model
     #[arg(long)]
     pub from: Option<PathBuf>,
-    /// Begin the curriculum at this difficulty, 0 to 1 [default: `learn.curriculum_start`]
+    /// Difficulty at which the curriculum starts, 0 to 1 [default: `learn.curriculum_start`]
     #[arg(long)]
     pub difficulty: Option<f32>,
 }
 
-/// `milepost adapters`.
+/// The commands of `milepost adapters`.
 #[derive(Debug, Subcommand)]
 pub enum AdaptersCommand {
     /// List the generations
     List(JsonArgs),
-    /// Show a generation: lineage, figures, history, curve
+    /// Show a generation: its lineage, figures, history and training curve
     Show {
-        /// Id, or the unique beginning of one
+        /// The generation's id, or a unique beginning of it
         id: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Compare two adapters: settings, figures, and how far their weights are apart
+    /// Compare two adapters: their settings, their figures, and the distance between their weights
     Diff {
-        /// A generation's id, or an adapter's directory
+        /// The first adapter: a generation's id, or a directory
         first: String,
-        /// Another
+        /// The second adapter: a generation's id, or a directory
         second: String,
-        /// The model that they belong to [default: `local.model`, or `remote.base`]
+        /// Directory of the model that they belong to [default: `local.model`, or `remote.base`]
         #[arg(long)]
         base: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Put a generation into service, once it has proved itself
+    /// Put a generation into service, after it has proved itself on the model
     Promote {
-        /// Id, or the unique beginning of one; or the directory of an adapter that is registered by this
+        /// The generation's id or a unique beginning of it, or the directory of an adapter, which is then registered
         #[arg(value_name = "ID")]
         id: String,
-        /// Why, for the record
+        /// Reason for the record
         #[arg(long, default_value = "by hand")]
         reason: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Go back to what served before
+    /// Put the generation that served before back into service
     Rollback {
-        /// Why, for the record
+        /// Reason for the record
         #[arg(long, default_value = "by hand")]
         reason: String,
         /// Print JSON
@@ -190,9 +199,9 @@ pub enum AdaptersCommand {
     },
     /// Show an adapter's shape, norms and lineage
     Inspect {
-        /// The adapter's directory
+        /// Directory of the adapter
         directory: PathBuf,
-        /// The model that it belongs to
+        /// Directory of the model that it belongs to
         #[arg(long, default_value = "models/seed")]
         base: PathBuf,
         /// Print JSON
@@ -201,32 +210,32 @@ pub enum AdaptersCommand {
     },
     /// Write the model with the adapter merged into its weights
     Merge {
-        /// The adapter's directory
+        /// Directory of the adapter
         directory: PathBuf,
-        /// The model that it belongs to
+        /// Directory of the model that it belongs to
         #[arg(long)]
         base: PathBuf,
-        /// The model directory to write
+        /// Directory that the merged model is written to
         #[arg(long)]
         out: PathBuf,
     },
-    /// Write the adapter for another program
+    /// Write the adapter in the format of another program
     Export {
-        /// The adapter's directory
+        /// Directory of the adapter
         directory: PathBuf,
-        /// The model that it belongs to
+        /// Directory of the model that it belongs to
         #[arg(long)]
         base: PathBuf,
-        /// The format
+        /// Format
         #[arg(long, value_enum)]
         format: ExportFormat,
-        /// The file to write
+        /// File to write
         #[arg(long)]
         out: PathBuf,
     },
 }
 
-/// Formats of `milepost adapters export`.
+/// The formats of `milepost adapters export`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ExportFormat {
     /// GGUF, for llama.cpp

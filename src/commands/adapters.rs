@@ -1,18 +1,18 @@
-//! `milepost adapters`: look into, merge and export adapters; what concerns the registry is in [`generations`].
+//! `milepost adapters`: inspects, merges and exports adapters; the commands on the registry are in [`generations`].
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use milepost_learners::adapter::{Adapter, export_gguf, read_lineage};
+use milepost_learners::adapter::{Adapter, AdapterSummary, export_gguf};
 use milepost_learners::{Model, ModelConfig};
-use serde::Serialize;
 
-use super::{generations, print_json};
+use super::generations;
 use crate::cli::{AdaptersCommand, ExportFormat};
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::output::print_json;
 
-/// Files of a model directory that a merged model takes over as they are.
+/// The files of a model directory that are copied to a merged model unchanged.
 const TEXT_FILES: [&str; 6] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,19 +21,6 @@ const TEXT_FILES: [&str; 6] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
-
-/// What `inspect` says.
-#[derive(Serialize)]
-struct Report {
-    rank: usize,
-    alpha: f32,
-    targets: Vec<&'static str>,
-    tensors: usize,
-    parameters: usize,
-    /// Frobenius norms of `B`, by module: all zero means an adapter that changes nothing.
-    norms: Vec<(String, f64)>,
-    lineage: Option<milepost_learners::adapter::Lineage>,
-}
 
 /// Runs an `adapters` command.
 pub async fn main(command: AdaptersCommand, config: &Config) -> Result<Exit> {
@@ -57,28 +44,13 @@ pub async fn main(command: AdaptersCommand, config: &Config) -> Result<Exit> {
 }
 
 fn inspect(directory: &Path, base: &Path, json: bool) -> Result<()> {
-    let adapter = Adapter::load(directory, &ModelConfig::load(base)?)?;
-    let norm = |range: std::ops::Range<usize>| adapter.data[range].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    let report = Report {
-        rank: adapter.config.rank,
-        alpha: adapter.config.alpha,
-        targets: adapter.config.targets.iter().map(|target| target.module()).collect(),
-        tensors: adapter.tensors.len(),
-        parameters: adapter.data.len(),
-        norms: adapter
-            .tensors
-            .iter()
-            .filter(|tensor| tensor.name.ends_with("lora_B.weight"))
-            .map(|tensor| (tensor.name.clone(), norm(tensor.range.clone())))
-            .collect(),
-        lineage: read_lineage(directory)?,
-    };
+    let summary = AdapterSummary::read(directory, base)?;
     if json {
-        return print_json(&report);
+        return print_json(&summary);
     }
-    println!("rank {}, alpha {}, {} parameters in {} tensors", report.rank, report.alpha, report.parameters, report.tensors);
-    println!("targets {}", report.targets.join(", "));
-    match &report.lineage {
+    println!("rank {}, alpha {}, {} parameters in {} tensors", summary.rank, summary.alpha, summary.parameters, summary.tensors);
+    println!("targets {}", summary.targets.join(", "));
+    match &summary.lineage {
         Some(lineage) => println!(
             "made by {} from {}, {} episodes",
             lineage.recipe,
@@ -87,7 +59,7 @@ fn inspect(directory: &Path, base: &Path, json: bool) -> Result<()> {
         ),
         None => println!("no lineage: it was not made here"),
     }
-    for (name, norm) in &report.norms {
+    for (name, norm) in &summary.norms {
         println!("  {norm:10.4}  {name}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `milepost client`: a running daemon from the terminal.
+//! `milepost client`: uses a running daemon from the terminal.
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -6,29 +6,30 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use chrono::Utc;
-use milepost_service::TaskEvent;
+use milepost_client::{Api, ClientError, Events, Followed, Task};
+use milepost_runtime::check::UNDECIDED;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::print_json;
 use crate::cli::{AnswerArgs, ClientArgs, ClientCommand, FollowArgs, JsonArgs, OutcomeArg, SubmitArgs, TaskArgs};
-use crate::client::{Api, ClientError, Events, Follow, Followed, Task, Undecided, exit, follow};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::serve;
+use crate::output::print_json;
+use crate::signals::cancellation;
+use crate::terminal::{FollowOptions, WhenUndecided, exit_code, follow, service_event};
 
 /// Runs a `client` command.
 pub async fn main(args: ClientArgs, config: &Config) -> Result<Exit> {
-    let server = args.server.map_or_else(|| here(config), Ok)?;
+    let server = args.server.map_or_else(|| local_address(config), Ok)?;
     let done = match token(args.token_file.as_deref(), config) {
         Err(error) => Err(error.into()),
         Ok(token) => run(args.command, Api::new(server, &token)?).await,
     };
     done.or_else(|error| match error.downcast_ref::<ClientError>() {
         None => Err(error),
-        Some(told) => {
-            eprintln!("milepost: {told}");
-            Ok(told.exit())
+        Some(refusal) => {
+            eprintln!("milepost: {refusal}");
+            Ok(if refusal.is_environment() { Exit::Environment } else { Exit::BadInput })
         }
     })
 }
@@ -44,7 +45,11 @@ async fn run(command: ClientCommand, api: Api) -> Result<Exit> {
         ClientCommand::Show(TaskArgs { id, json }) => {
             let task: Value = api.get(&["v1", "tasks", &id], &[]).await?;
             show(&task, json)?;
-            Ok(exit(&serde_json::from_value(task)?))
+            let task: Task = serde_json::from_value(task)?;
+            if task.is_undecided() && !json {
+                println!("your check could not be decided: {UNDECIDED}");
+            }
+            Ok(exit_code(&task))
         }
         ClientCommand::Follow { id, how } => followed(&api, &id, how).await,
         ClientCommand::Cancel(TaskArgs { id, json }) => change(&api, &id, "cancel", &json!({}), json).await,
@@ -60,8 +65,8 @@ async fn run(command: ClientCommand, api: Api) -> Result<Exit> {
     }
 }
 
-/// The daemon of this configuration on this machine.
-fn here(config: &Config) -> Result<Url> {
+/// Returns the address of the daemon with this configuration on this machine.
+fn local_address(config: &Config) -> Result<Url> {
     let serve = &config.serve;
     let scheme = if serve.tls.is_some() { "https" } else { "http" };
     let host = match serve.listen {
@@ -73,13 +78,13 @@ fn here(config: &Config) -> Result<Url> {
     Url::parse(&format!("{scheme}://{host}:{}", serve.port)).context("`serve.listen` and `serve.port` make no address; use --server")
 }
 
-/// The token: of the named file, else of the environment, else the daemon's own, where it can be read.
+/// Reads the token: from the named file, or else from the environment, or else from the daemon's own token file.
 fn token(file: Option<&Path>, config: &Config) -> Result<String, ClientError> {
     let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| ClientError::NoToken(format!("{}: {error}", path.display())));
     match (file, std::env::var("MILEPOST_TOKEN")) {
         (Some(file), _) => read(file),
         (None, Ok(token)) if !token.trim().is_empty() => Ok(token),
-        (None, _) => read(&serve::token_file(config)),
+        (None, _) => read(&crate::daemon::token_file(config)),
     }
 }
 
@@ -112,16 +117,16 @@ async fn submit(args: SubmitArgs, api: &Api) -> Result<Exit> {
 async fn followed(api: &Api, id: &str, how: FollowArgs) -> Result<Exit> {
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let undecided = match how {
-        FollowArgs { wait: true, .. } => Undecided::Wait,
-        FollowArgs { ask: true, .. } => Undecided::Ask,
-        FollowArgs { json: false, .. } if terminal => Undecided::Ask,
-        _ => Undecided::Leave,
+        FollowArgs { wait: true, .. } => WhenUndecided::Wait,
+        FollowArgs { ask: true, .. } => WhenUndecided::Ask,
+        FollowArgs { json: false, .. } if terminal => WhenUndecided::Ask,
+        _ => WhenUndecided::Leave,
     };
-    let how = Follow { api, undecided, json: how.json, colour: std::io::stdout().is_terminal() && !how.json };
-    follow(how, id, std::io::stdout()).await
+    let options = FollowOptions { api, undecided, json: how.json, colour: std::io::stdout().is_terminal() && !how.json };
+    follow(options, id, std::io::stdout()).await
 }
 
-/// Asks for a change of a task, and shows the task after it.
+/// Requests a change of a task, and prints the task after it.
 async fn change(api: &Api, id: &str, verb: &str, body: &Value, json: bool) -> Result<Exit> {
     let task: Value = api.post(&["v1", "tasks", id, verb], body).await?;
     match json {
@@ -145,13 +150,15 @@ fn list(page: &Value, json: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Formats a task as one line of a listing.
 fn line(task: &Task) -> String {
     let verified = match task.success {
         Some(true) => " ✓",
         Some(false) => " ✗",
+        None if task.is_undecided() => " ?",
         None => "",
     };
-    format!("{}  {:<14} {}", task.id, format!("{}{verified}", task.state), task.goal)
+    format!("{}  {:<14} {}", task.id, format!("{}{verified}", task.state.word()), task.goal)
 }
 
 fn show(task: &Value, json: bool) -> Result<()> {
@@ -169,22 +176,22 @@ fn show(task: &Value, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Prints what happens to all tasks from now on.
+/// Prints the new events of all tasks until the command is cancelled.
 async fn watch(api: &Api, json: bool) -> Result<Exit> {
-    let (began, mut cancel) = (Utc::now(), super::cancellation());
+    let (began, cancel) = (Utc::now(), cancellation());
     let mut events = Events::new(api, Followed::All, 0);
     loop {
-        let event: TaskEvent = tokio::select! {
+        let event = tokio::select! {
             event = events.next() => match event? {
                 Some(event) if event.at >= began => event,
                 Some(_) => continue,
                 None => return Ok(Exit::Done),
             },
-            _ = cancel.wait_for(|cancelled| *cancelled) => return Ok(Exit::Done),
+            () = cancel.cancelled() => return Ok(Exit::Done),
         };
         match json {
-            true => print_json(&event)?,
-            false => println!("{}  {}  {}", event.at.format("%H:%M:%S"), event.task, event.kind.in_words()),
+            true => print_json(&service_event(&event)?)?,
+            false => println!("{}  {}  {}", event.at.format("%H:%M:%S"), event.task, service_event(&event)?.kind.in_words()),
         }
     }
 }

@@ -1,17 +1,16 @@
-//! `milepost episodes`: list, show, why, export, quarantine, prune.
+//! `milepost episodes`: lists, shows, explains, exports and prunes recorded episodes, and quarantines hosts.
 
 use anyhow::{Result, bail};
 use chrono::{Duration, Utc};
-use milepost_learners::failures::{FailureClass, FailureConfig, KeyDecision, Why, classify, key_decision};
-use milepost_runtime::store::bare_host;
+use milepost_improve::failures::{DecisionReason, FailureClass, FailureConfig, KeyDecision, explain};
+use milepost_runtime::store::{Pruned, bare_host};
 use milepost_runtime::{Episode, EpisodeStore, Error, Event, Listener, SqliteStore};
-use serde::Serialize;
 
-use super::print_json;
 use crate::cli::EpisodesCommand;
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::live::LiveView;
+use crate::output::print_json;
+use crate::terminal::LiveView;
 use crate::wiring;
 
 /// Runs an `episodes` command.
@@ -41,14 +40,21 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
             let pruned = store.prune(Utc::now() - Duration::days(i64::from(days))).await?;
             match json {
                 true => print_json(&pruned)?,
-                false => println!(
-                    "removed {} episodes older than {days} days, and {} folders of screenshots",
-                    pruned.episodes, pruned.screenshots
-                ),
+                false => print_pruned(&pruned, days),
             }
         }
     }
     Ok(Exit::Done)
+}
+
+/// Says what was removed and how much space it gave back.
+fn print_pruned(pruned: &Pruned, days: u32) {
+    let Pruned { episodes, screenshots, screenshot_bytes, database_bytes, not_reclaimed } = pruned;
+    let freed = (screenshot_bytes + database_bytes) as f64 / 1e6;
+    println!("removed {episodes} episodes older than {days} days, and {screenshots} folders of screenshots; {freed:.1} MB are free again");
+    if let Some(reason) = not_reclaimed {
+        println!("the database keeps the space of the removed episodes for later ones: {reason}");
+    }
 }
 
 fn host_of(text: &str) -> Result<String> {
@@ -88,28 +94,14 @@ async fn list(store: &SqliteStore, limit: u32, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The newest successes of the same goal that a failure is compared with.
-const PEERS: u32 = 16;
-
-/// What `episodes why --json` prints.
-#[derive(Serialize)]
-struct Explained {
-    episode: String,
-    success: Option<bool>,
-    class: Option<FailureClass>,
-    key: Option<KeyDecision>,
-}
-
 async fn why(store: &SqliteStore, id: &str, config: &FailureConfig, json: bool) -> Result<()> {
     let episode = load(store, id).await?;
-    let class = classify(config, &episode);
-    let key = if class.is_some() { key_decision(config, &episode, &successes(store, &episode).await?) } else { None };
-    let explained = Explained { episode: episode.id.clone(), success: episode.success, class, key };
+    let explanation = explain(store, config, &episode).await?;
     if json {
-        return print_json(&explained);
+        return print_json(&explanation);
     }
     println!("episode {}\ngoal    {}", episode.id, episode.task.goal);
-    let Some(class) = class else {
+    let Some(class) = explanation.class else {
         let known =
             if episode.success.is_some() { "it succeeded" } else { "its outcome was never verified: whether it failed is not known" };
         println!("class   none: {known}");
@@ -122,34 +114,24 @@ async fn why(store: &SqliteStore, id: &str, config: &FailureConfig, json: bool) 
         FailureClass::Other => "none of the known kinds",
     };
     println!("class   {reason}");
-    // `episodes show` counts from 1.
+    // Turns count from 0, the steps of `episodes show` from 1.
     let place = |turn: u32| format!("step {}", turn + 1);
-    match explained.key {
+    match explanation.key {
         None => println!("key     no step stands out: no success of this goal is recorded that it left, and it ends in no loop"),
-        Some(KeyDecision { turn, action, why: Why::Diverged { from, instead } }) => {
+        Some(KeyDecision { turn, action, reason: DecisionReason::Diverged { from, instead } }) => {
             println!("key     {}: {action}\n        where episode {from}, a success, did: {instead}", place(turn));
         }
-        Some(KeyDecision { turn, action, why: Why::Loop { period: 1 } }) => {
+        Some(KeyDecision { turn, action, reason: DecisionReason::Loop { period: 1 } }) => {
             println!("key     {}: {action}, and that again until the end", place(turn))
         }
-        Some(KeyDecision { turn, action, why: Why::Loop { period } }) => {
+        Some(KeyDecision { turn, action, reason: DecisionReason::Loop { period } }) => {
             println!("key     {}: {action}; from here on the same {period} actions repeat until the end", place(turn));
         }
     }
     Ok(())
 }
 
-/// The newest successes of an episode's task.
-async fn successes(store: &SqliteStore, episode: &Episode) -> Result<Vec<Episode>> {
-    let mut peers = Vec::new();
-    for id in store.successes(&episode.task.goal, PEERS).await? {
-        let peer = store.load(&id).await?;
-        peers.extend(peer.filter(|peer| peer.task.start_url == episode.task.start_url && peer.task.source == episode.task.source));
-    }
-    Ok(peers)
-}
-
-/// Shows an episode as its run was shown.
+/// Prints an episode in the form of the live view.
 fn show(episode: &Episode) {
     println!("episode {}\ngoal    {}\npolicy  {} ({})", episode.id, episode.task.goal, episode.policy, episode.generation);
     let mut view = LiveView::new(std::io::stdout(), false);

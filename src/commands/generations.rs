@@ -1,52 +1,19 @@
 //! `milepost adapters list|show|diff|promote|rollback`: the registry of generations.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use milepost_improve::comparison::{self, Difference};
+use milepost_improve::generations::{self, Row, find};
 use milepost_learners::ModelConfig;
-use milepost_learners::adapter::{Adapter, Lineage, ModuleDifference, differences, read_lineage};
-use milepost_runtime::registry::{Figure, Occasion, Over, read_probes};
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Error};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use milepost_learners::adapter::ModuleDifference;
+use milepost_runtime::AdapterRegistry;
+use milepost_runtime::registry::{AdapterChoice, Figure, Incumbent, Occasion};
+use serde_json::json;
 
-use super::print_json;
-use crate::config::{AdapterChoice, Config};
-use crate::generations::{self, Row, find};
-use crate::wiring::Mind;
-use crate::{serving, wiring};
-
-/// Everything about a generation.
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    row: Row,
-    directory: PathBuf,
-    lineage: Option<Lineage>,
-    /// Tokens on which it proves itself before it serves.
-    probe_tokens: usize,
-    /// The training's figures by step, and their picture.
-    metrics: Option<PathBuf>,
-    curve: Option<PathBuf>,
-}
-
-/// A setting or figure that two adapters do not share.
-#[derive(Serialize)]
-struct Differing {
-    key: String,
-    first: Value,
-    second: Value,
-}
-
-/// Two adapters side by side.
-#[derive(Serialize)]
-struct Compared {
-    first: String,
-    second: String,
-    settings: Vec<Differing>,
-    figures: [Vec<Figure>; 2],
-    modules: Vec<ModuleDifference>,
-}
+use crate::config::Config;
+use crate::output::print_json;
+use crate::{model, wiring};
 
 /// Lists all generations, newest first.
 pub async fn list(config: &Config, json: bool) -> Result<()> {
@@ -65,18 +32,7 @@ pub async fn list(config: &Config, json: bool) -> Result<()> {
 
 /// Shows one generation.
 pub async fn show(config: &Config, id: &str, json: bool) -> Result<()> {
-    let registry = wiring::registry(config);
-    let record = find(&registry, id).await?;
-    let directory = registry.directory(&record.id);
-    let beside = |file: &str| Some(directory.join(file)).filter(|path| path.is_file());
-    let shown = Shown {
-        lineage: read_lineage(&directory)?,
-        probe_tokens: read_probes(&directory)?.map_or(0, |probes| probes.expected.iter().map(Vec::len).sum()),
-        metrics: beside("metrics.jsonl"),
-        curve: beside("curve.svg"),
-        row: Row { serving: registry.serving()?.contains(&record.id), record },
-        directory,
-    };
+    let shown = generations::details(&wiring::registry(config), id).await?;
     if json {
         return print_json(&shown);
     }
@@ -103,17 +59,12 @@ pub async fn show(config: &Config, id: &str, json: bool) -> Result<()> {
 
 /// Compares two adapters.
 pub async fn diff(config: &Config, names: [&str; 2], base: Option<&Path>, json: bool) -> Result<()> {
-    let registry = wiring::registry(config);
-    let model = ModelConfig::load(base.map_or_else(|| config.weights(), Ok)?)?;
-    let [first, second] = [resolve(&registry, names[0]).await?, resolve(&registry, names[1]).await?];
-    let mut settings = Vec::new();
-    differing("", &described(&first.0)?, &described(&second.0)?, &mut settings);
-    let modules = differences(&Adapter::load(&first.0, &model)?, &Adapter::load(&second.0, &model)?);
-    let compared = Compared { first: names[0].into(), second: names[1].into(), settings, figures: [first.1, second.1], modules };
+    let shape = ModelConfig::load(base.map_or_else(|| model::weights(config), Ok)?)?;
+    let compared = comparison::compare(&wiring::registry(config), names, &shape).await?;
     if json {
         return print_json(&compared);
     }
-    for Differing { key, first, second } in &compared.settings {
+    for Difference { key, first, second } in &compared.settings {
         println!("{key}: {first} → {second}");
     }
     for (name, figures) in [&compared.first, &compared.second].into_iter().zip(&compared.figures) {
@@ -126,19 +77,20 @@ pub async fn diff(config: &Config, names: [&str; 2], base: Option<&Path>, json: 
     Ok(())
 }
 
-/// Puts a generation into service once it has proved itself on the configured model; a directory is registered first.
+/// Puts a generation into service after it has proved itself on the configured model. An adapter that is named by its directory is registered
+/// first.
 pub async fn promote(config: &Config, name: &str, reason: &str, json: bool) -> Result<()> {
     let registry = wiring::registry(config);
     let with = |adapter| Config { adapter, ..config.clone() };
     let record = if Path::new(name).is_dir() {
-        let base = Mind::load(&with(AdapterChoice::None)).await?.engine.generation();
+        let base = model::load(&with(AdapterChoice::None)).await?.engine.generation();
         registry.register(Path::new(name), &base).await?
     } else {
         find(&registry, name).await?
     };
-    let proof = Mind::load(&with(AdapterChoice::Named(record.id.clone()))).await;
+    let proof = model::load(&with(AdapterChoice::Named(record.id.clone()))).await;
     drop(proof.with_context(|| format!("generation {} was not promoted", record.id))?);
-    let record = registry.promote(&record.id, Over::Anything, reason).await?;
+    let record = registry.promote(&record.id, Incumbent::Any, reason).await?;
     if json {
         return print_json(&Row { serving: true, record });
     }
@@ -146,9 +98,9 @@ pub async fn promote(config: &Config, name: &str, reason: &str, json: bool) -> R
     Ok(())
 }
 
-/// Goes back to what served before on the configured model.
+/// Puts the generation that served before on the configured model back into service.
 pub async fn rollback(config: &Config, reason: &str, json: bool) -> Result<()> {
-    let back = wiring::registry(config).rollback(&serving::base(config)?, reason).await?;
+    let back = wiring::registry(config).rollback(&model::recorded_base(config)?, reason).await?;
     if json {
         return print_json(&json!({ "serving": back }));
     }
@@ -156,44 +108,7 @@ pub async fn rollback(config: &Config, reason: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// An adapter's directory and figures, by directory or id.
-async fn resolve(registry: &DirectoryRegistry, name: &str) -> Result<(PathBuf, Vec<Figure>)> {
-    if Path::new(name).is_dir() {
-        return Ok((name.into(), Vec::new()));
-    }
-    let record = find(registry, name).await?;
-    Ok((registry.directory(&record.id), record.figures))
-}
-
-/// What an adapter's files say of it, as one object.
-fn described(directory: &Path) -> Result<Value> {
-    let mut all = Map::new();
-    let lineage = read_lineage(directory)?;
-    if let Some(lineage) = &lineage {
-        all.insert("lineage".into(), serde_json::to_value(lineage)?);
-    }
-    let path = directory.join("adapter_config.json");
-    let text = std::fs::read(&path).map_err(|error| Error::file(&path, format!("cannot be read: {error}")))?;
-    let shape = serde_json::from_slice(&text).map_err(|error| Error::file(&path, format!("is no JSON: {error}")))?;
-    all.insert("adapter".into(), shape);
-    Ok(Value::Object(all))
-}
-
-/// Collects the leaves in which two values differ, by their path.
-fn differing(path: &str, first: &Value, second: &Value, found: &mut Vec<Differing>) {
-    match (first, second) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                differing(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
-            }
-        }
-        _ if first == second => {}
-        _ => found.push(Differing { key: path.into(), first: first.clone(), second: second.clone() }),
-    }
-}
-
-/// A measurement in a few words.
+/// Formats a measured figure as a few words.
 fn figure(figure: &Figure) -> String {
     let mut text = format!("{} of {}", figure.candidate[0], figure.candidate[1]);
     if let Some([solved, tasks]) = figure.incumbent {

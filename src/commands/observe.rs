@@ -1,4 +1,4 @@
-//! `milepost observe`: what the model would see of a page.
+//! `milepost observe`: prints a page as the model would see it.
 
 use std::time::Instant;
 
@@ -6,10 +6,10 @@ use anyhow::Result;
 use milepost_runtime::{Environment, Task};
 use serde_json::json;
 
-use super::print_json;
 use crate::cli::ObserveArgs;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::output::print_json;
 use crate::wiring;
 
 /// Opens a page and prints its observation.

@@ -1,17 +1,19 @@
-//! `milepost run`: one task.
+//! `milepost run`: runs one task.
 
 use std::io::IsTerminal;
 
 use anyhow::{Context, Result, bail};
-use milepost_runtime::{Agent, Check, Environment, Episode, Listener, NoListener, Task};
+use milepost_runner::{TaskRun, run_task};
+use milepost_runtime::{Check, Episode, Error, Listener, NoListener, Secrets, Task};
 use milepost_tools::mcp::McpTools;
 
-use super::{cancellation, print_json};
 use crate::cli::RunArgs;
 use crate::config::{Config, secret_value};
-use crate::exit::Exit;
-use crate::live::LiveView;
-use crate::wiring::{self, Mind};
+use crate::exit::{BadConfig, Exit};
+use crate::output::print_json;
+use crate::signals::cancellation;
+use crate::terminal::LiveView;
+use crate::{model, wiring};
 
 /// Runs one task in a browser and records the episode.
 pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
@@ -21,56 +23,38 @@ pub async fn run(args: RunArgs, mut config: Config) -> Result<Exit> {
     task.limits.max_steps = args.want.max_steps.unwrap_or(task.limits.max_steps);
     task.capability.hosts.extend(args.want.hosts.iter().cloned());
     config.browser.headless &= !args.headed;
-    let mut secrets = config.secrets()?;
-    for secret in &args.secrets {
-        let Some((name, from)) = secret.split_once('=') else {
-            bail!(milepost_runtime::Error::BadInput(format!("{secret:?} is no secret; write NAME=env:VARIABLE")))
-        };
-        let value = secret_value(name, from).map_err(|error| error.context(super::BadConfig))?;
-        secrets.add(name, &value, &task.start_url);
-    }
+    let secrets = secrets(&args.secrets, &task, &config)?;
     task.capability.secrets = secrets.names();
-    wiring::check_model(&config).map_err(|error| error.context(super::BadConfig))?;
+    model::check(&config).context(BadConfig)?;
 
     let mcp = McpTools::connect(&config.mcp).await?;
     mcp.allow(&mut task);
     let store = wiring::store(&config).await?;
     let cancel = cancellation();
-    let mind = Mind::load(&config).await?;
-    let policy = mind.policy(args.want.planner.unwrap_or(config.policy.planner), &config);
-    let egress = wiring::confine(&mut config, &task).await?;
-    let mut browser = wiring::browser(&config, secrets).await?;
-    let mut silent = NoListener;
-    let mut view = LiveView::new(std::io::stdout(), std::io::stdout().is_terminal());
+    let model = model::load(&config).await?;
+    let (mut silent, mut view) = (NoListener, LiveView::new(std::io::stdout(), std::io::stdout().is_terminal()));
     let listener: &mut dyn Listener = if args.json { &mut silent } else { &mut view };
-    let mut tools = wiring::tools(&config)?;
-    tools.extend(mcp.tools());
-    let agent = Agent {
-        policy: &policy,
-        verifier: Some(&mind.verifier),
-        environment: &mut browser,
-        tools: &tools,
-        store: &store,
-        listener,
-        overseer: None,
-        cancel,
-        screenshots: config.episodes.screenshots,
-        generation: mind.engine.generation().id(),
-        seed: args.seed,
-    };
-    let episode = agent.run(task).await;
-    let closed = browser.close().await;
-    let episode = episode?;
-    closed.context("the browser could not be closed cleanly")?;
-    if let Some(egress) = &egress {
-        let blocked: std::collections::BTreeSet<String> = egress.blocked().into_iter().map(|blocked| blocked.host).collect();
-        if !blocked.is_empty() {
-            let hosts = blocked.into_iter().collect::<Vec<_>>().join(", ");
-            eprintln!("milepost: connections to other hosts, the page's or Chromium's own, were refused: {hosts} (allow one with --host)");
-        }
+    let planner = args.want.planner.unwrap_or(config.policy.planner);
+    let run = TaskRun { task, planner, seed: args.seed, model: &model, secrets, mcp: &mcp, store: &store, cancel };
+    let (episode, blocked) = run_task(run, &wiring::run_settings(&config), listener).await?;
+    if !blocked.is_empty() {
+        let hosts = blocked.into_iter().collect::<Vec<_>>().join(", ");
+        eprintln!("milepost: connections to other hosts, the page's or Chromium's own, were refused: {hosts} (allow one with --host)");
     }
     report(&episode, args.json)?;
     Ok(Exit::of(&episode))
+}
+
+/// Reads the configured secrets and those of the command line, which are bound to the start page's origin.
+fn secrets(given: &[String], task: &Task, config: &Config) -> Result<Secrets> {
+    let mut secrets = config.secrets()?;
+    for secret in given {
+        let Some((name, from)) = secret.split_once('=') else {
+            bail!(Error::BadInput(format!("{secret:?} is no secret; write NAME=env:VARIABLE")))
+        };
+        secrets.add(name, &secret_value(name, from).context(BadConfig)?, &task.start_url);
+    }
+    Ok(secrets)
 }
 
 fn report(episode: &Episode, json: bool) -> Result<()> {
@@ -79,6 +63,9 @@ fn report(episode: &Episode, json: bool) -> Result<()> {
     }
     if let Some(success) = episode.success {
         println!("your check {}", if success { "holds" } else { "does not hold" });
+    }
+    if let Some(reason) = episode.undecided_check() {
+        println!("your check could not be decided: {reason}");
     }
     println!("episode {} (milepost episodes show {})", episode.id, &episode.id);
     Ok(())

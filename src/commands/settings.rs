@@ -1,13 +1,13 @@
-//! `milepost config`: show and check.
+//! `milepost config`: shows and checks the configuration.
 
 use anyhow::Result;
 
-use super::print_json;
 use crate::cli::ConfigCommand;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::output::print_json;
 
-/// Runs a `config` command; a configuration that does not load has failed before.
+/// Runs a `config` command. An invalid configuration is refused before, when it is loaded.
 pub fn main(command: ConfigCommand, config: &Config) -> Result<Exit> {
     match command {
         ConfigCommand::Show(args) if args.json => print_json(config)?,

@@ -1,4 +1,4 @@
-//! The ground-truth judge: verdicts from the server's state and log and from a reference run, with no model.
+//! The ground-truth judge, which takes its verdicts from the server's state, the facts that it served and a reference run, without a model.
 
 use async_trait::async_trait;
 use milepost_runtime::{Action, Episode, Error, Judge, JudgeRef, Judged, Judgement, Observation, Plan, Question, Result, Step};
@@ -8,11 +8,11 @@ use crate::instance::Instance;
 use crate::plan_quality;
 use crate::plan_steps::Intent;
 
-/// What the papers leave open.
+/// Section `suite` of the configuration: settings of the ground-truth judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroundTruthConfig {
-    /// A task is finished efficiently with at most so many times the oracle's actions (PilotRL, 2508.00344, does not tell).
+    /// The maximum number of actions of an efficient episode, as a multiple of the oracle's (PilotRL, 2508.00344, does not give it).
     pub efficient: f64,
 }
 
@@ -22,20 +22,20 @@ impl Default for GroundTruthConfig {
     }
 }
 
-/// How the oracle did the same task; empty where it is not known, and then what depends on it is missing.
+/// The oracle's run of the same task. It is empty if the run is not known; the verdicts that depend on it are then missing.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
-    /// The pages it saw, in order.
+    /// The pages that the oracle saw, in order.
     pub observations: Vec<Observation>,
 }
 
 impl Reference {
-    /// The reference that an oracle's episode gives.
+    /// Takes the reference from an oracle's episode.
     pub fn of(oracle: &Episode) -> Self {
         Self { observations: oracle.steps.iter().map(|step| step.observation.clone()).collect() }
     }
 
-    /// Its pages, of which there is one an action, the closing `answer` included.
+    /// Returns its pages, one for each action, the closing `answer` included.
     fn pages(&self) -> Result<&[Observation]> {
         match self.observations.is_empty() {
             true => Err(Error::Judge("the oracle's run is not known".into())),
@@ -44,7 +44,7 @@ impl Reference {
     }
 }
 
-/// Judges the episode that was played on this instance.
+/// The judge of the episode that was played on one instance.
 pub struct GroundTruth<'a> {
     instance: &'a Instance,
     reference: &'a Reference,
@@ -52,12 +52,12 @@ pub struct GroundTruth<'a> {
 }
 
 impl<'a> GroundTruth<'a> {
-    /// The judge of an instance, after it was played.
+    /// Creates the judge of an instance that was played.
     pub fn new(instance: &'a Instance, reference: &'a Reference, config: GroundTruthConfig) -> Self {
         Self { instance, reference, config }
     }
 
-    /// 2 solved with hardly more actions than the oracle's, 1 solved with more, 0 not solved.
+    /// Returns 2 if the task was solved with hardly more actions than the oracle's, 1 if it was solved with more, 0 if it was not solved.
     fn end_to_end(&self, episode: &Episode) -> Result<f64> {
         let solved = episode.success.ok_or_else(|| Error::Judge("nobody checked the outcome".into()))?;
         let most = self.reference.pages()?.len() as f64 * self.config.efficient;
@@ -75,8 +75,8 @@ impl<'a> GroundTruth<'a> {
     }
 }
 
-/// 2 where the action of a step serves the plan step under the cursor, 1 where another pending one, 0 where none. With all steps behind
-/// the cursor, `answer` is what is left to do. Where the step under the cursor is in words of its own, it cannot be told.
+/// Returns 2 if the action of a step serves the plan step under the cursor, 1 if it serves another pending step, 0 if it serves none. When all
+/// steps are done, only `answer` serves. The verdict is missing if the step under the cursor is not in the suite's form.
 fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
     let plan = episode.plans.iter().find(|plan| plan.version == step.plan_version);
     let plan: &Plan = plan.ok_or_else(|| Error::Judge(format!("turn {} has no plan", step.turn)))?;
@@ -91,7 +91,8 @@ fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
     if serves(&current.text)? {
         return Ok(2.0);
     }
-    // A later step in words of its own serves nothing: were it unknown, one such step would hide every action that serves no step.
+    // A later step that is not in the suite's form counts as not served: if it made the verdict missing, one such step would hide every
+    // action that serves no step.
     Ok(f64::from(u8::from(pending.any(|other| matches!(serves(&other.text), Ok(true))))))
 }
 
@@ -117,7 +118,7 @@ impl Judge for GroundTruth<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use milepost_runtime::{Element, Outcome, Revision, Task};
 
@@ -127,7 +128,7 @@ mod tests {
                         click \"Cart\" => url contains \"/cart\"\nselect \"Oslo\" in \"City\" => field \"City\" is \"Oslo\"\n\
                         fetch \"/api/x\" => text visible \"x\"\nopen \"/new\" => url contains \"/new\"\nanswer";
 
-    /// An episode of one step with this plan, the cursor at `cursor`.
+    /// Makes an episode of one step with this plan and the cursor at `cursor`.
     fn episode(plan: &str, cursor: usize, action: &str) -> Episode {
         let element = |id, role: &str, name: &str| Element { id, role: role.into(), name: name.into(), ..Element::default() };
         let elements = vec![
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_action_serves_the_step_under_the_cursor_another_or_none() {
-        // Both actions of a step that has two, and any wording of a label.
+        // Both actions of a step with two actions serve it, and so does any wording of a label.
         check_adherence(0, "type 1 \"{{secret:password}}\"", 2.0);
         check_adherence(0, "click 2", 2.0);
         check_adherence(0, "click 3", 1.0);
@@ -170,7 +171,7 @@ mod tests {
         check_adherence(2, "select 4 \"Rome\"", 0.0);
         check_adherence(2, "goto \"/new\"", 1.0);
         check_adherence(3, "call fetch {\"url\":\"/api/x\"}", 2.0);
-        // What was done before is no longer pending.
+        // A step that is done is no longer pending.
         check_adherence(2, "click 3", 0.0);
         check_adherence(4, "answer", 1.0);
         check_adherence(6, "answer", 2.0);
@@ -178,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_missing() {
+    fn a_verdict_that_cannot_be_given_is_missing() {
         let free = |plan: &str, action: &str| {
             let episode = episode(plan, 0, action);
             adherence(&episode, &episode.steps[0])
         };
         assert!(free("get the cart", "click 3").is_err());
-        // A later step in words of its own hides nothing.
+        // A later step that is not in the suite's form hides nothing.
         assert_eq!(free("click \"Cart\"\npay", "click 2").unwrap(), 0.0);
         assert_eq!(free("click \"Cart\"\npay", "click 3").unwrap(), 2.0);
         let mut react = episode(PLAN, 0, "click 3");

@@ -2,68 +2,62 @@
 
 mod draft;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
-use milepost_runtime::{Check, Error, Result, Task};
-use tokio::sync::oneshot;
+use milepost_runtime::{Check, Error, Result, Secrets, Source, Task};
 use url::Url;
 
 pub(crate) use draft::Draft;
 
+use crate::facts::{FactLog, contains, words};
 use crate::oracle::Oracle;
-use crate::reads::{Reads, contains, words};
-use crate::template::Template;
+use crate::seeded::Rng;
+use crate::served::Served;
+use crate::site::{Shared, Site, lock};
 
-/// A site's state, shared by the handlers of its router and its checker.
-pub(crate) type Shared<S> = Arc<Mutex<S>>;
-
-/// Locks a site's state; a handler that panicked leaves it as it was.
-pub(crate) fn lock<S>(shared: &Mutex<S>) -> MutexGuard<'_, S> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A site: state that can be served.
-pub(crate) trait Site: Send + Sized + 'static {
-    /// Its pages over a shared state.
-    fn router(shared: Shared<Self>) -> Router;
-}
-
-/// A stage of the task, checked on the page by `check`; its truth comes from the server's state.
+/// A stage of the task, checked on the page by `check`; whether it is truly reached is read from the server's state.
 #[derive(Clone, Debug)]
 pub struct ReferenceMilestone {
-    /// What holds.
+    /// The stage in words.
     pub text: String,
-    /// How it is seen on a page.
+    /// How the stage is seen on a page.
     pub check: Check,
 }
 
-type Holds<S> = Box<dyn Fn(&S) -> bool + Send + Sync>;
+/// A condition on a site's state.
+type Condition<S> = Box<dyn Fn(&S) -> bool + Send + Sync>;
 
-/// How the state has a milestone.
+/// Whether the server's state has reached a milestone.
 struct Truth<S> {
-    holds: Holds<S>,
-    /// Whether it is a change that the goal asks for, and not only a place on the way to one.
-    change: bool,
+    holds: Condition<S>,
+    /// Whether it is a change that the goal asks for, and not only a stage on the way to one.
+    is_change: bool,
 }
 
-/// What an instance needs of its site, whichever site it is.
-trait Running: Send + Sync {
+/// The checks on a site's state that an instance needs, whichever site it is.
+trait StateChecks: Send + Sync {
+    /// Builds the router of the site's pages.
     fn router(&self) -> Router;
+    /// Returns which milestones the state has reached.
     fn truths(&self) -> Vec<bool>;
+    /// Returns whether every change that the goal asks for is made.
     fn changed(&self) -> bool;
+    /// Returns whether the changes without a milestone are made, and nothing else was changed.
     fn guarded(&self) -> bool;
 }
 
-struct Episode<S> {
+/// A site's state with the conditions on it.
+struct CheckedState<S> {
     state: Shared<S>,
     truths: Vec<Truth<S>>,
-    needs: Vec<Holds<S>>,
-    guards: Vec<Holds<S>>,
+    /// Changes that the goal asks for and that have no milestone.
+    unseen_changes: Vec<Condition<S>>,
+    /// Conditions that say that nothing else was changed.
+    guards: Vec<Condition<S>>,
 }
 
-impl<S: Site> Running for Episode<S> {
+impl<S: Site> StateChecks for CheckedState<S> {
     fn router(&self) -> Router {
         S::router(self.state.clone())
     }
@@ -75,25 +69,35 @@ impl<S: Site> Running for Episode<S> {
 
     fn changed(&self) -> bool {
         let state = lock(&self.state);
-        self.truths.iter().filter(|truth| truth.change).all(|truth| (truth.holds)(&state)) && self.needs.iter().all(|holds| holds(&state))
+        self.truths.iter().filter(|truth| truth.is_change).all(|truth| (truth.holds)(&state))
+            && self.unseen_changes.iter().all(|holds| holds(&state))
     }
 
     fn guarded(&self) -> bool {
         let state = lock(&self.state);
-        self.needs.iter().chain(&self.guards).all(|holds| holds(&state))
+        self.unseen_changes.iter().chain(&self.guards).all(|holds| holds(&state))
     }
 }
 
-/// One seeded task with a state of its own: serve it once, run it once.
+/// Writes the instance of a template with the random choices of a seed.
+pub(crate) type Build = fn(&mut Rng) -> Instance;
+
+/// The template and seed from which an instance was made.
+struct Origin {
+    build: Build,
+    source: Source,
+}
+
+/// One seeded task with a state of its own, to be served once and played once.
 pub struct Instance {
-    origin: Option<(Template, u64)>,
-    reads: Arc<Reads>,
+    origin: Option<Origin>,
+    facts: Arc<FactLog>,
     goal: String,
     start: &'static str,
     secrets: Vec<(String, String)>,
     milestones: Vec<ReferenceMilestone>,
     oracle: Oracle,
-    episode: Box<dyn Running>,
+    checks: Box<dyn StateChecks>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -103,39 +107,48 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Instance {
-    /// The same with the template and the seed that it was made from.
-    pub(crate) fn made_from(self, template: Template, seed: u64) -> Self {
-        Self { origin: Some((template, seed)), ..self }
+    /// Makes the instance of a template and seed; it is the same on every platform.
+    pub(crate) fn make(build: Build, source: Source) -> Self {
+        Self { origin: Some(Origin { build, source: source.clone() }), ..build(&mut Rng::new(&source.template, source.seed)) }
     }
 
-    /// The same task with a state of its own, as it was at the start.
-    pub fn again(&self) -> Option<Self> {
-        self.origin.map(|(template, seed)| template.instantiate(seed))
+    /// Makes the same task once more, with the state that it had at the start.
+    pub fn fresh_copy(&self) -> Option<Self> {
+        self.origin.as_ref().map(|origin| Self::make(origin.build, origin.source.clone()))
     }
 
-    /// Its template and seed, which name it.
+    /// Returns its template and seed, which name it.
     pub(crate) fn name(&self) -> String {
-        self.origin.map(|(template, seed)| format!("{} {seed}", template.id)).unwrap_or_default()
+        self.origin.as_ref().map(|Origin { source, .. }| format!("{} {}", source.template, source.seed)).unwrap_or_default()
     }
 
-    /// What is to be done, in words.
+    /// Returns the goal in words.
     pub fn goal(&self) -> &str {
         &self.goal
     }
 
-    /// Path of the first page.
+    /// Returns the path of the first page.
     pub fn start_path(&self) -> &str {
         self.start
     }
 
-    /// Secrets that the task may type: name and value.
+    /// Returns the names and values of the secrets that the task may type.
     pub fn secrets(&self) -> &[(String, String)] {
         &self.secrets
     }
 
-    /// The site over this instance's state, for use without a socket.
+    /// Returns the secrets that the task may type, bound to the site at `base`.
+    pub fn bound_secrets(&self, base: &Url) -> Secrets {
+        let mut secrets = Secrets::default();
+        for (name, value) in &self.secrets {
+            secrets.add(name, value, base);
+        }
+        secrets
+    }
+
+    /// Builds the site over this instance's state, for use without a socket.
     pub fn router(&self) -> Router {
-        Reads::watch(&self.reads, self.episode.router())
+        FactLog::watch(&self.facts, self.checks.router())
     }
 
     /// Serves the site on a free loopback port until the result is dropped.
@@ -154,7 +167,7 @@ impl Instance {
         Served::start(self.router(), port).await
     }
 
-    /// The task for the loop, confined to the site at `base`, with `fetch` and this instance's secrets.
+    /// Makes the task for the agent loop, confined to the site at `base`, with `fetch` and this instance's secrets.
     ///
     /// # Errors
     /// `base` is no http address.
@@ -163,77 +176,51 @@ impl Instance {
             base.join(self.start).map_err(|error| Error::BadInput(format!("{base} cannot hold the path {}: {error}", self.start)))?;
         let mut task = Task::new(&self.goal, start.as_str())?;
         task.capability.secrets = self.secrets.iter().map(|(name, _)| name.clone()).collect();
-        task.source = self.origin.map(|(template, seed)| template.source(seed));
+        task.source = self.origin.as_ref().map(|origin| origin.source.clone());
         Ok(task)
     }
 
-    /// The policy that solves it.
+    /// Returns the policy that solves the task.
     pub fn oracle(&self) -> Oracle {
         self.oracle.clone()
     }
 
-    /// The stages of the task, as they are seen on pages.
+    /// Returns the stages of the task, as they are seen on pages.
     pub fn milestones(&self) -> Vec<ReferenceMilestone> {
         self.milestones.clone()
     }
 
-    /// Which stages the server's state has reached, in the order of [`milestones`](Self::milestones).
+    /// Returns which stages the server's state has reached, in the order of [`milestones`](Self::milestones).
     pub fn truths(&self) -> Vec<bool> {
-        self.episode.truths()
+        self.checks.truths()
     }
 
-    /// Whether the site served every fact that the goal needs, and its state has every change that the goal asks for, by whatever route:
-    /// neither answer nor thought nor the order of actions counts (completeness, RLTR, 2508.19598, section 3.2). What was changed
-    /// beyond that is the checker's affair.
+    /// Returns whether the site served every fact that the goal needs, and its state has every change that the goal asks for, by whatever
+    /// route: neither answer nor thought nor the order of actions counts (completeness, RLTR, 2508.19598, section 3.2). Changes beyond that
+    /// are for the checker ([`success`](Self::success)).
     pub fn complete(&self) -> bool {
-        self.reads.all() && self.episode.changed()
+        self.facts.all_served() && self.checks.changed()
     }
 
-    /// The checker: the server's state has every stage and nothing else was changed, and the answer contains the value asked for.
+    /// Checks that the server's state has every stage and nothing else was changed, and that the answer contains the value that the goal
+    /// asks for.
     pub fn success(&self, answer: Option<&str>) -> bool {
         let answered = match &self.oracle.answer {
             None => true,
             Some(value) => answer.is_some_and(|answer| contains_words(answer, value)),
         };
-        answered && self.truths().iter().all(|holds| *holds) && self.episode.guarded()
+        answered && self.truths().iter().all(|holds| *holds) && self.checks.guarded()
     }
 
-    /// The value that the answer must contain, where one is asked for.
+    /// Returns the value that the answer must contain, if the goal asks for one.
     pub fn expected_answer(&self) -> Option<String> {
         self.oracle.answer.clone()
     }
 }
 
-/// Whether the words of `value` follow each other in `answer`; case and punctuation do not count.
+/// Returns whether the words of `value` follow each other in `answer`; case and punctuation do not count.
 fn contains_words(answer: &str, value: &str) -> bool {
     contains(&words(answer), &words(value))
-}
-
-/// A site on a loopback port; it stops when this is dropped.
-#[derive(Debug)]
-pub struct Served {
-    /// Its address, as `http://127.0.0.1:PORT/`.
-    pub url: Url,
-    // Dropping the sender ends the server; nothing is ever sent.
-    _stop: oneshot::Sender<()>,
-}
-
-impl Served {
-    pub(crate) async fn start(router: Router, port: u16) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::Environment(format!("the suite cannot listen on 127.0.0.1:{port}: {error}; choose another port, or 0 for a free one"))
-        };
-        let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.map_err(failed)?;
-        let url = format!("http://{}/", listener.local_addr().map_err(failed)?);
-        let url = Url::parse(&url).map_err(|error| Error::Environment(format!("{url} is no address: {error}")))?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = axum::serve(listener, router).with_graceful_shutdown(async {
-            // Only ever ends by the sender's drop.
-            let _ = stopped.await;
-        });
-        tokio::spawn(served.into_future());
-        Ok(Self { url, _stop: stop })
-    }
 }
 
 #[cfg(test)]

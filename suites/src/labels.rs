@@ -1,8 +1,8 @@
-//! Labels of links and buttons: a plan uses the canonical one, a site shows one of its synonyms.
+//! The labels of links and buttons: a plan uses the canonical label, and a site shows one of its synonyms.
 
 use crate::seeded::fnv;
 
-/// Canonical labels with all their wordings, the canonical one first. No wording belongs to two labels.
+/// The canonical labels with all their wordings, the canonical one first. No wording belongs to two labels.
 pub(crate) const LABELS: &[&[&str]] = &[
     &["Cart", "Basket", "Bag"],
     &["Shop", "Home", "Start"],
@@ -36,7 +36,8 @@ pub(crate) const LABELS: &[&[&str]] = &[
     &["Apply", "Run", "Do it"],
 ];
 
-/// All wordings of a label; for `Remove X` each wording of `Remove` followed by X, for an unknown label itself.
+/// Returns all wordings of a label. For `Remove X` these are the wordings of `Remove`, each followed by X; for an unknown label, the label
+/// itself.
 pub(crate) fn wordings(label: &str) -> Vec<String> {
     let known = |label: &str| LABELS.iter().find(|words| words[0] == label);
     if let Some(words) = known(label) {
@@ -48,8 +49,8 @@ pub(crate) fn wordings(label: &str) -> Vec<String> {
     }
 }
 
-/// The wording of a label under a salt: the canonical one half of the time.
-pub(crate) fn worded(label: &'static str, salt: u64) -> &'static str {
+/// Returns the wording of a label that a salt chooses; it is the canonical one half of the time.
+pub(crate) fn choose_wording(label: &'static str, salt: u64) -> &'static str {
     let words = LABELS.iter().find(|words| words[0] == label).copied().unwrap_or(&[]);
     let hash = fnv(&format!("{salt}{label}"));
     match (hash >> 32) % 2 {
@@ -59,7 +60,7 @@ pub(crate) fn worded(label: &'static str, salt: u64) -> &'static str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

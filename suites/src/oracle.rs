@@ -1,64 +1,65 @@
-//! The oracle: a policy that knows the instance's plan and when it must be revised, and runs through the same loop as a model.
+//! The oracle: a policy that knows the instance's plan and when the plan must be revised. It runs through the same loop as a model.
 
 use async_trait::async_trait;
 use milepost_runtime::text::quote;
 use milepost_runtime::{Answered, Call, Check, Context, Decision, Observation, Planned, Policy, Result, Revision, Verdict};
 
-use crate::plan_steps::{Intent, at, clickable};
+use crate::plan_steps::{Intent, clickable, url_contains};
 
-/// Where a rule applies.
+/// The position of the plan's cursor at which a rule applies.
 #[derive(Clone, Debug)]
-pub(crate) enum At {
-    /// While this step (its text) is under the cursor.
+pub(crate) enum CursorAt {
+    /// At the step with this text.
     Step(String),
-    /// When all steps are done.
+    /// Behind the last step.
     End,
 }
 
-/// From where the old plan follows after the new steps.
+/// Where the old plan continues after the new steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Resume {
-    /// The current step again: the new ones are put before it.
+    /// At the current step: the new steps are put before it.
     Current,
-    /// The step after the current one.
+    /// At the step after the current one.
     Next,
-    /// Nowhere: the new steps are all there is.
+    /// Nowhere: the new steps replace all that is left.
     Nowhere,
 }
 
-/// When a plan must change, and how: derivable from goal, plan and page.
+/// When the plan must be revised, and how; an agent can derive this from goal, plan and page.
 #[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    /// The cursor's place.
-    pub(crate) at: At,
+pub(crate) struct RevisionRule {
+    /// Where the cursor is.
+    pub(crate) cursor: CursorAt,
     /// What the page shows.
     pub(crate) when: Check,
     /// The new steps.
     pub(crate) steps: Vec<Planned>,
-    /// What follows them.
+    /// Where the old plan continues after them.
     pub(crate) resume: Resume,
 }
 
-/// Solves one instance.
+/// The policy that solves one instance.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     pub(crate) plan: Vec<Planned>,
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Vec<RevisionRule>,
     pub(crate) answer: Option<String>,
 }
 
 impl Oracle {
-    /// The first plan, which any reader of the goal and the first page could write.
+    /// Returns the first plan, which an agent can write from the goal and the first page.
     pub fn first_plan(&self) -> &[Planned] {
         &self.plan
     }
 
+    /// Returns what the oracle does with its plan on this page.
     fn revision(&self, context: &Context<'_>) -> Revision {
         let current = context.plan.current().map(|step| step.text.as_str());
         let rule = self.rules.iter().find(|rule| {
-            let here = match (&rule.at, current) {
-                (At::Step(text), Some(current)) => text == current,
-                (At::End, None) => true,
+            let here = match (&rule.cursor, current) {
+                (CursorAt::Step(text), Some(current)) => text == current,
+                (CursorAt::End, None) => true,
                 _ => false,
             };
             here && rule.when.evaluate(context.observation) == Verdict::True
@@ -80,14 +81,14 @@ impl Oracle {
     }
 }
 
-/// The step to the next page, where the one under the cursor clicks something that is not on this page of a list.
+/// Returns the step to the next page of a list, if the step under the cursor clicks something that is not on this page.
 fn next_page(current: &str, page: &Observation) -> Option<Planned> {
     let Ok(Intent::Click(label)) = Intent::parse(current) else { return None };
     if clickable(page, &label) || !clickable(page, "Next") {
         return None;
     }
     let number = page.url.split_once("page=").and_then(|(_, rest)| rest.split('&').next()?.parse::<u32>().ok()).unwrap_or(1);
-    Some(Planned { text: format!("click {}", quote("Next")), check: Some(at(format!("page={}", number + 1))) })
+    Some(Planned { text: format!("click {}", quote("Next")), check: Some(url_contains(format!("page={}", number + 1))) })
 }
 
 #[async_trait]

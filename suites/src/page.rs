@@ -1,23 +1,23 @@
-//! Plain HTML: escaping, form controls, and a layout that changes with the seed.
+//! Plain HTML pages: escaping, form controls, and a layout that changes with the seed.
 
 use axum::response::Html;
 
-use crate::labels::worded;
+use crate::labels::choose_wording;
 use crate::seeded::{BRANDS, Rng};
 
-/// Where the navigation stands.
+/// The position of the navigation on the page.
 #[derive(Clone, Copy, Debug)]
-enum NavPlace {
+enum NavPosition {
     Top,
     Side,
     Bottom,
 }
 
-/// How one instance looks: brand, layout, wording, decoy links.
+/// The appearance of one instance: brand, layout, wording, decoy links.
 #[derive(Clone, Debug)]
 pub(crate) struct Style {
     brand: String,
-    nav: NavPlace,
+    nav: NavPosition,
     table: bool,
     salt: u64,
     decoys: Vec<&'static str>,
@@ -33,12 +33,12 @@ form{margin:.6em 0}p{margin:.4em 0}input,select{font:inherit;padding:.15em .3em}
 .message{background:#fff3c4;padding:.4em .8em}h1{font-size:1.3em;margin:.2em 0}";
 
 impl Style {
-    /// A style drawn for one instance; `kind` is the word after the brand, as in `Harbour Shop`.
+    /// Draws a style for one instance; `kind` is the word after the brand, as in `Harbour Shop`.
     pub(crate) fn draw(rng: &mut Rng, kind: &str) -> Self {
         let decoys = rng.below(2);
         Self {
             brand: format!("{} {kind}", rng.pick(&BRANDS)),
-            nav: rng.pick(&[NavPlace::Top, NavPlace::Side, NavPlace::Bottom]),
+            nav: rng.pick(&[NavPosition::Top, NavPosition::Side, NavPosition::Bottom]),
             table: rng.chance(50),
             salt: rng.draw(),
             decoys: rng.sample(&DECOYS, decoys),
@@ -46,32 +46,32 @@ impl Style {
         }
     }
 
-    /// The wording of a canonical label on this site.
+    /// Returns the wording of a canonical label on this site.
     pub(crate) fn label(&self, canonical: &'static str) -> &'static str {
-        worded(canonical, self.salt)
+        choose_wording(canonical, self.salt)
     }
 
-    /// A link with a canonical label.
+    /// Renders a link with a canonical label.
     pub(crate) fn nav(&self, href: &str, canonical: &'static str) -> String {
         link(href, self.label(canonical))
     }
 
-    /// A button with a canonical label.
+    /// Renders a button with a canonical label.
     pub(crate) fn button(&self, canonical: &'static str) -> String {
         format!("<button>{}</button>", esc(self.label(canonical)))
     }
 
-    /// A form that posts and is sent by the button with this canonical label.
+    /// Renders a form that the button with this canonical label sends with POST.
     pub(crate) fn post(&self, action: &str, controls: &str, canonical: &'static str) -> String {
         format!("<form method=\"post\" action=\"{}\">{controls} {}</form>", esc(action), self.button(canonical))
     }
 
-    /// A form that asks (GET) and is sent by the button with this canonical label.
+    /// Renders a form that the button with this canonical label sends with GET.
     pub(crate) fn get(&self, action: &str, controls: &str, canonical: &'static str) -> String {
         format!("<form action=\"{}\">{controls} {}</form>", esc(action), self.button(canonical))
     }
 
-    /// Rows of cells (HTML) as a table or a list.
+    /// Renders rows of cells (HTML) as a table or a list.
     pub(crate) fn rows(&self, head: &[&str], rows: &[Vec<String>]) -> String {
         if !self.table {
             let items: String = rows.iter().map(|cells| format!("<li>{}</li>", cells.join(" "))).collect();
@@ -85,7 +85,7 @@ impl Style {
         format!("<table><tr>{head}</tr>{body}</table>")
     }
 
-    /// Facts as `Price: 12` lines or a two-column table.
+    /// Renders facts as lines such as `Price: 12`, or as a table of two columns.
     pub(crate) fn facts(&self, facts: &[(&str, String)]) -> String {
         if !self.table {
             return facts.iter().map(|(name, value)| format!("<p>{}: {}</p>", esc(name), esc(value))).collect();
@@ -94,7 +94,7 @@ impl Style {
         format!("<table>{rows}</table>")
     }
 
-    /// `Page 2 of 3` and a link to the next page, where there is more than one.
+    /// Renders `Page 2 of 3` and a link to the next page, if there is more than one page.
     pub(crate) fn pager(&self, page: usize, pages: usize, href: impl Fn(usize) -> String) -> String {
         match pages {
             0 | 1 => String::new(),
@@ -103,7 +103,7 @@ impl Style {
         }
     }
 
-    /// The whole page; `tools` (search boxes and the like) stand beside the navigation.
+    /// Renders the whole page; `tools` (search boxes and the like) stand beside the navigation.
     pub(crate) fn page(&self, title: &str, links: &[String], tools: &str, message: &str, body: &str) -> Html<String> {
         let decoys: String = self.decoys.iter().map(|name| format!(" {}", link("/info", name))).collect();
         let nav = format!("<nav>{}{decoys}</nav>", links.join(" "));
@@ -111,9 +111,9 @@ impl Style {
         let main = format!("<main><h1>{}</h1>{message}{body}</main>", esc(title));
         let brand = esc(&self.brand);
         let body = match self.nav {
-            NavPlace::Top => format!("<header>{brand}{nav}{tools}</header>{main}"),
-            NavPlace::Side => format!("<header>{brand}</header><div class=\"side\">{nav}<div>{tools}{main}</div></div>"),
-            NavPlace::Bottom => format!("<header>{brand}{tools}</header>{main}<footer>{nav}</footer>"),
+            NavPosition::Top => format!("<header>{brand}{nav}{tools}</header>{main}"),
+            NavPosition::Side => format!("<header>{brand}</header><div class=\"side\">{nav}<div>{tools}{main}</div></div>"),
+            NavPosition::Bottom => format!("<header>{brand}{tools}</header>{main}<footer>{nav}</footer>"),
         };
         Html(format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{brand}</title><link rel=\"icon\" href=\"data:,\">\
@@ -128,27 +128,27 @@ pub(crate) fn esc(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A link.
+/// Renders a link.
 pub(crate) fn link(href: &str, text: &str) -> String {
     format!("<a href=\"{}\">{}</a>", esc(href), esc(text))
 }
 
-/// A text field with its label; `name` is also its id, so it must be unique on the page.
+/// Renders a text field with its label; `name` is also its id, so it must be unique on the page.
 pub(crate) fn field(label: &str, name: &str, value: &str) -> String {
     format!("<p><label for=\"{name}\">{}</label> <input id=\"{name}\" name=\"{name}\" value=\"{}\"></p>", esc(label), esc(value))
 }
 
-/// A password field.
+/// Renders a password field with its label.
 pub(crate) fn password(label: &str, name: &str) -> String {
     format!("<p><label for=\"{name}\">{}</label> <input type=\"password\" id=\"{name}\" name=\"{name}\"></p>", esc(label))
 }
 
-/// A search field.
+/// Renders a search field with its label.
 pub(crate) fn search(label: &str, name: &str, value: &str) -> String {
     format!("<label for=\"{name}\">{}</label> <input type=\"search\" id=\"{name}\" name=\"{name}\" value=\"{}\">", esc(label), esc(value))
 }
 
-/// A drop-down list; the option equal to `value` is selected.
+/// Renders a drop-down list with its label; the option equal to `value` is selected.
 pub(crate) fn choice<T: AsRef<str>>(label: &str, name: &str, options: &[T], value: &str) -> String {
     let options: String = options
         .iter()
@@ -160,8 +160,8 @@ pub(crate) fn choice<T: AsRef<str>>(label: &str, name: &str, options: &[T], valu
     format!("<p><label for=\"{name}\">{}</label> <select id=\"{name}\" name=\"{name}\">{options}</select></p>", esc(label))
 }
 
-/// A checkbox or radio button (`kind`) with its label.
-pub(crate) fn tick(kind: &str, label: &str, name: &str, value: &str, checked: &str) -> String {
+/// Renders a checkbox or radio button (`kind`) with its label; it is checked if `checked` equals `value`.
+pub(crate) fn checkable(kind: &str, label: &str, name: &str, value: &str, checked: &str) -> String {
     let checked = if checked == value { " checked" } else { "" };
     let id = format!("{name}-{value}");
     format!(

@@ -1,11 +1,11 @@
-//! Seeded choice that gives the same instance on every platform, and the words that instances are made of.
+//! A seeded random generator that gives the same instance on every platform, and the words that instances are made of.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and fixed for ever, so that a seed always names the same instance.
+/// SplitMix64 (Steele, Lea and Flood 2014). It is never to be changed, so that a seed always names the same instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// The generator of one instance: a seed under a name (the template's id).
+    /// Creates the generator of one instance from a name (the template's id) and a seed.
     pub(crate) fn new(name: &str, seed: u64) -> Self {
         let mut rng = Self(fnv(name) ^ seed.wrapping_mul(0xA24B_AED4_963E_E407));
         rng.next();
@@ -20,27 +20,27 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A whole 64-bit draw.
+    /// Draws 64 bits.
     pub(crate) fn draw(&mut self) -> u64 {
         self.next()
     }
 
-    /// A number from 0 up to but not including `bound` (at least 1).
+    /// Draws a number from 0 up to but not including `bound` (at least 1).
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Draws a number from `low` to `high`, both included.
     pub(crate) fn between(&mut self, low: u32, high: u32) -> u32 {
         low + self.below((high - low + 1) as usize) as u32
     }
 
-    /// True in `percent` of 100 draws.
+    /// Returns true in `percent` of 100 draws.
     pub(crate) fn chance(&mut self, percent: u32) -> bool {
         self.between(1, 100) <= percent
     }
 
-    /// One of a list that is not empty.
+    /// Draws one member of a list that is not empty.
     pub(crate) fn pick<T: Clone>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())].clone()
     }
@@ -52,7 +52,7 @@ impl Rng {
         }
     }
 
-    /// `count` different members of a list, in random order.
+    /// Draws `count` different members of a list, in random order.
     pub(crate) fn sample<T: Clone>(&mut self, list: &[T], count: usize) -> Vec<T> {
         let mut all = list.to_vec();
         self.shuffle(&mut all);
@@ -60,7 +60,7 @@ impl Rng {
         all
     }
 
-    /// `count` different numbers from `low` to `high`.
+    /// Draws `count` different numbers from `low` to `high`.
     pub(crate) fn numbers(&mut self, low: u32, high: u32, count: usize) -> Vec<u32> {
         let mut out: Vec<u32> = Vec::with_capacity(count);
         while out.len() < count {
@@ -72,31 +72,31 @@ impl Rng {
         out
     }
 
-    /// A four-digit number as text.
+    /// Draws a four-digit number as text.
     pub(crate) fn digits(&mut self) -> String {
         self.between(1000, 9999).to_string()
     }
 
-    /// `count` different people, first and last name; no two share either.
+    /// Draws the first and last names of `count` people; no two share either.
     pub(crate) fn people(&mut self, count: usize) -> Vec<String> {
-        let (first, last) = (self.sample(&FIRST, count), self.sample(&LAST, count));
+        let (first, last) = (self.sample(&FIRST_NAMES, count), self.sample(&LAST_NAMES, count));
         first.iter().zip(last).map(|(first, last)| format!("{first} {last}")).collect()
     }
 }
 
-/// FNV-1a, 64 bits.
+/// Returns the FNV-1a hash of a text, 64 bits.
 pub(crate) fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// First names.
-pub(crate) const FIRST: [&str; 28] = [
+pub(crate) const FIRST_NAMES: [&str; 28] = [
     "Ana", "Ben", "Carl", "Dora", "Emil", "Fay", "Gina", "Hugo", "Ida", "Jack", "Kate", "Leo", "Mia", "Nora", "Otto", "Paul", "Rosa",
     "Sam", "Tina", "Vera", "Will", "Zoe", "Adam", "Eva", "John", "Lisa", "Mark", "Ruth",
 ];
 
 /// Last names.
-pub(crate) const LAST: [&str; 28] = [
+pub(crate) const LAST_NAMES: [&str; 28] = [
     "Adler", "Baker", "Cook", "Diaz", "Evans", "Fox", "Grant", "Hill", "Irwin", "Jones", "King", "Lane", "Moore", "Nash", "Owen", "Page",
     "Quinn", "Reed", "Stone", "Turner", "Vance", "Ward", "Young", "Brook", "Cole", "Dale", "Ford", "Hart",
 ];
@@ -111,13 +111,13 @@ pub(crate) const CITIES: [&str; 16] = [
 pub(crate) const COLOURS: [&str; 12] =
     ["Blue", "Green", "Red", "Black", "White", "Grey", "Pink", "Brown", "Gold", "Silver", "Orange", "Purple"];
 
-/// Things a shop sells.
+/// Things that a shop sells.
 pub(crate) const THINGS: [&str; 24] = [
     "Mug", "Lamp", "Chair", "Table", "Clock", "Bag", "Coat", "Hat", "Shoe", "Book", "Pen", "Box", "Bowl", "Knife", "Plate", "Towel",
     "Pillow", "Mirror", "Radio", "Phone", "Watch", "Ring", "Belt", "Scarf",
 ];
 
-/// Makers.
+/// Makers of things.
 pub(crate) const MAKERS: [&str; 10] = ["Nord", "Alpha", "Delta", "Sigma", "Orbit", "Lotus", "Falcon", "Summit", "River", "Maple"];
 
 /// Streets.
@@ -137,14 +137,14 @@ pub(crate) const STREETS: [&str; 10] = [
 /// Teams.
 pub(crate) const TEAMS: [&str; 8] = ["Sales", "Design", "Finance", "Legal", "Support", "Research", "Travel", "Press"];
 
-/// What can be broken.
+/// Devices that can be faulty.
 pub(crate) const DEVICES: [&str; 12] =
     ["Printer", "Screen", "Keyboard", "Door", "Network", "Mail", "Camera", "Server", "Laptop", "Light", "Heating", "Account"];
 
-/// How it can be broken.
+/// Faults of devices.
 pub(crate) const FAULTS: [&str; 10] = ["broken", "missing", "slow", "locked", "noisy", "late", "lost", "empty", "hot", "wrong"];
 
-/// Short remarks.
+/// Short remarks for comments and reviews.
 pub(crate) const REMARKS: [&str; 14] = [
     "call back soon",
     "part is ordered",
@@ -169,5 +169,5 @@ pub(crate) const TOPICS: [&str; 6] = ["Hardware", "Software", "Billing", "Access
 pub(crate) const MONTHS: [&str; 12] =
     ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
-/// Names of sites.
+/// Brand names of sites.
 pub(crate) const BRANDS: [&str; 8] = ["Corner", "Harbour", "Market", "Castle", "Forest", "Valley", "Meadow", "Island"];

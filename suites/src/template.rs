@@ -1,20 +1,19 @@
-//! Task templates: levels, splits, and the list of all that are bundled.
+//! Task templates, with their levels and the splits of their seeds.
 
 use std::str::FromStr;
 
 use milepost_runtime::{Error, Source, Split};
 
-use crate::instance::Instance;
-use crate::seeded::Rng;
+use crate::instance::{Build, Instance};
 
-/// How many actions the oracle needs, the closing `answer` not counted.
+/// A level of difficulty: the number of actions that the oracle needs, without the closing `answer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
-    /// Up to 4.
+    /// 1 to 4 actions.
     Easy,
-    /// 5 to 12.
+    /// 5 to 12 actions.
     Medium,
-    /// 13 to 40.
+    /// 13 to 40 actions.
     Long,
 }
 
@@ -22,7 +21,7 @@ impl Level {
     /// All levels.
     pub const ALL: [Self; 3] = [Self::Easy, Self::Medium, Self::Long];
 
-    /// Its name.
+    /// Returns the level's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Easy => "easy",
@@ -31,7 +30,7 @@ impl Level {
         }
     }
 
-    /// Least and most actions.
+    /// Returns the minimum and maximum number of actions.
     pub fn actions(self) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::Easy => 1..=4,
@@ -51,7 +50,7 @@ impl FromStr for Level {
     }
 }
 
-/// The split of a seed.
+/// Returns the split that a seed belongs to.
 pub fn split_of(seed: u64) -> Split {
     match seed {
         0..9_000 => Split::Train,
@@ -60,7 +59,7 @@ pub fn split_of(seed: u64) -> Split {
     }
 }
 
-/// The seeds of a split.
+/// Returns the seeds of a split.
 pub fn seeds(split: Split) -> std::ops::Range<u64> {
     match split {
         Split::Train => 0..9_000,
@@ -84,7 +83,7 @@ impl SiteKind {
     /// All sites.
     pub const ALL: [Self; 3] = [Self::Shop, Self::HelpDesk, Self::Records];
 
-    /// Its name.
+    /// Returns the site's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shop => "shop",
@@ -104,28 +103,28 @@ impl FromStr for SiteKind {
     }
 }
 
-/// A kind of task; a seed makes an [`Instance`] of it.
+/// A kind of task, from which a seed makes an [`Instance`].
 #[derive(Clone, Copy, Debug)]
 pub struct Template {
-    /// Unique id.
+    /// The unique id.
     pub id: &'static str,
-    /// Where it plays.
+    /// The site of the task.
     pub site: SiteKind,
-    /// How long it is.
+    /// The level of difficulty.
     pub level: Level,
-    /// Kept out of all training and gating.
+    /// Whether its instances are kept out of all training and gating.
     pub held_out: bool,
-    /// Most seeds force a revision of the plan in mid-course.
+    /// Whether most of its seeds force a revision of the plan in mid-course.
     pub revises: bool,
-    /// It ends in an answer that must be found.
+    /// Whether its goal asks for an answer that must be found.
     pub answers: bool,
-    /// It needs the `fetch` tool.
+    /// Whether it needs the `fetch` tool.
     pub fetches: bool,
-    pub(crate) build: fn(&mut Rng) -> Instance,
+    pub(crate) build: Build,
 }
 
 impl Template {
-    pub(crate) const fn new(id: &'static str, site: SiteKind, level: Level, build: fn(&mut Rng) -> Instance) -> Self {
+    pub(crate) const fn new(id: &'static str, site: SiteKind, level: Level, build: Build) -> Self {
         Self { id, site, level, held_out: false, revises: false, answers: false, fetches: false, build }
     }
 
@@ -145,29 +144,13 @@ impl Template {
         Self { fetches: true, ..self }
     }
 
-    /// What a task of this seed may be used for.
+    /// Returns the provenance of the task of this seed, which decides what the task may be used for.
     pub fn source(&self, seed: u64) -> Source {
         Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out }
     }
 
-    /// The instance of a seed; the same on every platform.
+    /// Makes the instance of a seed; it is the same on every platform.
     pub fn instantiate(&self, seed: u64) -> Instance {
-        (self.build)(&mut Rng::new(self.id, seed)).made_from(*self, seed)
+        Instance::make(self.build, self.source(seed))
     }
-}
-
-/// All templates of the bundled suite, by level, then site.
-pub fn bundled() -> &'static [Template] {
-    static ALL: std::sync::LazyLock<Vec<Template>> = std::sync::LazyLock::new(|| {
-        let mut all: Vec<Template> =
-            [crate::shop::TEMPLATES, crate::helpdesk::TEMPLATES, crate::records::TEMPLATES].into_iter().flatten().copied().collect();
-        all.sort_by_key(|template| template.level);
-        all
-    });
-    &ALL
-}
-
-/// The template with this id.
-pub fn template(id: &str) -> Option<&'static Template> {
-    bundled().iter().find(|template| template.id == id)
 }

@@ -1,4 +1,4 @@
-//! What must hold of all templates together.
+//! Tests of all templates together.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
@@ -49,7 +49,7 @@ fn plans_have_the_length_of_their_level() {
         let (mut least, mut most) = (usize::MAX, 0);
         for seed in 0..20 {
             let instance = template.instantiate(seed);
-            // Each step is one action, but signing in is two; the closing answer is none.
+            // Each step is one action, except that signing in is two and the closing answer is none.
             let plan = plan_text(&instance);
             let planned = plan.lines().count() - 1 + plan.matches(" and click ").count();
             (least, most) = (least.min(planned), most.max(planned));
@@ -161,14 +161,14 @@ async fn post(instance: &Instance, path: &str, form: &str) {
     assert!(instance.router().oneshot(request.unwrap()).await.unwrap().status().is_redirection());
 }
 
-/// An instance of the template whose goal holds this text.
+/// Finds an instance of the template whose goal contains this text.
 fn with_goal(id: &str, text: &str) -> Instance {
     (0..99).map(|seed| template(id).unwrap().instantiate(seed)).find(|instance| instance.goal().contains(text)).unwrap()
 }
 
 #[tokio::test]
 async fn a_fact_may_be_read_on_any_page_that_tells_it() {
-    // Prices stand in lists too; makers on the item's own page alone.
+    // Prices are shown in lists too, makers only on the item's own page.
     for (fact, listed) in [("\"Price\"", true), ("\"Maker\"", false)] {
         let instance = with_goal("shop_price", fact);
         assert!(!instance.complete());
@@ -186,8 +186,8 @@ async fn a_fact_may_be_read_on_any_page_that_tells_it() {
 #[tokio::test]
 async fn a_change_without_the_fact_it_needs_is_a_guess() {
     let instance = template("shop_code").unwrap().instantiate(0);
-    let again = instance.again().unwrap();
-    let (_, _, told) = get(&again, "/api/voucher/x").await;
+    let copy = instance.fresh_copy().unwrap();
+    let (_, _, told) = get(&copy, "/api/voucher/x").await;
     let code: String = told.chars().filter(char::is_ascii_digit).collect();
     let home = get(&instance, "/").await.2;
     let name = instance.goal().split('"').nth(1).unwrap();
@@ -200,7 +200,7 @@ async fn a_change_without_the_fact_it_needs_is_a_guess() {
     assert!(instance.success(None) && !instance.complete());
     get(&instance, "/api/voucher/x").await;
     assert!(instance.complete());
-    // What was done too much is no matter of completeness.
+    // A change beyond the goal does not affect completeness.
     post(&instance, &format!("/item/{other}/add"), "quantity=1").await;
     assert!(!instance.success(None) && instance.complete());
 }

@@ -1,8 +1,8 @@
-//! The whole in real Chromium: the oracle on every template, the seed model, the hands, crashes, the examples.
+//! Tests of the whole program in real Chromium: the oracle on every template, the seed model, `observe` and `drive`, crashes, the examples.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crashes;
-mod hands;
+mod drive;
 mod model;
 mod suite;
 
@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 
 use milepost::config::Config;
 
-/// The default configuration as the tests run it: data in a directory of its own, no sandbox where they run as root, and time
-/// enough to read a page whole on a machine that does much else.
+/// Returns the default configuration with changes for tests: data in this directory, no sandbox if the tests run as root, and enough time to
+/// read a whole page on a busy machine.
 pub fn config(directory: &Path) -> Config {
     let mut config = Config::default();
     config.browser.no_sandbox = is_root();
@@ -23,12 +23,12 @@ pub fn config(directory: &Path) -> Config {
     config
 }
 
-/// Whether the tests run as root, where Chromium needs `no_sandbox`.
+/// Returns whether the tests run as root, for whom Chromium needs `no_sandbox`.
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
 
-/// The binary with the same settings.
+/// Prepares a run of the binary with the settings of [`config`].
 pub fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
     command

@@ -1,9 +1,9 @@
-//! The seed model in Chromium, through the binary: one episode of each trained template's row, and the examples.
+//! The binary with the seed model in Chromium: a few episodes of the suite with each planner, and the programs in `examples/`.
 
 use serde_json::Value;
 
 #[test]
-fn the_seed_model_runs_each_level_and_decodes_no_invalid_action() {
+fn the_seed_model_decodes_no_invalid_action_with_any_planner() {
     let directory = tempfile::tempdir().unwrap();
     for planner in ["adaplan", "frozen", "react"] {
         let episodes = if planner == "adaplan" { "4" } else { "1" };
@@ -19,15 +19,15 @@ fn the_seed_model_runs_each_level_and_decodes_no_invalid_action() {
 }
 
 #[test]
-fn the_examples_run() {
+fn the_examples_succeed() {
     let directory = tempfile::tempdir().unwrap();
     let examples = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples");
-    for (name, says) in [("custom_tool", "19.75"), ("run_task", "solved, by the site's own state: ")] {
+    for (name, expected) in [("custom_tool", "19.75"), ("run_task", "solved, by the site's own state: ")] {
         let mut command = super::command(directory.path(), &[]);
         let environment: Vec<_> = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
         command = std::process::Command::new(examples.join(name));
         let output = command.current_dir(directory.path()).envs(environment).output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && stdout.contains(says), "{name}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && stdout.contains(expected), "{name}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -1,54 +1,53 @@
-//! Every template once in Chromium: solved by its oracle, and seen there exactly as in the plain reader.
+//! Every template of the suite in Chromium: its oracle solves it there, and the agent reads the same pages as with the plain reader.
 
 use std::sync::Arc;
 
-use milepost::commands::suite::episode::{Place, Player, play};
-use milepost::transport::InProcess;
+use milepost::suite::{EpisodeEnvironment, InProcess, play};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{Environment, Episode, NoListener, Observation, Secrets, SqliteStore};
 use milepost_suites::bundled;
+use milepost_suites::play::Player;
 use milepost_tools::browser::BrowserEnvironment;
 use milepost_tools::plain::PlainEnvironment;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
-/// What an agent reads of each page, address aside.
-fn readings(episode: &Episode) -> Vec<String> {
+/// Renders the pages of an episode as the agent reads them, without their addresses.
+fn rendered_pages(episode: &Episode) -> Vec<String> {
     episode.steps.iter().map(|step| step.observation.render(200)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chromium_and_the_plain_reader_see_the_same_on_every_template() {
+async fn the_agent_reads_the_same_in_chromium_and_in_the_plain_reader_on_every_template() {
     let directory = tempfile::tempdir().unwrap();
     let config = super::config(directory.path());
     let store = SqliteStore::open(&config.episodes.directory).await.unwrap();
-    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let cancel = CancellationToken::new();
     let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
     let browser = BrowserEnvironment::launch(&config.browser, Secrets::default()).await.unwrap();
-    let mut place = Place::Browser(Box::new(browser));
+    let mut environment = EpisodeEnvironment::Browser(Box::new(browser));
     for (index, template) in bundled().iter().enumerate() {
         let seed = 10_100 + index as u64;
         let there = template.instantiate(seed);
-        let in_browser = play(&there, seed, &mut place, &player, &config, &mut NoListener).await.unwrap();
+        let in_browser = play(&there, seed, &mut environment, &player, &config, &mut NoListener).await.unwrap();
         let here = template.instantiate(seed);
-        let in_plain = play(&here, seed, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
+        let in_plain = play(&here, seed, &mut EpisodeEnvironment::Plain, &player, &config, &mut NoListener).await.unwrap();
         assert!(in_browser.solved, "{} {seed}: {:?}", template.id, in_browser.episode.stop);
         assert_eq!(in_browser.milestones, in_plain.milestones, "{} {seed}", template.id);
-        for (browser, plain) in readings(&in_browser.episode).iter().zip(readings(&in_plain.episode)) {
+        for (browser, plain) in rendered_pages(&in_browser.episode).iter().zip(rendered_pages(&in_plain.episode)) {
             assert_eq!(*browser, plain, "{} {seed}", template.id);
         }
     }
-    if let Place::Browser(mut browser) = place {
-        browser.close().await.unwrap();
-    }
+    environment.close().await.unwrap();
 }
 
-/// Elements as both environments must report them.
+/// Lists the properties of a page's elements that both environments must report alike: id, role, name, value, number of options.
 fn elements(observation: &Observation) -> Vec<(u32, String, String, Option<String>, usize)> {
     observation.elements.iter().map(|e| (e.id, e.role.clone(), e.name.clone(), e.value.clone(), e.options.len())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_page_of_every_template_has_the_same_elements_in_both() {
+async fn the_first_page_of_every_template_has_the_same_elements_in_chromium_and_in_the_plain_reader() {
     let directory = tempfile::tempdir().unwrap();
     let config = super::config(directory.path());
     let mut browser = BrowserEnvironment::launch(&config.browser, Secrets::default()).await.unwrap();

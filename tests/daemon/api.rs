@@ -1,4 +1,4 @@
-//! Each endpoint once, on tasks of the suite with the seed model.
+//! Calls each endpoint of the API, on tasks of the suite with the seed model.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use milepost_suites::{bundled, template};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::count;
 use super::harness::{Daemon, browsers};
+use super::measurements::count;
 
-/// A collector of traces that counts what it gets.
-async fn collector() -> (String, Arc<AtomicUsize>) {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let counted = seen.clone();
+/// Starts a collector of OpenTelemetry traces. Returns its address and the number of bytes that it has received.
+async fn trace_collector() -> (String, Arc<AtomicUsize>) {
+    let received = Arc::new(AtomicUsize::new(0));
+    let counted = received.clone();
     let route = axum::routing::post(async move |body: axum::body::Bytes| {
         counted.fetch_add(body.len(), Ordering::SeqCst);
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/v1/traces", route)).await });
-    (address, seen)
+    (address, received)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_whole_api_on_a_running_daemon() {
+async fn every_endpoint_answers_as_documented() {
     let directory = tempfile::tempdir().unwrap();
-    let (traces, traced) = collector().await;
+    let (collector, traced_bytes) = trace_collector().await;
     let settings = [
-        ("MILEPOST_SERVE__OTLP_ENDPOINT", traces.as_str()),
+        ("MILEPOST_SERVE__OTLP_ENDPOINT", collector.as_str()),
         ("MILEPOST_SERVE__LOG_FORMAT", "json"),
         ("MILEPOST_LOG", "info,milepost=debug"),
         ("MILEPOST_EPISODES__SCREENSHOTS", "all"),
@@ -40,25 +40,26 @@ async fn the_whole_api_on_a_running_daemon() {
     let site = instance.serve().await.unwrap();
     let url = site.url.join(instance.start_path()).unwrap().to_string();
 
-    standing(&daemon).await;
-    let task = one_task(&daemon, instance.goal(), &url).await;
-    followers(&daemon, &task).await;
-    ended(&daemon, &task).await;
-    listing_and_repeating(&daemon, &url).await;
-    an_output_that_does_not_fit(&daemon, instance.goal(), &url).await;
-    a_person_decides(&daemon).await;
-    adapters_and_improvement(&daemon).await;
-    signing_in(&daemon).await;
-    figures(&daemon).await;
+    check_health_and_documents(&daemon).await;
+    let task = check_events_of_a_task(&daemon, instance.goal(), &url).await;
+    check_followers(&daemon, &task).await;
+    check_ended_task(&daemon, &task).await;
+    check_listing_and_idempotency(&daemon, &url).await;
+    check_output_schema(&daemon, instance.goal(), &url).await;
+    check_approval(&daemon).await;
+    check_adapters_and_improvement(&daemon).await;
+    check_sessions(&daemon).await;
+    check_metrics(&daemon).await;
 
     daemon.signal("-TERM");
     let status = tokio::task::block_in_place(|| daemon.wait());
     assert!(status.success() && !directory.path().join("ready").exists(), "{status}: {}", daemon.log());
-    assert!(traced.load(Ordering::SeqCst) > 0, "traces arrive at the collector");
+    assert!(traced_bytes.load(Ordering::SeqCst) > 0, "no trace has arrived at the collector");
     assert_eq!(browsers(directory.path()), 0);
 }
 
-async fn standing(daemon: &Daemon) {
+/// Checks the endpoints that need no token, two that do, and the documents of the API.
+async fn check_health_and_documents(daemon: &Daemon) {
     let client = reqwest::Client::new();
     for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/v1/tasks", 401), ("/metrics", 401)] {
         let response = client.get(format!("{}{path}", daemon.address)).send().await.unwrap();
@@ -70,38 +71,39 @@ async fn standing(daemon: &Daemon) {
     assert!(page.contains("swagger-ui") && !page.contains("http://") && !page.contains("https://"), "{page}");
 }
 
-/// A task from its submission to its end, followed to a log line of its browser's step under the request's id.
-async fn one_task(daemon: &Daemon, goal: &str, url: &str) -> String {
+/// Submits a task and checks its events up to its end, and that a step of its browser is logged with the id of the request. Returns its id.
+async fn check_events_of_a_task(daemon: &Daemon, goal: &str, url: &str) -> String {
     let body = json!({ "goal": goal, "url": url, "check": "text visible \"About\"", "planner": "adaplan", "limits": { "max_steps": 20 } });
     let request = reqwest::Client::new().post(format!("{}/v1/tasks", daemon.address)).bearer_auth(&daemon.token);
     let response = request.header("X-Request-Id", "my-request-7").json(&body).send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers()["x-request-id"].to_str().unwrap()), (201, "my-request-7"));
     let location = response.headers()["location"].to_str().unwrap().to_owned();
     let id = location.strip_prefix("/v1/tasks/").unwrap().to_owned();
-    let told = daemon.follow(&id, 0, |_| false).await;
-    let kinds: BTreeSet<&str> = told.iter().map(|event| event.kind.as_str()).collect();
+    let events = daemon.follow(&id, 0, |_| false).await;
+    let kinds: BTreeSet<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert!(["queued", "started", "episode", "plan", "step", "ended"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
-    assert!(told.iter().map(|event| event.id).eq(1..=told.len() as u64));
+    assert!(events.iter().map(|event| event.id).eq(1..=events.len() as u64));
     let step = daemon.log().lines().find(|line| line.contains("\"acts\"") && line.contains(&id)).map(str::to_owned);
     assert!(step.is_some_and(|line| line.contains("my-request-7")), "{}", daemon.log());
     id
 }
 
-/// Many followers each get every event once and in order, also after reconnecting.
-async fn followers(daemon: &Daemon, task: &str) {
-    let whole = daemon.follow(task, 0, |_| false).await;
-    let many = futures_util::future::join_all((0..count("DAEMON_FOLLOWERS", 20)).map(async |follower| {
-        let cut = follower % whole.len();
-        let mut told = daemon.follow(task, 0, |event| event.id > cut as u64).await;
-        let last = told.last().unwrap().id;
-        told.extend(daemon.follow(task, last, |_| false).await);
-        told
+/// Checks that many followers of a task that has ended each get every event once and in order, when they reconnect in between.
+async fn check_followers(daemon: &Daemon, task: &str) {
+    let all = daemon.follow(task, 0, |_| false).await;
+    let followers = futures_util::future::join_all((0..count("DAEMON_FOLLOWERS", 20)).map(async |follower| {
+        let cut = follower % all.len();
+        let mut events = daemon.follow(task, 0, |event| event.id > cut as u64).await;
+        let last = events.last().unwrap().id;
+        events.extend(daemon.follow(task, last, |_| false).await);
+        events
     }));
-    assert!(many.await.into_iter().all(|told| told == whole));
+    assert!(followers.await.into_iter().all(|events| events == all));
 }
 
-async fn ended(daemon: &Daemon, task: &str) {
-    let path = |what: &str| format!("/v1/tasks/{task}{what}");
+/// Checks a task that is done: its record, episode and screenshots, the requests that it now refuses, and feedback.
+async fn check_ended_task(daemon: &Daemon, task: &str) {
+    let path = |rest: &str| format!("/v1/tasks/{task}{rest}");
     let shown = daemon.get(&path("")).await;
     assert!(shown["state"] == "done" && shown["acted"] == true && shown["success"] == true, "{shown}");
     let episode = daemon.get(&path("/episode")).await;
@@ -110,21 +112,22 @@ async fn ended(daemon: &Daemon, task: &str) {
     assert_eq!(picture.headers()["content-type"], "image/png");
     assert!(picture.bytes().await.unwrap().starts_with(b"\x89PNG"));
     daemon.expect(404, Method::GET, &path("/screenshots/999"), None).await;
-    for (what, body) in
+    for (request, body) in
         [("cancel", None), ("resume", None), ("approve", None), ("deny", None), ("message", Some(json!({ "text": "go on" })))]
     {
-        daemon.expect(409, Method::POST, &path(&format!("/{what}")), body).await;
+        daemon.expect(409, Method::POST, &path(&format!("/{request}")), body).await;
     }
-    let said = daemon.expect(200, Method::POST, &path("/feedback"), Some(json!({ "success": false, "note": "wrong one" }))).await;
-    assert!(said["success"] == false && said["feedback"]["note"] == "wrong one");
+    let judged = daemon.expect(200, Method::POST, &path("/feedback"), Some(json!({ "success": false, "note": "wrong one" }))).await;
+    assert!(judged["success"] == false && judged["feedback"]["note"] == "wrong one");
     assert_eq!(daemon.get(&path("/episode")).await["success"], false);
-    let nobody = "/v1/tasks/00000000-0000-7000-8000-000000000000";
-    for what in ["", "/episode", "/events", "/screenshots/0"] {
-        daemon.expect(404, Method::GET, &format!("{nobody}{what}"), None).await;
+    let unknown = "/v1/tasks/00000000-0000-7000-8000-000000000000";
+    for rest in ["", "/episode", "/events", "/screenshots/0"] {
+        daemon.expect(404, Method::GET, &format!("{unknown}{rest}"), None).await;
     }
 }
 
-async fn listing_and_repeating(daemon: &Daemon, url: &str) {
+/// Checks that a repeated idempotency key names the same task, and the pages and filters of the list of tasks.
+async fn check_listing_and_idempotency(daemon: &Daemon, url: &str) {
     let body = json!({ "goal": "x", "url": url, "idempotency_key": "k1", "priority": -100 });
     let first = daemon.expect(201, Method::POST, "/v1/tasks", Some(body.clone())).await;
     let second = daemon.expect(200, Method::POST, "/v1/tasks", Some(body.clone())).await;
@@ -143,11 +146,12 @@ async fn listing_and_repeating(daemon: &Daemon, url: &str) {
     assert_eq!(daemon.get("/v1/tasks?caller=nobody").await["tasks"], json!([]));
 }
 
-async fn an_output_that_does_not_fit(daemon: &Daemon, goal: &str, url: &str) {
+/// Checks that an answer that does not fit the `output_schema` fails its task, and that one that fits is returned as `output`.
+async fn check_output_schema(daemon: &Daemon, goal: &str, url: &str) {
     let schema = json!({ "type": "object", "properties": { "price": { "type": "number" } }, "required": ["price"] });
     let id = daemon.submit(goal, url, json!({ "output_schema": schema })).await;
-    let told = daemon.follow(&id, 0, |_| false).await;
-    let end = &told.last().unwrap().data["data"];
+    let events = daemon.follow(&id, 0, |_| false).await;
+    let end = &events.last().unwrap().data["data"];
     assert!(end["state"] == "failed" && end["reason"].as_str().unwrap().contains("output_schema") && end["answer"].is_string(), "{end}");
     let id = daemon.submit(goal, url, json!({ "output_schema": { "type": "integer" } })).await;
     daemon.follow(&id, 0, |_| false).await;
@@ -155,16 +159,17 @@ async fn an_output_that_does_not_fit(daemon: &Daemon, goal: &str, url: &str) {
     assert!(task["output"].is_i64() && task["output"].as_i64() == task["answer"].as_str().unwrap().parse().ok(), "{task}");
 }
 
-/// A secret outside the capability: a person sees what is wanted, with a picture, and refuses; then somebody cancels.
-async fn a_person_decides(daemon: &Daemon) {
+/// Checks the approval of an action with a secret outside the capability: the request has a reason and a screenshot, it is denied, the step
+/// fails with the person's note, and the task is cancelled.
+async fn check_approval(daemon: &Daemon) {
     let with_secret = bundled().iter().map(|template| template.instantiate(10_003)).find(|instance| !instance.secrets().is_empty());
     let instance = with_secret.unwrap();
     let site = instance.serve().await.unwrap();
     let url = site.url.join(instance.start_path()).unwrap();
     let id = daemon.submit(instance.goal(), url.as_str(), json!({})).await;
-    let told = daemon.follow(&id, 0, |event| event.kind == "approval_requested").await;
-    assert_eq!(told.last().unwrap().kind, "approval_requested", "{told:?}");
-    let path = |what: &str| format!("/v1/tasks/{id}{what}");
+    let events = daemon.follow(&id, 0, |event| event.kind == "approval_requested").await;
+    assert_eq!(events.last().unwrap().kind, "approval_requested", "{events:?}");
+    let path = |rest: &str| format!("/v1/tasks/{id}{rest}");
     let waiting = daemon.get(&path("")).await;
     let approval = &waiting["approval"];
     assert!(waiting["state"] == "needs_approval" && approval["reason"].as_str().unwrap().contains("secret"), "{waiting}");
@@ -184,22 +189,25 @@ async fn a_person_decides(daemon: &Daemon) {
     assert_ne!(daemon.get(&path("")).await["state"], "done");
 }
 
-async fn adapters_and_improvement(daemon: &Daemon) {
+/// Checks the endpoints of adapters while there are none, and starts an improvement run, which is a process of low priority.
+async fn check_adapters_and_improvement(daemon: &Daemon) {
     let adapters = daemon.get("/v1/adapters").await;
     assert!(adapters["adapters"] == json!([]) && adapters["generation"].as_str().unwrap().len() == 12);
-    for what in ["promote", "rollback"] {
-        daemon.expect(404, Method::POST, &format!("/v1/adapters/0123456789ab/{what}"), Some(json!({ "reason": "test" }))).await;
+    for change in ["promote", "rollback"] {
+        daemon.expect(404, Method::POST, &format!("/v1/adapters/0123456789ab/{change}"), Some(json!({ "reason": "test" }))).await;
     }
     assert_eq!(daemon.get("/v1/improve").await["running"], Value::Null);
     let run = daemon.expect(202, Method::POST, "/v1/improve", Some(json!({ "suite": "own", "recipe": "successes" }))).await;
     assert!(run["running"]["process"].is_u64());
     let process = run["running"]["process"].as_u64().unwrap();
     daemon.expect(409, Method::POST, "/v1/improve", None).await;
-    let nice = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    assert_eq!(nice.rsplit_once(") ").unwrap().1.split(' ').nth(16), Some("15"), "{nice}");
+    // The 19th field of `/proc/PID/stat` is the nice value (proc(5)).
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(16), Some("15"), "{stat}");
 }
 
-async fn signing_in(daemon: &Daemon) {
+/// Checks signing in and out, and that a change by cookie needs the CSRF token.
+async fn check_sessions(daemon: &Daemon) {
     let client = reqwest::Client::new();
     let address = &daemon.address;
     let wrong = client.post(format!("{address}/session")).json(&json!({ "token": "mp_wrong" })).send().await.unwrap();
@@ -219,7 +227,8 @@ async fn signing_in(daemon: &Daemon) {
     assert_eq!(client.get(format!("{address}/v1/tasks")).header("Cookie", &cookie).send().await.unwrap().status(), 401);
 }
 
-async fn figures(daemon: &Daemon) {
+/// Checks the names of the metrics.
+async fn check_metrics(daemon: &Daemon) {
     let text = daemon.send(Method::GET, "/metrics", None).await.text().await.unwrap();
     let names: BTreeSet<&str> =
         text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();

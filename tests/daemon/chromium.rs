@@ -1,4 +1,4 @@
-//! A person's browser: Chromium over plain WebDriver, with its keyboard, its network log and its media settings.
+//! A browser in which a test plays the person: Chromium over plain WebDriver, with its keyboard, network log and media settings.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
@@ -8,26 +8,27 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The maximum time that a test waits for a page.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Keys as WebDriver names them.
+// The codes of keys in WebDriver.
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
 pub const RIGHT: &str = "\u{E014}";
 pub const LEFT: &str = "\u{E012}";
 pub const END: &str = "\u{E010}";
 
-/// A running browser; it ends when dropped.
+/// A running browser. Dropping it ends the browser.
 pub struct Chromium {
     driver: Child,
     session: String,
     http: reqwest::Client,
-    /// All that its pages asked for.
-    asked: HashSet<String>,
+    /// The addresses that its pages have requested, as far as the log was read.
+    requested: HashSet<String>,
 }
 
 impl Chromium {
-    /// Starts one with a fresh profile.
+    /// Starts a browser with an empty profile.
     pub async fn start(directory: &Path) -> Self {
         let mut command = Command::new("chromedriver");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -41,13 +42,14 @@ impl Chromium {
         let base = format!("http://127.0.0.1:{}/session", port.unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"] });
-        let asked = json!({ "capabilities": { "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options,
+        let capabilities = json!({ "capabilities": { "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options,
             "goog:loggingPrefs": { "performance": "ALL", "browser": "ALL" }, "unhandledPromptBehavior": "accept" } } });
-        let made: Value = http.post(&base).json(&asked).send().await.unwrap().json().await.unwrap();
-        let id = made["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("{made}"));
-        Self { driver, session: format!("{base}/{id}"), http, asked: HashSet::new() }
+        let created: Value = http.post(&base).json(&capabilities).send().await.unwrap().json().await.unwrap();
+        let id = created["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("{created}"));
+        Self { driver, session: format!("{base}/{id}"), http, requested: HashSet::new() }
     }
 
+    /// Sends a WebDriver command, which must succeed, and returns its value.
     async fn call(&self, path: &str, body: Value) -> Value {
         let answer = self.http.post(format!("{}/{path}", self.session)).json(&body).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
@@ -59,13 +61,13 @@ impl Chromium {
         self.call("url", json!({ "url": url })).await;
     }
 
-    /// The value of an expression in the page.
+    /// Evaluates a JavaScript expression in the page.
     pub async fn eval(&self, expression: &str) -> Value {
         self.call("execute/sync", json!({ "script": format!("return {expression};"), "args": [] })).await
     }
 
-    /// Waits until an expression is true; navigations in between are no matter.
-    pub async fn until(&self, expression: &str) {
+    /// Waits until a JavaScript expression is true, across navigations.
+    pub async fn wait_until(&self, expression: &str) {
         let (began, body) = (Instant::now(), json!({ "script": format!("return !!({expression});"), "args": [] }));
         loop {
             let answer = self.http.post(format!("{}/execute/sync", self.session)).json(&body).send().await.unwrap();
@@ -73,20 +75,20 @@ impl Chromium {
             if answer["value"] == true {
                 return;
             }
-            if began.elapsed() > PATIENCE {
-                panic!("{expression} did not come true: {answer}\n{}", self.text("body").await);
+            if began.elapsed() > TIMEOUT {
+                panic!("{expression} did not become true: {answer}\n{}", self.text("body").await);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// The text of the first element that a selector finds.
+    /// Returns the text of the first element that a selector finds.
     pub async fn text(&self, selector: &str) -> String {
         let text = self.eval(&format!("document.querySelector({})?.innerText ?? ''", json!(selector))).await;
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Presses keys, one after another.
+    /// Presses these keys, one after another.
     pub async fn press(&self, keys: &str) {
         let stroke =
             |key: char| [json!({ "type": "keyDown", "value": key.to_string() }), json!({ "type": "keyUp", "value": key.to_string() })];
@@ -94,28 +96,30 @@ impl Chromium {
         self.call("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })).await;
     }
 
-    /// Goes forward with the tab key until this element has the focus, which must show.
+    /// Presses the tab key until this element has the focus, and checks that the focus is visible.
     pub async fn tab_to(&self, selector: &str) {
         for _ in 0..80 {
             self.press(TAB).await;
             let focused = self.eval(&format!("document.activeElement?.matches({})", json!(selector))).await;
             if focused == true {
-                let shown = self.eval(
+                let is_visible = self.eval(
                     "document.activeElement.matches(':focus-visible') && getComputedStyle(document.activeElement).outlineStyle !== 'none'",
                 );
-                assert_eq!(shown.await, true, "the focus on {selector} shows");
+                assert_eq!(is_visible.await, true, "the focus on {selector} is not visible");
                 return;
             }
         }
         panic!("the tab key does not reach {selector}\n{}", self.text("body").await);
     }
 
-    pub async fn screen(&self, width: u32, height: u32) {
+    /// Sets the size of the screen in CSS pixels.
+    pub async fn set_screen_size(&self, width: u32, height: u32) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    pub async fn scheme(&self, scheme: &str) {
+    /// Sets the color scheme that the person prefers, `light` or `dark`.
+    pub async fn set_color_scheme(&self, scheme: &str) {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] })).await;
     }
 
@@ -123,20 +127,20 @@ impl Chromium {
         self.call("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
     }
 
-    /// All addresses that its pages asked for, since it started.
-    pub async fn requests(&mut self) -> &HashSet<String> {
+    /// Returns all addresses that its pages have requested since it started.
+    pub async fn requested_urls(&mut self) -> &HashSet<String> {
         let log = self.call("se/log", json!({ "type": "performance" })).await;
         for entry in log.as_array().unwrap() {
             let message: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
             if message["message"]["method"] == "Network.requestWillBeSent" {
-                self.asked.insert(message["message"]["params"]["request"]["url"].as_str().unwrap().to_owned());
+                self.requested.insert(message["message"]["params"]["request"]["url"].as_str().unwrap().to_owned());
             }
         }
-        &self.asked
+        &self.requested
     }
 
-    /// What its console holds that is an error, refusals of the policy among it.
-    pub async fn complaints(&self) -> Vec<String> {
+    /// Returns the errors on its console, which include violations of the content security policy.
+    pub async fn console_errors(&self) -> Vec<String> {
         let log = self.call("se/log", json!({ "type": "browser" })).await;
         let severe = log.as_array().unwrap().iter().filter(|entry| entry["level"] == "SEVERE");
         severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()

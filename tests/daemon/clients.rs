@@ -1,4 +1,4 @@
-//! Other people's clients, unchanged: the official OpenAI and MCP clients in Python, and the examples of the documentation as they are shown.
+//! Unmodified clients of other projects (the official OpenAI and MCP clients in Python), and the examples of the documentation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,20 +7,20 @@ use milepost_suites::{Served, template};
 
 use super::harness::{Daemon, command};
 
-/// A Python with the official clients, made once beside the build.
+/// Returns a Python interpreter with the official clients. Its environment is created once, beside the binary.
 pub fn python() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_milepost")).parent().unwrap().join("clients");
-    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/clients.sh")).arg(beside).output().unwrap();
+    let environment = Path::new(env!("CARGO_BIN_EXE_milepost")).parent().unwrap().join("clients");
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/clients.sh")).arg(environment).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
-/// A script of this directory.
+/// Returns the path of a Python script for these tests.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/clients").join(name)
 }
 
-/// A site of the suite with a task that the seed model does.
+/// Serves a task of the suite that the seed model solves. Returns the site, and goal and address as environment variables.
 async fn site() -> (Served, Vec<(&'static str, String)>) {
     let instance = template("shop_price").unwrap().instantiate(10_001);
     let site = instance.serve().await.unwrap();
@@ -29,13 +29,13 @@ async fn site() -> (Served, Vec<(&'static str, String)>) {
     (site, task)
 }
 
-/// What programs that speak to a daemon find in their environment.
+/// Returns the environment variables for programs that connect to the daemon: its address and two tokens.
 fn environment(daemon: &Daemon) -> Vec<(&'static str, String)> {
     let reader = daemon.make_token("reader", "read", None);
     vec![("DAEMON_URL", daemon.address.clone()), ("DAEMON_TOKEN", daemon.token.clone()), ("DAEMON_READER", reader)]
 }
 
-/// Runs a program that must succeed; gives what it printed.
+/// Runs a program, which must succeed, and returns what it prints. `log` is printed with a failure.
 fn check_run(program: &mut Command, log: impl FnOnce() -> String) -> String {
     let Output { status, stdout, stderr } = program.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned());
@@ -55,20 +55,20 @@ async fn the_official_clients_work_unchanged() {
         tokio::task::block_in_place(|| check_run(&mut program, || daemon.log()))
     };
 
-    let asked = run("openai_client.py");
-    assert_eq!(daemon.get(&format!("/v1/tasks/{}", asked.trim())).await["state"], "done");
-    // Whoever hangs up takes the task along: both ends come without anybody's doing.
+    let finished = run("openai_client.py");
+    assert_eq!(daemon.get(&format!("/v1/tasks/{}", finished.trim())).await["state"], "done");
+    // The client closed the connections of the last two tasks before their end, which cancelled them.
     let abandoned = daemon.get("/v1/tasks?limit=2").await;
     for task in abandoned["tasks"].as_array().unwrap() {
         let id = task["id"].as_str().unwrap();
-        let told = daemon.follow(id, 0, |_| false).await;
-        assert_eq!(told.last().unwrap().data["data"]["state"], "cancelled", "{told:?}");
+        let events = daemon.follow(id, 0, |_| false).await;
+        assert_eq!(events.last().unwrap().data["data"]["state"], "cancelled", "{events:?}");
     }
     run("mcp_client.py");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_starts_the_program_speaks_to_it_over_stdio() {
+async fn an_mcp_client_starts_the_binary_and_uses_it_over_stdio() {
     let directory = tempfile::tempdir().unwrap();
     let (_site, task) = site().await;
     let binary = ("MILEPOST", env!("CARGO_BIN_EXE_milepost").to_owned());
@@ -80,7 +80,7 @@ async fn a_client_that_starts_the_program_speaks_to_it_over_stdio() {
     tokio::task::block_in_place(|| check_run(&mut program, String::new));
 }
 
-/// The blocks of the documentation in a language, as they are shown.
+/// Returns the code blocks of `docs/serve.md` in a language.
 fn examples(language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/serve.md")).unwrap();
     let begin = format!("```{language}\n");
@@ -88,7 +88,7 @@ fn examples(language: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_examples_of_the_documentation_run_as_shown() {
+async fn the_examples_of_the_documentation_run_as_they_are_written() {
     let directory = tempfile::tempdir().unwrap();
     let (_site, task) = site().await;
     let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &[]));
@@ -98,14 +98,14 @@ async fn the_examples_of_the_documentation_run_as_shown() {
         program.current_dir(directory.path()).args(arguments).envs(environment.iter().chain(&task).cloned());
         tokio::task::block_in_place(|| check_run(&mut program, || daemon.log()))
     };
-    let (shell, python_ones) = (examples("sh"), examples("python"));
-    assert!(shell.len() >= 2 && python_ones.len() >= 3, "{shell:?} {python_ones:?}");
-    for example in shell {
-        let said = run("bash", &["-euo", "pipefail", "-c", &example]);
-        assert!(said.contains("milepost/") || said.contains("\"result\""), "{example}\n{said}");
+    let (shell_examples, python_examples) = (examples("sh"), examples("python"));
+    assert!(shell_examples.len() >= 2 && python_examples.len() >= 3, "{shell_examples:?} {python_examples:?}");
+    for example in shell_examples {
+        let printed = run("bash", &["-euo", "pipefail", "-c", &example]);
+        assert!(printed.contains("milepost/") || printed.contains("\"result\""), "{example}\n{printed}");
     }
-    for example in python_ones {
-        let said = run(python().to_str().unwrap(), &["-c", &example]);
-        assert!(!said.trim().is_empty(), "{example}");
+    for example in python_examples {
+        let printed = run(python().to_str().unwrap(), &["-c", &example]);
+        assert!(!printed.trim().is_empty(), "{example}");
     }
 }

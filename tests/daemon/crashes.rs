@@ -1,4 +1,4 @@
-//! kill -9 with a task running, and an orderly end: nothing is lost, nothing is repeated unasked, no browser is left.
+//! The daemon is killed while a task runs, or shut down: no task is lost or repeated without a person's decision, and no browser is left.
 
 use milepost_suites::template;
 use reqwest::Method;
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::harness::{Daemon, browsers};
 
-/// The table of the daemon's figures has many more, with other workers.
+/// How many times the daemon is killed. `tests/daemon_tables/kills.rs` does it more often, with more workers.
 const KILLS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_daemon_loses_and_repeats_nothing() {
+async fn a_killed_daemon_loses_no_task_and_repeats_none_without_a_decision() {
     let directory = tempfile::tempdir().unwrap();
     let settings = [("MILEPOST_SERVICE__DRAIN_SECONDS", "1"), ("MILEPOST_SERVICE__WORKERS", "1"), ("MILEPOST_SERVE__WARM_BROWSERS", "1")];
     let start = || tokio::task::block_in_place(|| Daemon::start(directory.path(), &settings));
@@ -22,20 +22,20 @@ async fn a_killed_daemon_loses_and_repeats_nothing() {
     for _ in 0..KILLS {
         let running = daemon.submit(instance.goal(), &url, json!({})).await;
         let waiting = daemon.submit(instance.goal(), &url, json!({ "limits": { "max_steps": 1 } })).await;
-        let told = daemon.follow(&running, 0, |event| event.kind == "step").await;
-        assert_eq!(told.last().unwrap().kind, "step");
+        let events = daemon.follow(&running, 0, |event| event.kind == "step").await;
+        assert_eq!(events.last().unwrap().kind, "step");
         daemon.signal("-KILL");
         tokio::task::block_in_place(|| daemon.wait());
         daemon = start();
         let task = daemon.get(&format!("/v1/tasks/{running}")).await;
         assert!(task["state"] == "interrupted" && task["attempts"] == 1 && task["acted"] == true, "{task}");
         let end = daemon.follow(&waiting, 0, |_| false).await;
-        assert_eq!(end.last().unwrap().kind, "ended", "what waited runs on: {end:?}");
-        let before = daemon.follow(&running, 0, |event| event.kind == "interrupted").await;
-        assert!(before.starts_with(&told) && before.iter().map(|event| event.id).eq(1..=before.len() as u64), "events outlive a crash");
+        assert_eq!(end.last().unwrap().kind, "ended", "the task that waited has not been run: {end:?}");
+        let kept = daemon.follow(&running, 0, |event| event.kind == "interrupted").await;
+        assert!(kept.starts_with(&events) && kept.iter().map(|event| event.id).eq(1..=kept.len() as u64), "events were lost: {kept:?}");
         ids.push(running);
     }
-    // Asked for, it runs once more; and an orderly end gives it back.
+    // A person resumes the task, and a shutdown interrupts it again.
     let resumed = daemon.expect(200, Method::POST, &format!("/v1/tasks/{}/resume", ids[0]), None).await;
     daemon.follow(&ids[0], resumed["last_seq"].as_u64().unwrap(), |event| event.kind == "step").await;
     daemon.signal("-TERM");
@@ -49,18 +49,17 @@ async fn a_killed_daemon_loses_and_repeats_nothing() {
     assert_eq!(cancelled["state"], "cancelled");
 }
 
-/// TLS by the daemon itself, on a certificate made for this test.
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_is_spoken_where_it_is_asked_for() {
+async fn with_a_certificate_the_daemon_speaks_tls_only() {
     let directory = tempfile::tempdir().unwrap();
     let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
-    let made = std::process::Command::new("openssl")
+    let certificate = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem"])
         .args(subject)
         .current_dir(directory.path())
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(certificate.status.success(), "{}", String::from_utf8_lossy(&certificate.stderr));
     let settings = [("MILEPOST_SERVE__TLS", "{cert=cert.pem, key=key.pem}"), ("MILEPOST_SERVE__WARM_BROWSERS", "0")];
     let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &settings));
     assert!(daemon.address.starts_with("https://"));
@@ -68,5 +67,5 @@ async fn tls_is_spoken_where_it_is_asked_for() {
     let signed = daemon.send(Method::POST, "/session", Some(json!({ "token": daemon.token }))).await;
     assert!(signed.headers()["set-cookie"].to_str().unwrap().contains("Secure"));
     let plain = reqwest::get(daemon.address.replacen("https", "http", 1)).await;
-    assert!(plain.is_err(), "it does not answer in the clear");
+    assert!(plain.is_err(), "it answers without TLS");
 }

@@ -1,4 +1,4 @@
-//! Starts the daemon and speaks to it, politely or byte by byte.
+//! Starts the daemon and sends it requests, as an HTTP client does or as raw bytes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// A running daemon; it is killed when dropped.
 pub struct Daemon {
     child: Child,
-    /// Where it is, as in `http://127.0.0.1:4711`.
+    /// The base address, as in `http://127.0.0.1:4711`.
     pub address: String,
     /// The administrator's token.
     pub token: String,
@@ -22,15 +22,15 @@ pub struct Daemon {
     log: Arc<Mutex<String>>,
 }
 
-/// An event as a follower gets it.
+/// An event of a task, as a follower receives it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct ReceivedEvent {
     pub id: u64,
     pub kind: String,
     pub data: Value,
 }
 
-/// The binary in a directory of its own, with the seed model.
+/// Prepares a run of the binary in this directory, with the seed model and these settings (environment variables).
 pub fn command(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
@@ -48,7 +48,7 @@ pub fn command(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) 
     command
 }
 
-/// Processes of browsers that were started for this directory.
+/// Counts the processes of browsers that were started for this directory.
 pub fn browsers(directory: &Path) -> usize {
     let marker = directory.join("tmp").display().to_string();
     let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -56,7 +56,7 @@ pub fn browsers(directory: &Path) -> usize {
 }
 
 impl Daemon {
-    /// Starts it and waits until it is ready.
+    /// Starts the daemon and waits until it is ready.
     pub fn start(directory: &Path, settings: &[(&str, &str)]) -> Self {
         let arguments = ["serve", "--port", "0", "--token-file", "token", "--ready-file", "ready"];
         let mut child = command(directory, &arguments, settings).stderr(Stdio::piped()).spawn().unwrap();
@@ -73,7 +73,7 @@ impl Daemon {
         Self { child, address: read("ready"), token: read("token"), directory: directory.to_owned(), log }
     }
 
-    /// What it logged so far.
+    /// Returns what the daemon has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -90,13 +90,14 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
-    /// Makes a token by the command line, under the running daemon.
+    /// Makes a token with the command line while the daemon runs. It expires after `days`, if given.
     pub fn make_token(&self, name: &str, scope: &str, days: Option<&str>) -> String {
         let mut arguments = vec!["token", "add", name, "--scope", scope];
         arguments.extend(days.into_iter().flat_map(|days| ["--days", days]));
         self.token_command(&arguments)
     }
 
+    /// Runs a subcommand of `token` and returns what it prints.
     pub fn token_command(&self, arguments: &[&str]) -> String {
         let token_file = self.directory.join("token").display().to_string();
         let output = command(&self.directory, arguments, &[("MILEPOST_SERVE__TOKEN_FILE", &token_file)]).output().unwrap();
@@ -104,7 +105,7 @@ impl Daemon {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// One request with the administrator's token.
+    /// Sends a request with the administrator's token.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let client = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
         let mut request = client.request(method, format!("{}{path}", self.address)).bearer_auth(&self.token);
@@ -114,7 +115,7 @@ impl Daemon {
         request.send().await.unwrap()
     }
 
-    /// A request that must be answered with this status, as JSON.
+    /// Sends a request that must be answered with this status, and returns the answer as JSON (null if it is none).
     pub async fn expect(&self, status: u16, method: Method, path: &str, body: Option<Value>) -> Value {
         let response = self.send(method.clone(), path, body.clone()).await;
         let (got, text) = (response.status().as_u16(), response.text().await.unwrap());
@@ -126,38 +127,39 @@ impl Daemon {
         self.expect(200, Method::GET, path, None).await
     }
 
-    /// Hands a task in; gives its id.
-    pub async fn submit(&self, goal: &str, url: &str, more: Value) -> String {
+    /// Submits a task with these fields beside goal and URL, and returns its id.
+    pub async fn submit(&self, goal: &str, url: &str, fields: Value) -> String {
         let mut body = json!({ "goal": goal, "url": url });
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let task = self.expect(201, Method::POST, "/v1/tasks", Some(body)).await;
         task["id"].as_str().unwrap().to_owned()
     }
 
-    /// Follows a task's events from one on, until one satisfies the caller or the stream ends.
-    pub async fn follow(&self, task: &str, after: u64, mut enough: impl FnMut(&Told) -> bool) -> Vec<Told> {
+    /// Returns a task's events after the event number `after`, up to the first one for which `is_last` holds or the end of the stream.
+    pub async fn follow(&self, task: &str, after: u64, mut is_last: impl FnMut(&ReceivedEvent) -> bool) -> Vec<ReceivedEvent> {
         let client = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
         let request = client.get(format!("{}/v1/tasks/{task}/events", self.address)).bearer_auth(&self.token);
         let response = request.header("Last-Event-ID", after.to_string()).send().await.unwrap();
         assert_eq!(response.status(), 200, "{}", self.log());
-        let (mut bytes, mut text, mut told) = (response.bytes_stream(), String::new(), Vec::new());
+        let (mut bytes, mut text, mut events) = (response.bytes_stream(), String::new(), Vec::new());
         while let Some(Ok(part)) = bytes.next().await {
             text.push_str(&String::from_utf8_lossy(&part));
             while let Some((event, rest)) = text.split_once("\n\n") {
                 let event = parse(event);
                 text = rest.to_owned();
                 if let Some(event) = event {
-                    told.push(event);
-                    if enough(told.last().unwrap()) {
-                        return told;
+                    events.push(event);
+                    if is_last(events.last().unwrap()) {
+                        return events;
                     }
                 }
             }
         }
-        told
+        events
     }
 
-    /// Sends bytes as they are; gives the status, and the whole answer as far as it came. Status 0: closed without an answer.
+    /// Sends bytes as they are, with a pause after each part. Returns the status and the whole answer, as far as it arrived. The status is 0
+    /// if the connection was closed without an answer.
     pub fn raw(&self, parts: &[&[u8]], pause: Duration) -> (u16, String) {
         let connected = TcpStream::connect(("127.0.0.1", self.port()));
         let mut stream = connected.unwrap_or_else(|error| panic!("{error}: {}", self.log()));
@@ -170,7 +172,7 @@ impl Daemon {
                 std::thread::sleep(pause);
             }
         }
-        // What came before a reset of the connection counts too.
+        // Bytes that arrived before the connection was reset count, too.
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -186,7 +188,12 @@ impl Drop for Daemon {
     }
 }
 
-fn parse(event: &str) -> Option<Told> {
+/// Parses one event of a stream of server-sent events. Returns `None` for a comment.
+fn parse(event: &str) -> Option<ReceivedEvent> {
     let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    Some(Told { id: field("id:")?.parse().ok()?, kind: field("event:")?.to_owned(), data: serde_json::from_str(field("data:")?).ok()? })
+    Some(ReceivedEvent {
+        id: field("id:")?.parse().ok()?,
+        kind: field("event:")?.to_owned(),
+        data: serde_json::from_str(field("data:")?).ok()?,
+    })
 }

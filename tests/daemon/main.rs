@@ -1,21 +1,22 @@
-//! The daemon as others meet it: the real binary with the seed model and real Chromium, on the bundled suite's sites.
+//! Tests of the daemon through its interfaces: the real binary with the seed model and real Chromium, on the bundled suite's sites.
 //!
-//! `DAEMON_KILLS` and `DAEMON_FOLLOWERS` raise the counts of the tables.
+//! `DAEMON_FOLLOWERS` is the number of followers of a task.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;
 mod attacks;
 mod chromium;
+mod client_command;
 mod clients;
 mod crashes;
 mod deploy;
 mod document;
-mod figures;
 mod harness;
+mod improvement;
 mod mcp_client;
-mod outside;
-mod page;
-mod starting;
-mod terminal;
-
-pub use figures::count;
+mod measurements;
+mod profiles;
+mod start_errors;
+mod visited_site;
+mod web_page;
+mod webhooks;

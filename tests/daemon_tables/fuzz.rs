@@ -1,20 +1,20 @@
-//! Requests made up from the API's own document: none breaks the daemon, and every answer is one that the document allows.
+//! Requests that are generated from the OpenAPI document: none causes a server error, and the document allows every answer.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::figures::{count, record};
+use super::measurements::{count, record};
 use super::site::Site;
 use super::start;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_keeps_to_its_document() {
+async fn answers_to_generated_requests_follow_the_document() {
     let directory = tempfile::tempdir().unwrap();
     let settings = [("MILEPOST_SERVICE__WORKERS", "1"), ("MILEPOST_SERVE__WARM_BROWSERS", "0"), ("MILEPOST_LIMITS__MAX_SECONDS", "5")];
     let daemon = start(directory.path(), &settings);
     let site = Site::open("shop_price", 10_001, &std::sync::Arc::default()).await;
-    // Something to be found: a task that ended, with its episode.
+    // A task that has ended with an episode, so that requests can refer to one.
     let task = daemon.submit(site.goal(), site.url(), json!({})).await;
     daemon.follow(&task, 0, |_| false).await;
     let report = directory.path().join("fuzz.json");
@@ -26,11 +26,11 @@ async fn the_api_keeps_to_its_document() {
             .output()
             .unwrap()
     });
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let figures: Value =
-        std::fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_else(|| panic!("{said}"));
-    record("fuzz", &figures);
-    assert!(figures["calls"].as_u64().unwrap() > 0 && figures["server_errors"] == 0, "{said}");
-    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let report: Option<Value> = std::fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let report = report.unwrap_or_else(|| panic!("{printed}"));
+    record("fuzz", &report);
+    assert!(report["calls"].as_u64().unwrap() > 0 && report["server_errors"] == 0, "{printed}");
+    assert!(output.status.success(), "{printed}");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }

@@ -1,4 +1,4 @@
-//! A task of the suite on a site of its own that remembers what was changed on it, and when.
+//! A task of the suite on a site of its own that records its changes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,23 +9,24 @@ use axum::middleware::{Next, from_fn};
 use milepost_suites::{Instance, template};
 use tokio::task::AbortHandle;
 
-/// A served site; it ends when dropped.
+/// A served site. Dropping it stops the server.
 pub struct Site {
     instance: Instance,
     address: String,
+    /// The period of each change.
     changes: Arc<Mutex<Vec<usize>>>,
     server: AbortHandle,
 }
 
 impl Site {
-    /// Serves an instance; a change is noted under the era that it happens in.
-    pub async fn open(id: &str, seed: u64, era: &Arc<AtomicUsize>) -> Self {
+    /// Serves an instance of a template. Each request that changes the site is recorded with the number in `period` at that time.
+    pub async fn open(id: &str, seed: u64, period: &Arc<AtomicUsize>) -> Self {
         let instance = template(id).unwrap().instantiate(seed);
         let changes = Arc::new(Mutex::new(Vec::new()));
-        let (noted, era) = (changes.clone(), era.clone());
+        let (recorded, period) = (changes.clone(), period.clone());
         let router = instance.router().layer(from_fn(move |request: Request, next: Next| {
             if !request.method().is_safe() {
-                noted.lock().unwrap().push(era.load(Ordering::SeqCst));
+                recorded.lock().unwrap().push(period.load(Ordering::SeqCst));
             }
             next.run(request)
         }));
@@ -43,12 +44,12 @@ impl Site {
         &self.address
     }
 
-    /// The eras in which something was changed.
-    pub fn eras(&self) -> BTreeSet<usize> {
+    /// Returns the periods in which the site was changed.
+    pub fn periods_with_changes(&self) -> BTreeSet<usize> {
         self.changes.lock().unwrap().iter().copied().collect()
     }
 
-    /// How much was changed.
+    /// Returns the number of changes.
     pub fn changes(&self) -> usize {
         self.changes.lock().unwrap().len()
     }

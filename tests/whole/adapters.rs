@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use milepost_engines::{LocalEngine, LocalModelConfig};
-use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
+use milepost_learners::adapter::{Adapter, Lineage, LoraConfig, LoraInit};
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Model, Precision, Sequence, Trainer, probes};
-use milepost_runtime::{Engine, GenerateRequest, Grammar, Message, Role, ScoreRequest};
+use milepost_runtime::{Engine, GenerateRequest, GenerationEngine, Grammar, Message, Role, ScoreRequest};
 use milepost_text::{GrammarCompiler, TextModel, rebuild_masks};
 
 use super::command_line::milepost;
@@ -16,7 +16,7 @@ const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
 /// The seed model with a random adapter, and the adapter's directory.
 fn adapted(directory: &Path) -> Model {
     let mut model = Model::load(Path::new(SEED)).unwrap();
-    let adapter = Adapter::fresh(LoraConfig { rank: 8, alpha: 8.0, ..Default::default() }, &model.config, 7, Fresh::Random).unwrap();
+    let adapter = Adapter::fresh(LoraConfig { rank: 8, alpha: 8.0, ..Default::default() }, &model.config, 7, LoraInit::Random).unwrap();
     adapter.save(directory, SEED, &Lineage { recipe: "random".into(), ..Default::default() }).unwrap();
     model.adapter = Some(adapter);
     model

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::config::Config;
-use milepost::wiring::{self, Mind};
+use milepost::{model, wiring};
 use milepost_learners::adapter::LoraConfig;
 use milepost_runtime::AdapterRegistry;
-use milepost_runtime::registry::{Figure, Occasion, Over, Record, Status};
+use milepost_runtime::registry::{Figure, Incumbent, Occasion, Record, Status};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// A generation that its validation calls perfect; the larger `alpha`, the further it is from the seed model.
 async fn generation(config: &Config, directory: &Path, alpha: f32, seed: u64) -> Record {
-    let base = Mind::load(config).await.unwrap().engine.generation();
+    let base = model::load(config).await.unwrap().engine.generation();
     let registry = wiring::registry(config);
     let lora = LoraConfig { rank: 4, alpha, ..LoraConfig::default() };
     let record = registry.register(&scaled(directory, &base, lora, seed), &base).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     let mut daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
     let base = daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned();
 
-    registry.promote(&good.id, Over::Base, "as the loop does").await.unwrap();
+    registry.promote(&good.id, Incumbent::Base, "as the loop does").await.unwrap();
     let trial = wait(&daemon, "it is tried", |adapters| adapters["canary"]["generation"] == good.id.as_str()).await;
     assert_eq!(
         (trial["generation"].as_str(), trial["canary"]["live"].clone()),
@@ -91,7 +91,7 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     }
     wait(&daemon, "it serves all", |adapters| adapters["canary"].is_null() && adapters["generation"] == good.id.as_str()).await;
 
-    registry.promote(&broken.id, Over::Generation(&good.id), "as the loop does").await.unwrap();
+    registry.promote(&broken.id, Incumbent::Generation(&good.id), "as the loop does").await.unwrap();
     wait(&daemon, "the broken one is tried", |adapters| adapters["canary"]["generation"] == broken.id.as_str()).await;
     for seed in 10_010..10_016 {
         task(&daemon, seed, false).await;
@@ -122,7 +122,7 @@ async fn what_a_gate_promoted_while_no_daemon_ran_is_tried_too() {
     let start = || tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
     let serving = async |daemon: &Daemon| daemon.get("/v1/adapters").await["generation"].as_str().unwrap().to_owned();
 
-    registry.promote(&first.id, Over::Base, "as the loop does").await.unwrap();
+    registry.promote(&first.id, Incumbent::Base, "as the loop does").await.unwrap();
     let daemon = start();
     let base = first.generation.parent.clone().unwrap();
     assert_eq!(serving(&daemon).await, base, "it does not serve before it was tried");
@@ -130,12 +130,12 @@ async fn what_a_gate_promoted_while_no_daemon_ran_is_tried_too() {
     assert_eq!((trial["canary"]["until"].clone(), trial["canary"]["fails_at"].clone()), (json!(3), json!(1)));
     end(daemon);
 
-    registry.promote(&first.id, Over::Anything, "by hand").await.unwrap();
+    registry.promote(&first.id, Incumbent::Any, "by hand").await.unwrap();
     let daemon = start();
     assert_eq!(serving(&daemon).await, first.id, "a person's choice serves at once");
     end(daemon);
 
-    registry.promote(&second.id, Over::Generation(&first.id), "as the loop does").await.unwrap();
+    registry.promote(&second.id, Incumbent::Generation(&first.id), "as the loop does").await.unwrap();
     std::fs::remove_file(registry.directory(&first.id).join("adapter_model.safetensors")).unwrap();
     let daemon = start();
     assert_eq!(serving(&daemon).await, second.id, "what served before is not there any more\n{}", daemon.log());
@@ -148,8 +148,8 @@ async fn failures_in_service_bring_back_what_served_before() {
     let first = generation(&config, directory.path(), 1e-3, 1).await;
     let second = generation(&config, directory.path(), 1e-3, 2).await;
     let registry = wiring::registry(&config);
-    registry.promote(&first.id, Over::Base, "as the loop does").await.unwrap();
-    registry.promote(&second.id, Over::Generation(&first.id), "as the loop does").await.unwrap();
+    registry.promote(&first.id, Incumbent::Base, "as the loop does").await.unwrap();
+    registry.promote(&second.id, Incumbent::Generation(&first.id), "as the loop does").await.unwrap();
     let daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &[("MILEPOST_SERVE__LIVE__CHECK_EVERY", "1")]));
     for seed in 10_030..10_032 {
         let failed = task(&daemon, seed, false).await;

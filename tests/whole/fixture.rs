@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use milepost_runtime::{EpisodeStore, SqliteStore};
-use milepost_service::{Deliver, Delivery, Job, Ports, Report, RunFailure, Runner, Service, ServiceConfig, TaskState};
+use milepost_service::{Job, Ports, Report, RunFailure, Runner, Service, ServiceConfig, TaskState, WebhookRequest, WebhookSender};
 use serde_json::Value;
 
 use crate::command_line::milepost;
@@ -112,7 +112,7 @@ fn adapters_keep_their_history_and_prove_themselves() {
         }
     }
     let state = directory.path().join("data/improve/run-1/state.json");
-    let state: milepost_learners::improve::State = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+    let state: milepost_improve::rounds::State = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
     assert!(state.rounds.len() == 1 && state.rounds[0].candidate.is_some());
 }
 
@@ -127,8 +127,8 @@ impl Runner for Endless {
 }
 
 #[async_trait]
-impl Deliver for Endless {
-    async fn deliver(&self, _: &Delivery) -> Result<u16, String> {
+impl WebhookSender for Endless {
+    async fn send(&self, _: &WebhookRequest) -> Result<u16, String> {
         std::future::pending().await
     }
 }
@@ -138,7 +138,7 @@ async fn the_queue_goes_on_where_a_killed_daemon_left_it() {
     let (directory, told) = (copied(), told());
     let data = directory.path().join("data");
     let episodes: Arc<dyn EpisodeStore> = Arc::new(SqliteStore::open(&data).await.unwrap());
-    let ports = Ports { runner: Arc::new(Endless), episodes, deliver: Arc::new(Endless) };
+    let ports = Ports { runner: Arc::new(Endless), episodes, webhook_sender: Arc::new(Endless) };
     let service = Service::open(&data.join("service"), ServiceConfig::default(), ports).await.unwrap();
     for state in TaskState::ALL {
         let before = &told["tasks"][state.word()];

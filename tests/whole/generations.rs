@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use milepost::config::Config;
-use milepost::wiring::{self, Mind};
-use milepost_learners::adapter::{Adapter, Fresh, Lineage, LoraConfig};
+use milepost::{model, wiring};
+use milepost_learners::adapter::{Adapter, Lineage, LoraConfig, LoraInit};
 use milepost_learners::optim::AdamWConfig;
 use milepost_learners::{Model, Precision, Sequence, Trainer};
-use milepost_runtime::registry::{Over, PROBES, Record, follow};
+use milepost_runtime::registry::{Incumbent, PROBES, Record, sync_engine};
 use milepost_runtime::{AdapterRegistry, Call, GenerateRequest, Generation, Message, Probes, Role, ScoreRequest};
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> P
 pub fn scaled(directory: &Path, base: &Generation, lora: LoraConfig, seed: u64) -> PathBuf {
     let directory = directory.join(format!("trained-{seed}"));
     let mut model = Model::load(Path::new(SEED)).unwrap();
-    let adapter = Adapter::fresh(lora, &model.config, seed, Fresh::Random).unwrap();
+    let adapter = Adapter::fresh(lora, &model.config, seed, LoraInit::Random).unwrap();
     let lineage = Lineage { base: base.base.clone(), parent: Some(base.id()), recipe: "random".into(), seed, ..Lineage::default() };
     adapter.save(&directory, SEED, &lineage).unwrap();
     let request = ScoreRequest { prompt_ids: (5..60).collect(), completion_ids: (60..80).collect(), grammar: None, temperature: 1.0 };
@@ -58,7 +58,7 @@ pub fn settings(directory: &Path) -> Config {
 /// Two registered generations of the seed model, and the base.
 async fn registered(directory: &Path) -> (Generation, [Record; 2]) {
     let config = settings(directory);
-    let base = Mind::load(&config).await.unwrap().engine.generation();
+    let base = model::load(&config).await.unwrap().engine.generation();
     let registry = wiring::registry(&config);
     let first = registry.register(&trained(directory, &base, 4, 1), &base).await.unwrap();
     let second = registry.register(&trained(directory, &base, 8, 2), &base).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_running_engine_follows_promotions_and_rollbacks() {
     let (base, [first, second]) = registered(directory).await;
     let config = settings(directory);
     let registry = wiring::registry(&config);
-    let engine = Mind::load(&config).await.unwrap().engine;
+    let engine = model::load(&config).await.unwrap().engine;
     let answers = || async {
         let mut answers = Vec::new();
         for seed in 0..3 {
@@ -153,26 +153,26 @@ async fn a_running_engine_follows_promotions_and_rollbacks() {
         answers
     };
     let of_base = answers().await;
-    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap(), None);
-    registry.promote(&first.id, Over::Base, "better").await.unwrap();
-    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap().unwrap().id(), first.id);
+    assert_eq!(sync_engine(&registry, engine.as_ref()).await.unwrap(), None);
+    registry.promote(&first.id, Incumbent::Base, "better").await.unwrap();
+    assert_eq!(sync_engine(&registry, engine.as_ref()).await.unwrap().unwrap().id(), first.id);
     let of_first = answers().await;
-    registry.promote(&second.id, Over::Generation(&first.id), "better").await.unwrap();
-    follow(&registry, engine.as_ref()).await.unwrap();
+    registry.promote(&second.id, Incumbent::Generation(&first.id), "better").await.unwrap();
+    sync_engine(&registry, engine.as_ref()).await.unwrap();
     assert_ne!(answers().await, of_first);
     registry.rollback(&base, "live success fell").await.unwrap();
-    follow(&registry, engine.as_ref()).await.unwrap();
+    sync_engine(&registry, engine.as_ref()).await.unwrap();
     assert_eq!(answers().await, of_first);
 
-    registry.promote(&second.id, Over::Anything, "again").await.unwrap();
+    registry.promote(&second.id, Incumbent::Any, "again").await.unwrap();
     std::fs::write(registry.directory(&second.id).join("adapter_config.json"), "{}").unwrap();
-    let error = follow(&registry, engine.as_ref()).await.unwrap_err().to_string();
+    let error = sync_engine(&registry, engine.as_ref()).await.unwrap_err().to_string();
     assert!(error.contains("is not what was registered") && error.contains(&second.id), "{error}");
     assert_eq!(answers().await, of_first, "what served goes on serving");
 
     registry.rollback(&base, "broken").await.unwrap();
     registry.rollback(&base, "to the base").await.unwrap();
-    assert_eq!(follow(&registry, engine.as_ref()).await.unwrap().unwrap().id(), base.id());
+    assert_eq!(sync_engine(&registry, engine.as_ref()).await.unwrap().unwrap().id(), base.id());
     assert_eq!(answers().await, of_base);
 }
 

@@ -4,16 +4,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use milepost::cli::PlaceArg;
-use milepost::config::Config;
-use milepost::improve::workshop::SuiteWorkshop;
-use milepost::wiring::{self, Mind};
+use milepost::model;
 use milepost_learners::adapter::LoraConfig;
-use milepost_learners::gate::{Decision, Verdict};
-use milepost_learners::improve::{Round, Stage, Workshop};
-use milepost_runtime::registry::{Figure, Occasion, Over, Status};
 use milepost_runtime::store::TrainingQuery;
-use milepost_runtime::{AdapterRegistry, DirectoryRegistry, EpisodeStore, Generation, SqliteStore};
+use milepost_runtime::{EpisodeStore, SqliteStore};
 use serde_json::Value;
 
 use super::command_line::milepost;
@@ -116,7 +110,7 @@ async fn a_worse_policy_is_refused_at_the_gate() {
         ("MILEPOST_LIMITS__MAX_STEPS", "12"),
         ("MILEPOST_POLICY__PLAN_TOKENS", "120"),
     ];
-    let base = Mind::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
+    let base = model::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
     let tries: u64 = std::env::var("TRIES").map_or(1, |text| text.parse().unwrap());
     for number in 0..tries {
         let adapter =
@@ -175,7 +169,7 @@ async fn an_update_with_nothing_to_learn_has_an_exit_code_of_its_own() {
     assert!(milepost(directory.path(), &arguments, &[]).status.success());
     let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
     let [episode] = &store.list(5).await.unwrap()[..] else { panic!("one episode was played") };
-    let generation = Mind::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
+    let generation = model::load(&generations::settings(directory.path())).await.unwrap().engine.generation();
     assert_eq!(generation.id(), episode.generation);
     check_no_update(directory.path(), &episode.id, serde_json::to_value(generation).unwrap(), 1, "earned the same");
 }
@@ -317,7 +311,7 @@ async fn every_recipe_goes_through_its_rounds() {
     assert!(round("single_turn", 1, "calls.jsonl").iter().all(|call| call["reward"] == 1.0), "the expert's own words");
 }
 
-/// The files that the README names are experiments.
+/// Every file of `experiments/` is an experiment of its own name.
 #[test]
 fn the_experiments_of_the_repository_can_be_read() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
@@ -325,106 +319,8 @@ fn the_experiments_of_the_repository_can_be_read() {
     let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
     assert!(files.len() >= 5, "{files:?}");
     for file in files {
-        let spec = milepost::experiment::Spec::load(&file).unwrap_or_else(|error| panic!("{error:#}"));
+        let spec = milepost_improve::experiment::Spec::load(&file, &milepost::improve_host::ProgramExperiments::default())
+            .unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(Some(&spec.name[..]), file.file_stem().and_then(|name| name.to_str()));
-    }
-}
-
-/// What a start after a kill finds in the registry: its own words are not written twice, and nobody is promoted over what has changed since.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_is_seen() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = generations::settings(directory.path());
-    let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
-    let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
-    let ids = two_generations(directory.path(), &registry, &base).await;
-    let mut workshop = workshop(&config, &store, mind, directory.path());
-    let decision =
-        Decision { verdict: Verdict::Promote, reason: "better".into(), p: 0.1 + 0.2, candidate: [9, 10], incumbent: [4, 10], looks: 1 };
-    let round = |stage| Round {
-        number: 1,
-        stage,
-        incumbent: base.id(),
-        candidate: Some(ids[0].clone()),
-        decision: Some(decision.clone()),
-        ..Round::default()
-    };
-    assert_eq!(workshop.overtaken(&round(Stage::Publish)).await.unwrap(), None);
-
-    registry.promote(&ids[1], Over::Base, "by a person").await.unwrap();
-    let note = workshop.overtaken(&round(Stage::Publish)).await.unwrap().unwrap();
-    assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
-    registry.rollback(&base, "by a person").await.unwrap();
-    let note = workshop.overtaken(&Round { incumbent: ids[1].clone(), ..round(Stage::Gate) }).await.unwrap().unwrap();
-    assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
-
-    // What was rolled back before its gate has been compared again; what was rolled back after it stays out.
-    registry.promote(&ids[0], Over::Base, "by an earlier round").await.unwrap();
-    registry.rollback(&base, "it failed then").await.unwrap();
-    assert_eq!(workshop.overtaken(&round(Stage::Publish)).await.unwrap(), None);
-    let gate = Figure { incumbent: Some([4, 10]), decision: Some(Status::Promoted), ..Figure::new(Occasion::Gate, [9, 10], "better") };
-    registry.measured(&ids[0], gate).await.unwrap();
-    registry.promote(&ids[0], Over::Base, "by the round").await.unwrap();
-    registry.rollback(&base, "it fails in service").await.unwrap();
-    let note = workshop.overtaken(&round(Stage::Publish)).await.unwrap().unwrap();
-    assert!(note.contains("it fails in service"), "{note}");
-    let over = Round { outcome: Some(Verdict::Inconclusive), note: Some(note), ..round(Stage::Done) };
-    workshop.set_aside(&over).await.unwrap();
-    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap().status, Status::RolledBack);
-
-    let refuted = Round { outcome: Some(Verdict::Quarantine), note: Some("not what was trained".into()), ..round(Stage::Done) };
-    workshop.set_aside(&refuted).await.unwrap();
-    let once = registry.get(&ids[0]).await.unwrap().unwrap();
-    workshop.set_aside(&refuted).await.unwrap();
-    assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 3));
-    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap(), once);
-
-    // A round begins with what serves then, whoever put it there, and one that is overtaken ends before it plays.
-    assert_eq!(workshop.take_up().await.unwrap(), base.id());
-    registry.promote(&ids[1], Over::Base, "by a person").await.unwrap();
-    let collecting = Round { incumbent: base.id(), ..Round::default() };
-    assert!(workshop.overtaken(&collecting).await.unwrap().is_some());
-    assert_eq!(workshop.take_up().await.unwrap(), ids[1]);
-    assert_eq!(workshop.overtaken(&Round { incumbent: ids[1].clone(), ..collecting }).await.unwrap(), None);
-}
-
-/// A gate that cannot tell takes no promotion back: what served before is what a rollback goes to.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_good_generation_that_is_compared_again_stays_good() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = generations::settings(directory.path());
-    let (store, mind) = (wiring::store(&config).await.unwrap(), Mind::load(&config).await.unwrap());
-    let (base, registry) = (mind.engine.generation(), wiring::registry(&config));
-    let ids = two_generations(directory.path(), &registry, &base).await;
-    registry.promote(&ids[0], Over::Base, "better").await.unwrap();
-    registry.promote(&ids[1], Over::Generation(&ids[0]), "better").await.unwrap();
-    let mut workshop = workshop(&config, &store, mind, directory.path());
-    let again = Round { candidate: Some(ids[0].clone()), outcome: Some(Verdict::Inconclusive), stage: Stage::Done, ..Round::default() };
-    workshop.set_aside(&again).await.unwrap();
-    assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap().status, Status::Promoted);
-    assert_eq!(registry.rollback(&base, "by a person").await.unwrap().map(|record| record.id), Some(ids[0].clone()));
-}
-
-async fn two_generations(directory: &Path, registry: &DirectoryRegistry, base: &Generation) -> [String; 2] {
-    let mut ids = [String::new(), String::new()];
-    for (seed, id) in (1..).zip(&mut ids) {
-        *id = registry.register(&generations::trained(directory, base, 4, seed), base).await.unwrap().id;
-    }
-    ids
-}
-
-fn workshop<'a>(config: &'a Config, store: &'a SqliteStore, mind: Mind, directory: &Path) -> SuiteWorkshop<'a> {
-    SuiteWorkshop {
-        mind,
-        config,
-        store,
-        registry: wiring::registry(config),
-        templates: Vec::new(),
-        environment: PlaceArg::Plain,
-        own: false,
-        directory: directory.join("run-1"),
-        gated: 0,
-        cancel: tokio::sync::watch::channel(false).1,
-        verbose: false,
     }
 }

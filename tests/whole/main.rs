@@ -1,4 +1,4 @@
-//! The whole, without a browser: the map of the house, the command line's manners, the suite in the plain reader, the store.
+//! The whole, without a browser: the command line's manners, the suite in the plain reader, the store.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod adapters;
@@ -6,9 +6,9 @@ mod canary;
 mod command_line;
 mod fixture;
 mod generations;
-mod house;
 mod improve;
 mod native;
 mod recording;
 mod remote;
+mod round_outcomes;
 mod suite;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use milepost::config::Config;
-use milepost::wiring::{self, Mind};
+use milepost::{model, wiring};
 use milepost_engines::{Backend, Isq, LocalEngine, LocalModelConfig};
 use milepost_runtime::registry::read_probes;
-use milepost_runtime::{AdapterRegistry, Engine, GenerateRequest, Generated, Grammar, Message, Role, ScoreRequest};
+use milepost_runtime::{AdapterRegistry, GenerateRequest, Generated, GenerationEngine, Grammar, Message, Role, ScoreRequest};
 
 use super::generations::{settings, trained};
 
@@ -31,7 +31,7 @@ fn request(number: u64) -> GenerateRequest {
     }
 }
 
-async fn all(engine: &Arc<dyn Engine>, numbers: impl Iterator<Item = u64>) -> Vec<Generated> {
+async fn all(engine: &Arc<dyn GenerationEngine>, numbers: impl Iterator<Item = u64>) -> Vec<Generated> {
     join_all(numbers.map(async |number| engine.generate(request(number)).await.unwrap())).await
 }
 
@@ -42,8 +42,8 @@ fn worst(ours: &[f32], theirs: &[f32]) -> f32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_native_engine_answers_as_mistralrs_does() {
-    let theirs: Arc<dyn Engine> = Arc::new(LocalEngine::load(&config(Backend::Mistralrs)).await.unwrap());
-    let native: Arc<dyn Engine> = Arc::new(LocalEngine::load(&config(Backend::Native)).await.unwrap());
+    let theirs: Arc<dyn GenerationEngine> = Arc::new(LocalEngine::load(&config(Backend::Mistralrs)).await.unwrap());
+    let native: Arc<dyn GenerationEngine> = Arc::new(LocalEngine::load(&config(Backend::Native)).await.unwrap());
     assert_eq!(native.generation().id(), theirs.generation().id());
     let (ours, expected) = (all(&native, 0..24).await, all(&theirs, 0..24).await);
     for (ours, theirs) in ours.iter().zip(&expected) {
@@ -71,20 +71,20 @@ async fn the_native_engine_proves_swaps_and_goes_back() {
     let directory = tempfile::tempdir().unwrap();
     let config = settings(directory.path());
     let native = Config { local: self::config(Backend::Native), ..config.clone() };
-    let mind = Mind::load(&native).await.unwrap();
-    let base = mind.engine.generation();
-    let before = all(&mind.engine, 0..4).await;
+    let model = model::load(&native).await.unwrap();
+    let base = model.engine.generation();
+    let before = all(&model.engine, 0..4).await;
     let adapter = trained(directory.path(), &base, 8, 3);
     let registered = wiring::registry(&config).register(&adapter, &base).await.unwrap();
-    let served = mind.engine.swap(&adapter, &read_probes(&adapter).unwrap().unwrap()).await.unwrap();
+    let served = model.engine.swap(&adapter, &read_probes(&adapter).unwrap().unwrap()).await.unwrap();
     assert_eq!(served.id(), registered.id);
-    let changed = all(&mind.engine, 0..4).await;
+    let changed = all(&model.engine, 0..4).await;
     assert!(changed.iter().zip(&before).any(|(now, then)| now.call.logprobs != then.call.logprobs));
     let broken = trained(directory.path(), &base, 8, 4);
-    let error = mind.engine.swap(&broken, &read_probes(&adapter).unwrap().unwrap()).await.unwrap_err().to_string();
-    assert!(error.contains("is not the trained one") && mind.engine.generation().id() == served.id(), "{error}");
-    mind.engine.serve_base().await.unwrap();
-    let back = all(&mind.engine, 0..4).await;
+    let error = model.engine.swap(&broken, &read_probes(&adapter).unwrap().unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("is not the trained one") && model.engine.generation().id() == served.id(), "{error}");
+    model.engine.serve_base().await.unwrap();
+    let back = all(&model.engine, 0..4).await;
     assert!(back.iter().zip(&before).all(|(now, then)| now.call.logprobs == then.call.logprobs), "bit for bit");
 }
 

@@ -1,11 +1,13 @@
 //! Episodes in SQLite: what is written is read back whole, a process that dies leaves its steps, pruning removes.
 
-use milepost::commands::suite::episode::{Place, Player, play};
 use milepost::config::Config;
+use milepost::suite::{EpisodeEnvironment, play};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::episode::Timing;
 use milepost_runtime::{Action, Call, Episode, EpisodeStore, Grammar, NoListener, Plan, Planned, Role, Span, SqliteStore, Stop, Task};
+use milepost_suites::play::Player;
 use milepost_suites::template;
+use tokio_util::sync::CancellationToken;
 
 use crate::command_line::milepost;
 
@@ -38,10 +40,10 @@ fn lines(episode: &Episode) -> Vec<String> {
 async fn an_episode_is_read_back_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
-    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let cancel = CancellationToken::new();
     let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::All, generation: "oracle".into(), cancel };
     let instance = template("shop_swap").unwrap().instantiate(10_003);
-    let played = play(&instance, 1, &mut Place::Plain, &player, &Config::default(), &mut NoListener).await.unwrap();
+    let played = play(&instance, 1, &mut EpisodeEnvironment::Plain, &player, &Config::default(), &mut NoListener).await.unwrap();
     let read = store.load(&played.episode.id).await.unwrap().unwrap();
     assert_eq!(lines(&read), lines(&played.episode));
     assert_eq!(read.success, Some(true));
@@ -51,10 +53,10 @@ async fn an_episode_is_read_back_as_it_was() {
 async fn a_failure_is_explained_by_the_success_that_it_left() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("data")).await.unwrap();
-    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let cancel = CancellationToken::new();
     let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
     let instance = template("shop_swap").unwrap().instantiate(10_003);
-    let good = play(&instance, 1, &mut Place::Plain, &player, &Config::default(), &mut NoListener).await.unwrap().episode;
+    let good = play(&instance, 1, &mut EpisodeEnvironment::Plain, &player, &Config::default(), &mut NoListener).await.unwrap().episode;
     let mut bad = Episode::begin(good.task.clone(), "adaplan", "abc");
     bad.steps = good.steps[..3].to_vec();
     bad.steps[2].action = Action::parse("back").unwrap();
@@ -101,8 +103,8 @@ async fn calls_keep_their_token_ids_and_log_probabilities_exactly() {
 #[tokio::test]
 async fn a_full_disk_ends_the_run_and_keeps_what_was_recorded() {
     let directory = tempfile::tempdir().unwrap();
-    // No file may grow beyond 400 KiB: what a full disk does to the database.
-    let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" suite run --oracle --environment plain --episodes 60";
+    // No file may grow beyond 600 KiB, so that writing to the database fails as on a full disk.
+    let script = "trap '' XFSZ; ulimit -f 600; exec \"$0\" suite run --oracle --environment plain --episodes 60";
     let output = std::process::Command::new("bash")
         .args(["-c", script, env!("CARGO_BIN_EXE_milepost")])
         .current_dir(directory.path())

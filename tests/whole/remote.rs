@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use milepost_learners::adapter::Adapter;
-use milepost_learners::model::{Decoder, Desk};
+use milepost_learners::model::{Decoder, DecoderScratch};
 use milepost_learners::{Model, ModelConfig, Precision};
 use milepost_runtime::Grammar;
 use milepost_text::{BitMask, GrammarCompiler, TextModel, log_softmax_masked, masked_logprob};
@@ -72,7 +72,7 @@ impl Server {
 
     /// Log-probabilities of a prompt's own tokens.
     fn scored(model: &Model, ids: &[u32]) -> Value {
-        let (mut decoder, mut desk, mut positions) = (Decoder::default(), Desk::default(), vec![Value::Null]);
+        let (mut decoder, mut desk, mut positions) = (Decoder::default(), DecoderScratch::default(), vec![Value::Null]);
         for pair in ids.windows(2) {
             let logprob = masked_logprob(decoder.push(model, pair[0], &mut desk), None, 1.0, pair[1]);
             positions.push(json!({ pair[1].to_string(): { "logprob": logprob } }));
@@ -81,7 +81,7 @@ impl Server {
     }
 
     fn sampled(&self, model: &Model, ids: &[u32], body: &Value) -> Value {
-        let (mut decoder, mut desk) = (Decoder::default(), Desk::default());
+        let (mut decoder, mut desk) = (Decoder::default(), DecoderScratch::default());
         let temperature = body["temperature"].as_f64().unwrap() as f32;
         if body["logprobs"] == 5 {
             let told = if self.mode == Mode::Raw { 1.0 } else { temperature };

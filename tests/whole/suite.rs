@@ -1,11 +1,13 @@
 //! The suite: every template's oracle solves it, and every reference milestone is seen when the server has it, not before.
 
-use milepost::commands::suite::episode::{Place, Played, Player, play};
 use milepost::config::Config;
+use milepost::suite::{EpisodeEnvironment, play};
 use milepost_learners::rewards::{Preset, compose};
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{NoListener, PlanScores, SqliteStore, Verdicts};
 use milepost_suites::bundled;
+use milepost_suites::play::{Played, Player};
+use tokio_util::sync::CancellationToken;
 
 /// Test seeds a template.
 const SEEDS: u64 = 20;
@@ -39,13 +41,13 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
     let config = Config::default();
-    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let cancel = CancellationToken::new();
     let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
     let mut wrong = Vec::new();
     for template in bundled() {
         for seed in 10_000..10_000 + SEEDS {
             let instance = template.instantiate(seed);
-            let played = play(&instance, seed, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
+            let played = play(&instance, seed, &mut EpisodeEnvironment::Plain, &player, &config, &mut NoListener).await.unwrap();
             let count = instance.milestones().len() as u64;
             let milestones = (played.milestones.verified, played.milestones.reached, played.milestones.premature);
             let faults = faults(&played);
@@ -69,13 +71,13 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
 async fn an_episode_that_is_cut_short_is_incomplete_and_its_plan_still_good() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
-    let (_keep, cancel) = tokio::sync::watch::channel(false);
+    let cancel = CancellationToken::new();
     let player = Player { policy: None, verifier: None, store: &store, screenshots: Screenshots::Off, generation: "oracle".into(), cancel };
     for template in bundled().iter().filter(|template| !template.revises) {
         let instance = template.instantiate(10_000);
         let mut config = Config::default();
         config.limits.max_steps = instance.oracle().first_plan().len() as u32 / 2;
-        let played = play(&instance, 10_000, &mut Place::Plain, &player, &config, &mut NoListener).await.unwrap();
+        let played = play(&instance, 10_000, &mut EpisodeEnvironment::Plain, &player, &config, &mut NoListener).await.unwrap();
         assert_eq!(faults(&played), ["complete", "efficient"], "{}", template.id);
         assert_eq!(played.verdicts.completeness.as_ref().unwrap().verdict, [false], "{}", template.id);
         assert_eq!(rewards(&played)[..6], ["0.000", "0.000", "0.000", "2.000", "2.000", "1.000"], "{}", template.id);

@@ -1,19 +1,19 @@
-//! The one error type of this crate; every variant names the file and the fix.
+//! The error type of this crate; every variant names the file and the fix.
 
 use std::path::{Path, PathBuf};
 
-/// Result of a text operation.
+/// The result of a text operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between words and token ids.
+/// An error of a tokenizer, a chat template or a grammar.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that a model directory must have is not there.
+    /// A file that a model directory must have is missing.
     #[error("{path} is missing; {fix}", path = path.display())]
     Missing {
         /// The file.
         path: PathBuf,
-        /// What to do.
+        /// How to fix it.
         fix: String,
     },
     /// A file cannot be read or written.
@@ -21,15 +21,15 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file is there, but not what it should be.
+    /// A file exists but its content cannot be used.
     #[error("{path} cannot be used: {reason}", path = path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and how to fix it.
         reason: String,
     },
     /// The tokenizer has more tokens than the weights have rows.
@@ -39,42 +39,44 @@ pub enum Error {
         dir = dir.display()
     )]
     Vocabulary {
-        /// Model directory.
+        /// The model directory.
         dir: PathBuf,
-        /// Tokens of the tokenizer.
+        /// The number of the tokenizer's tokens.
         tokenizer: usize,
-        /// Rows of the embedding.
+        /// The number of the embedding's rows.
         weights: usize,
     },
-    /// The chat template failed on these messages.
+    /// The chat template failed on the messages.
     #[error("the chat template refuses these messages: {0}")]
     Template(String),
-    /// Text that the tokenizer cannot encode.
+    /// The tokenizer cannot encode a text.
     #[error("the tokenizer cannot encode {text:?}: {reason}")]
     Encode {
-        /// Beginning of the text.
+        /// The beginning of the text.
         text: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A grammar that does not compile, or a token that it does not allow.
+    /// A grammar does not compile, or does not allow a token.
     #[error("grammar {hash}: {reason}")]
     Grammar {
-        /// Hash of the grammar's text.
+        /// The hash of the grammar's text.
         hash: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A tokenizer could not be trained.
+    /// A tokenizer cannot be trained.
     #[error("the tokenizer cannot be trained: {0}")]
     Train(String),
 }
 
 impl Error {
+    /// Turns an I/O error on this file into an [`Error::Io`].
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
+    /// Makes an [`Error::Malformed`].
     pub(crate) fn malformed(path: &Path, reason: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_owned(), reason: reason.into() }
     }

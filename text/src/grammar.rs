@@ -1,46 +1,45 @@
-//! Grammars compiled to token masks with llguidance.
+//! Compiles grammars to token masks with llguidance.
 
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::TokEnv;
 use llguidance::{Matcher, ParserFactory};
 use milepost_runtime::Grammar;
 
+use crate::completion::{self, Parser, VocabularyHints};
 use crate::error::{Error, Result};
-use crate::landing::{self, Hints};
 use crate::mask::BitMask;
 use crate::model::TextModel;
 
-/// Compiles grammars for one tokenizer; cheap to clone, shared between threads.
+/// A compiler of grammars for one tokenizer. It is cheap to clone and can be shared between threads.
 #[derive(Clone)]
 pub struct GrammarCompiler {
     factory: Arc<ParserFactory>,
-    hints: Arc<Hints>,
+    hints: Arc<VocabularyHints>,
     vocab: usize,
     end: u32,
 }
 
 impl GrammarCompiler {
-    /// A compiler for a model's tokenizer and end token.
+    /// Creates a compiler for a model's tokenizer and end token.
     ///
     /// # Errors
-    /// A tokenizer that llguidance cannot read.
+    /// llguidance cannot read the tokenizer.
     pub fn new(text: &TextModel) -> Result<Self> {
         let failed = |reason: String| Error::Grammar { hash: text.tokenizer.hash(), reason: format!("the tokenizer: {reason}") };
-        let mut tokenizer = text.tokenizer.byte_tokenizer().map_err(failed)?;
-        tokenizer.set_eos_token(text.end_id());
-        let environment = tokenizer.into_tok_env(None).map_err(|error| failed(error.to_string()))?;
+        let environment: TokEnv = Arc::new(text.tokenizer.environment(text.end_id()).map_err(failed)?);
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| failed(error.to_string()))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        let hints = Arc::new(Hints::new(&text.tokenizer));
+        let hints = Arc::new(VocabularyHints::new(&text.tokenizer));
         Ok(Self { factory: Arc::new(factory), hints, vocab: text.tokenizer.vocab_size(), end: text.end_id() })
     }
 
-    /// A machine at the beginning of a grammar.
+    /// Compiles a grammar to a parser at the start of a completion.
     ///
     /// # Errors
-    /// A grammar that does not compile.
+    /// The grammar does not compile.
     pub fn matcher(&self, grammar: &Grammar) -> Result<GrammarMask> {
         let matcher = Matcher::new(self.factory.create_parser(TopLevelGrammar::from_lark(grammar.0.clone())));
         match matcher.get_error() {
@@ -52,17 +51,17 @@ impl GrammarCompiler {
         }
     }
 
-    /// Number of tokens that its masks speak of.
+    /// Returns the number of tokens in its masks.
     pub fn vocab_size(&self) -> usize {
         self.vocab
     }
 }
 
-/// Walks one completion through a grammar, saying at each place which tokens are allowed.
+/// The parser of a grammar, which gives the mask of allowed tokens at each position of one completion.
 #[derive(Clone)]
 pub struct GrammarMask {
     matcher: Matcher,
-    hints: Arc<Hints>,
+    hints: Arc<VocabularyHints>,
     vocab: usize,
     end: u32,
     ended: bool,
@@ -70,7 +69,7 @@ pub struct GrammarMask {
 }
 
 impl GrammarMask {
-    /// Writes the tokens allowed here to `out`; the end token is among them exactly when the text so far is a sentence.
+    /// Writes the mask of the next token to `out`. The end token is allowed exactly when the text so far is a sentence of the grammar.
     ///
     /// # Errors
     /// The grammar is too large for the matcher's limits.
@@ -84,10 +83,10 @@ impl GrammarMask {
         Ok(())
     }
 
-    /// Takes a token; the end token ends the walk.
+    /// Consumes a token; the end token ends the completion.
     ///
     /// # Errors
-    /// A token that is not allowed here.
+    /// The token is not allowed at this position.
     pub fn advance(&mut self, token: u32) -> Result<()> {
         if token == self.end && !self.ended && self.accepting() {
             self.ended = true;
@@ -99,26 +98,23 @@ impl GrammarMask {
         self.matcher.consume_token(token).map_err(|error| self.failed(&error))
     }
 
-    /// Whether the text so far is a sentence of the grammar.
+    /// Returns whether the text so far is a sentence of the grammar.
     pub fn accepting(&mut self) -> bool {
         self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false)
     }
 
-    /// Whether nothing but the end token can follow.
+    /// Returns whether only the end token can follow.
     pub fn is_finished(&self) -> bool {
         self.ended || self.matcher.is_stopped()
     }
 
-    /// A way to a sentence of at most `budget` more tokens, the end token included; `None` where none was found.
+    /// Finds at most `budget` more tokens, the end token included, with which the text becomes a sentence of the grammar; `None` if none were
+    /// found.
     ///
-    /// An untrained model may still be in the middle of a text when its budget runs out; the engine then follows this path, so that
-    /// what it returns is a sentence all the same. The same machine, budget and seed give the same path.
-    pub fn landing(&self, budget: usize, seed: u64) -> Option<Vec<u32>> {
-        landing::search(self, &self.hints, budget, seed)
-    }
-
-    pub(crate) fn end_id(&self) -> u32 {
-        self.end
+    /// An untrained model may still be in the middle of a text when its budget runs out. The engine then appends these tokens, so that the
+    /// completion is a sentence all the same. The same state, budget and seed give the same tokens.
+    pub fn forced_completion(&self, budget: usize, seed: u64) -> Option<Vec<u32>> {
+        completion::search(self, &self.hints, budget, seed)
     }
 
     fn failed(&self, reason: &dyn std::fmt::Display) -> Error {
@@ -126,18 +122,32 @@ impl GrammarMask {
     }
 }
 
-/// The mask at each token of a recorded completion: what the sampler saw, for the learner.
+impl Parser for GrammarMask {
+    fn allowed(&mut self, out: &mut BitMask) -> Option<()> {
+        GrammarMask::allowed(self, out).ok()
+    }
+
+    fn advance(&mut self, token: u32) -> Option<()> {
+        GrammarMask::advance(self, token).ok()
+    }
+
+    fn end_id(&self) -> u32 {
+        self.end
+    }
+}
+
+/// Rebuilds the mask at each token of a recorded completion, so that the learner sees the masks of the sampler.
 ///
 /// # Errors
-/// A grammar that does not compile, or a completion that it does not allow.
+/// The grammar does not compile, or does not allow the completion.
 pub fn rebuild_masks(compiler: &GrammarCompiler, grammar: &Grammar, completion_ids: &[u32]) -> Result<Vec<BitMask>> {
-    let mut machine = compiler.matcher(grammar)?;
+    let mut parser = compiler.matcher(grammar)?;
     completion_ids
         .iter()
         .map(|token| {
             let mut mask = BitMask::default();
-            machine.allowed(&mut mask)?;
-            machine.advance(*token)?;
+            parser.allowed(&mut mask)?;
+            parser.advance(*token)?;
             Ok(mask)
         })
         .collect()

@@ -1,6 +1,6 @@
-//! Token masks and the one definition of the policy's distribution.
+//! Token masks, and the definition of the policy's distribution.
 
-/// Which tokens of the vocabulary are allowed: one bit each, 32 to a word; tokens beyond its length are not allowed.
+/// The set of allowed tokens of the vocabulary: one bit per token, 32 bits per word. Tokens beyond its length are not allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BitMask {
     words: Vec<u32>,
@@ -8,24 +8,24 @@ pub struct BitMask {
 }
 
 impl BitMask {
-    /// A mask of `len` tokens, none allowed.
+    /// Creates a mask of `len` tokens in which no token is allowed.
     pub fn none(len: usize) -> Self {
         Self { words: vec![0; len.div_ceil(32)], len }
     }
 
-    /// A mask of `len` tokens, all allowed.
+    /// Creates a mask of `len` tokens in which all are allowed.
     pub fn all(len: usize) -> Self {
         let mut mask = Self { words: vec![u32::MAX; len.div_ceil(32)], len };
         mask.trim();
         mask
     }
 
-    /// The mask's words: bit `i % 32` of word `i / 32` is token `i`.
+    /// Returns the mask's words: bit `i % 32` of word `i / 32` is token `i`.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
 
-    /// A mask from words as llguidance makes them (bit `i % 32` of word `i / 32`).
+    /// Replaces the mask by words as llguidance makes them (bit `i % 32` of word `i / 32`).
     pub(crate) fn set_words(&mut self, words: &[u32], len: usize) {
         self.words.clear();
         self.words.extend_from_slice(&words[..len.div_ceil(32).min(words.len())]);
@@ -34,23 +34,24 @@ impl BitMask {
         self.trim();
     }
 
+    /// Clears the bits beyond the mask's length.
     fn trim(&mut self) {
         if let (Some(last), rest @ 1..) = (self.words.last_mut(), self.len % 32) {
             *last &= (1 << rest) - 1;
         }
     }
 
-    /// Number of tokens it speaks of.
+    /// Returns the number of tokens, allowed or not.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it speaks of no token.
+    /// Returns whether the mask has a length of 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether a token is allowed.
+    /// Returns whether a token is allowed.
     pub fn get(&self, token: u32) -> bool {
         self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
@@ -63,12 +64,12 @@ impl BitMask {
         }
     }
 
-    /// How many tokens are allowed.
+    /// Counts the allowed tokens.
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// The allowed tokens in ascending order.
+    /// Returns the allowed tokens in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = u32> + Clone + '_ {
         self.words.iter().enumerate().flat_map(|(index, &word)| {
             std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
@@ -78,22 +79,22 @@ impl BitMask {
     }
 }
 
-/// Temperature of the distribution that is recorded: greedy sampling (0) records the distribution at 1.
+/// Returns the temperature of the recorded distribution: greedy sampling (0) records the distribution at temperature 1.
 fn recorded_temperature(temperature: f32) -> f32 {
     if temperature > 0.0 { temperature } else { 1.0 }
 }
 
-/// Log-probabilities in nats of `softmax(logits / temperature)` over the allowed tokens; `-inf` for the others.
+/// Computes the log-probabilities in nats of `softmax(logits / temperature)` over the allowed tokens; they are `-inf` for all others.
 ///
 /// This is **the policy**: the sampler records it and the learner differentiates it. `logits` has one entry per row of the
-/// output layer; without a mask all are allowed. Temperature 0 (greedy) is read as 1.
+/// output layer; without a mask all tokens are allowed. Temperature 0 (greedy) is read as 1.
 pub fn log_softmax_masked(logits: &[f32], mask: Option<&BitMask>, temperature: f32) -> Vec<f32> {
     let mut out = vec![0.0; logits.len()];
     log_softmax_masked_into(logits, mask, temperature, &mut out);
     out
 }
 
-/// [`log_softmax_masked`] into a buffer of the same length.
+/// Computes [`log_softmax_masked`] into a buffer of the same length as the logits.
 pub fn log_softmax_masked_into(logits: &[f32], mask: Option<&BitMask>, temperature: f32, out: &mut [f32]) {
     let inverse = recorded_temperature(temperature).recip();
     for (index, (out, logit)) in out.iter_mut().zip(logits).enumerate() {
@@ -106,7 +107,7 @@ pub fn log_softmax_masked_into(logits: &[f32], mask: Option<&BitMask>, temperatu
     }
 }
 
-/// The log-probability of one token under [`log_softmax_masked`].
+/// Computes the log-probability of one token under [`log_softmax_masked`].
 pub fn masked_logprob(logits: &[f32], mask: Option<&BitMask>, temperature: f32, token: u32) -> f32 {
     let inverse = recorded_temperature(temperature).recip();
     if mask.is_some_and(|mask| !mask.get(token)) {
@@ -120,7 +121,7 @@ pub fn masked_logprob(logits: &[f32], mask: Option<&BitMask>, temperature: f32, 
     logit * inverse - log_sum
 }
 
-/// `ln Σ exp(x)`, summed in f64: a float sum over a large vocabulary would cost the fourth digit.
+/// Computes `ln Σ exp(x)`. It sums in f64, because an f32 sum over a large vocabulary would lose the fourth digit.
 fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f32 {
     let max = values.clone().fold(f32::NEG_INFINITY, f32::max);
     if max == f32::NEG_INFINITY {
@@ -131,12 +132,11 @@ fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_knows_its_tokens() {
+    fn a_mask_holds_the_tokens_that_were_set() {
         let mut mask = BitMask::none(70);
         for token in [0, 31, 32, 69] {
             mask.set(token, true);
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!((mask.count(), mask.get(69), mask.get(70), BitMask::all(70).count()), (4, true, false, 70));
     }
 
-    /// Figures from scipy.special.log_softmax([1, 2, 3, 4] / 0.5) over tokens 0, 1 and 3.
+    /// The figures are those of scipy.special.log_softmax([1, 2, 3, 4] / 0.5) over tokens 0, 1 and 3.
     #[test]
     fn the_policy_is_the_masked_tempered_softmax() {
         let mut mask = BitMask::all(4);

@@ -1,4 +1,4 @@
-//! A model's text side: tokenizer, chat template and end tokens, as one value.
+//! The tokenizer, chat template and end tokens of a model, as one value.
 
 use std::path::{Path, PathBuf};
 
@@ -16,16 +16,16 @@ pub struct TextModel {
     pub tokenizer: Tokenizer,
     /// The chat template.
     pub template: ChatTemplate,
-    /// Tokens that end a turn; the first is the one that a grammar allows and a completion is taught.
+    /// The tokens that end a turn. The first is the one that grammars allow and that training completions end with.
     pub eos_ids: Vec<u32>,
     dir: PathBuf,
 }
 
 impl TextModel {
-    /// A text model from its parts; `origin` (a directory or a model's name) is named in errors.
+    /// Creates a text model from its parts; errors name `origin` (a directory or a model's name).
     ///
     /// # Errors
-    /// No end token.
+    /// There is no end token, or the tokenizer does not have it.
     pub fn new(tokenizer: Tokenizer, template: ChatTemplate, eos_ids: Vec<u32>, origin: &Path) -> Result<Self> {
         match eos_ids.iter().find(|id| **id as usize >= tokenizer.vocab_size()) {
             Some(id) => Err(Error::malformed(
@@ -42,10 +42,10 @@ impl TextModel {
 
     /// Loads `tokenizer.json`, the chat template and the end tokens from a model directory.
     ///
-    /// The end token is the tokenizer configuration's `eos_token`; `generation_config.json` and `config.json` add theirs.
+    /// The first end token is the tokenizer configuration's `eos_token`; `generation_config.json` and `config.json` add theirs.
     ///
     /// # Errors
-    /// A missing or broken file, by name; no end token.
+    /// A file is missing or broken, or there is no end token; the message names the file.
     pub fn load(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             let fix = "give the path of a directory with config.json, tokenizer.json and *.safetensors".to_owned();
@@ -71,10 +71,10 @@ impl TextModel {
         Self::new(tokenizer, template, eos_ids, dir)
     }
 
-    /// Refuses a tokenizer with more tokens than the weights have rows (`vocab_size` of config.json).
+    /// Checks that the tokenizer has at most as many tokens as the weights have rows (`vocab_size` of config.json).
     ///
     /// # Errors
-    /// The tokenizer does not fit.
+    /// The tokenizer has more.
     pub fn check_vocab(&self, weights: usize) -> Result<()> {
         let tokenizer = self.tokenizer.vocab_size();
         if tokenizer > weights {
@@ -83,44 +83,44 @@ impl TextModel {
         Ok(())
     }
 
-    /// The token that ends a completion.
+    /// Returns the token that ends a completion.
     pub fn end_id(&self) -> u32 {
         self.eos_ids[0]
     }
 
-    /// Whether a token ends a turn.
+    /// Returns whether a token ends a turn.
     pub fn is_end(&self, id: u32) -> bool {
         self.eos_ids.contains(&id)
     }
 
-    /// Token ids of a chat with the model's turn opened.
+    /// Encodes a chat as a prompt, with the model's turn opened.
     ///
-    /// A message cannot speak the template's own tokens: where a page says `<|end|>`, the prompt says `< |end|>`.
+    /// A message cannot contain the template's own tokens: where a page says `<|end|>`, the prompt says `< |end|>`.
     ///
     /// # Errors
     /// The template refuses the messages.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let messages: Vec<Message> =
-            messages.iter().map(|message| Message { role: message.role, content: self.defuse(&message.content) }).collect();
+            messages.iter().map(|message| Message { role: message.role, content: self.break_special_tokens(&message.content) }).collect();
         self.tokenizer.encode(&self.template.render(&messages, true)?)
     }
 
-    /// Token ids of a completion, its end token included.
+    /// Encodes a completion, with its end token.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot encode.
+    /// The tokenizer cannot encode the text.
     pub fn encode_completion(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.encode_plain(text)?;
         ids.push(self.end_id());
         Ok(ids)
     }
 
-    /// The text of a completion, every byte kept, without special tokens.
+    /// Decodes a completion to text, with every byte kept and without special tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids)
     }
 
-    /// Length in bytes of the decoded text after each token.
+    /// Returns the length in bytes of the decoded text after each token.
     pub fn text_ends(&self, ids: &[u32]) -> Vec<usize> {
         ids.iter()
             .scan(0, |end, id| {
@@ -130,7 +130,8 @@ impl TextModel {
             .collect()
     }
 
-    fn defuse(&self, content: &str) -> String {
+    /// Puts a space into each special token in a text, so that the tokenizer reads it as plain text.
+    fn break_special_tokens(&self, content: &str) -> String {
         let mut out = content.to_owned();
         for (token, _) in self.tokenizer.specials().iter().filter(|(token, _)| token.len() > 1) {
             if out.contains(token.as_str()) {

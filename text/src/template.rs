@@ -1,4 +1,4 @@
-//! Chat templates, rendered as Hugging Face's `transformers` renders them.
+//! Chat templates, which render as in Hugging Face's `transformers`.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::hash16;
 use crate::tokenizer::{SEED_SPECIALS, Tokenizer};
 
-/// The seed model's template: a speaker's token, what was said, the end token; the answer begins right after its token.
+/// The seed model's template. Each message is the speaker's token, the content and the end token; the model's answer begins right after the
+/// assistant's token.
 pub const SEED_TEMPLATE: &str = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}\
                                  {% if add_generation_prompt %}<|assistant|>{% endif %}";
 
@@ -24,22 +25,22 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// A template from its source and the texts of the model's first and last tokens.
+    /// Creates a template from its source and the texts of the model's BOS and EOS tokens.
     ///
     /// # Errors
-    /// Not a Jinja template.
+    /// The source is not a Jinja template.
     pub fn new(source: &str, bos: Option<&str>, eos: Option<&str>) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        // As transformers' `_compile_jinja_template` sets them.
+        // transformers' `_compile_jinja_template` sets these two as well.
         environment.set_lstrip_blocks(true);
         environment.set_trim_blocks(true);
         environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         });
-        // A prompt must not depend on the day it is rendered: recorded token ids have to be reproducible.
+        // A prompt must not depend on the date on which it is rendered, because recorded token ids have to be reproducible.
         environment.add_function("strftime_now", |_format: String| String::new());
-        // minijinja has no negative slices or the tag that marks a training span.
+        // minijinja has neither negative slices nor the tag that marks a training span.
         let body = source.replace("[::-1]", "|reverse").replace("{% generation %}", "").replace("{% endgeneration %}", "");
         environment.add_template_owned("chat", body).map_err(|error| Error::Template(error.to_string()))?;
         let text = |token: Option<&str>| token.unwrap_or_default().to_owned();
@@ -49,7 +50,7 @@ impl ChatTemplate {
     /// Loads `chat_template.jinja`, or `chat_template` of `tokenizer_config.json`, from a model directory.
     ///
     /// # Errors
-    /// Neither is there, or it does not compile.
+    /// Neither exists, or it does not compile.
     pub fn load(dir: &Path) -> Result<Self> {
         let config_path = dir.join("tokenizer_config.json");
         let config = read_json(&config_path)?.unwrap_or(Value::Null);
@@ -68,7 +69,7 @@ impl ChatTemplate {
     /// Renders a chat; with `add_generation_prompt` the model's turn is opened.
     ///
     /// # Errors
-    /// The template refuses these messages.
+    /// The template refuses the messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let messages: Vec<Value> =
             messages.iter().map(|message| json!({ "role": speaker_word(message.role), "content": message.content })).collect();
@@ -80,12 +81,12 @@ impl ChatTemplate {
         template.render(values).map_err(failed)
     }
 
-    /// The end token's text, where the configuration names one.
+    /// Returns the text of the EOS token, if the configuration names one.
     pub fn eos(&self) -> Option<&str> {
         Some(self.eos.as_str()).filter(|eos| !eos.is_empty())
     }
 
-    /// Hash of the template and its special tokens, 16 hex digits.
+    /// Returns the hash of the template and its special tokens, 16 hex digits.
     pub fn hash(&self) -> String {
         hash16(format!("{}\0{}\0{}", self.source, self.bos, self.eos).as_bytes())
     }
@@ -99,7 +100,7 @@ fn speaker_word(speaker: Speaker) -> &'static str {
     }
 }
 
-/// `chat_template` is a text, or a list of named ones.
+/// Reads `chat_template`, which is a text or a list of named templates.
 fn template_of(config: &Value) -> Option<String> {
     match &config["chat_template"] {
         Value::String(source) => Some(source.clone()),
@@ -111,12 +112,12 @@ fn template_of(config: &Value) -> Option<String> {
     }
 }
 
-/// A special token is a text, or an object with its `content`.
+/// Reads a special token, which is a text or an object with the text in `content`.
 pub(crate) fn token_text(token: &Value) -> Option<String> {
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
-/// The JSON in a file; `None` where there is no such file.
+/// Reads the JSON in a file; `None` if the file does not exist.
 pub(crate) fn read_json(path: &Path) -> Result<Option<Value>> {
     if !path.is_file() {
         return Ok(None);
@@ -128,7 +129,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Option<Value>> {
 /// Writes `tokenizer_config.json` and `generation_config.json` of the seed model: its template, end and padding tokens.
 ///
 /// # Errors
-/// A tokenizer without the seed model's special tokens, or a directory that cannot be written.
+/// The tokenizer lacks the seed model's special tokens, or the directory cannot be written.
 pub fn write_seed_template(dir: &Path, tokenizer: &Tokenizer) -> Result<()> {
     let id = |token: &str| {
         let path = dir.join("tokenizer.json");

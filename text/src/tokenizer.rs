@@ -1,4 +1,4 @@
-//! Tokenizers: loading, exact encoding and decoding, and training one for the seed model.
+//! Tokenizers: loading, exact encoding and decoding, and training of the seed model's tokenizer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,26 +8,27 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, TokenizerBuilder};
-use toktrie::TokTrie;
-use toktrie_hf_tokenizers::ByteTokenizer;
 
 use crate::error::{Error, Result};
 use crate::hash16;
+use crate::token_bytes::{TokenBytes, token_bytes};
+use crate::token_environment::TokenEnvironment;
 
-/// Special tokens of the seed model, in id order: end of turn, padding, and the three speakers.
+/// The special tokens of the seed model, in id order: end of turn, padding, and the three speakers.
 pub const SEED_SPECIALS: [&str; 5] = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"];
 
-/// Words with their leading space, single digits, runs of punctuation, white space (GPT-2's split with single digits).
+/// The pattern that splits a text before BPE: words with their leading space, single digits, runs of punctuation, white space (GPT-2's split
+/// with single digits).
 const SPLIT: &str = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// A tokenizer whose decoding is exact to the byte.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// Recognises special tokens in the text (for rendered templates).
-    template: Arc<tokenizers::Tokenizer>,
-    /// Reads special tokens as plain text (for what a model or a page says).
+    with_specials: Arc<tokenizers::Tokenizer>,
+    /// Reads special tokens as plain text (for completions and pages).
     plain: Arc<tokenizers::Tokenizer>,
-    /// Bytes of each token; empty for special tokens.
+    /// The bytes of each token; empty for special tokens.
     bytes: Arc<Vec<Vec<u8>>>,
     specials: Arc<Vec<(String, u32)>>,
     json: Arc<Vec<u8>>,
@@ -43,7 +44,7 @@ impl Tokenizer {
     /// Loads a `tokenizer.json`.
     ///
     /// # Errors
-    /// A missing file, or one that is neither byte-level nor byte-fallback.
+    /// The file is missing, or the tokenizer is neither byte-level nor byte-fallback.
     pub fn load(path: &Path) -> Result<Self> {
         if !path.is_file() {
             let fix = "a model directory needs the tokenizer.json that was published with its weights".to_owned();
@@ -53,31 +54,28 @@ impl Tokenizer {
         Self::from_json(&json).map_err(|reason| Error::malformed(path, reason))
     }
 
-    /// Reads the text of a `tokenizer.json`; the error is the reason.
+    /// Parses the content of a `tokenizer.json`; the error is the reason.
     ///
     /// # Errors
-    /// Not a tokenizer, or one whose tokens have no exact bytes.
+    /// It is not a tokenizer, or its tokens have no exact bytes.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
-        let template = tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string())?;
-        let mut plain = template.clone();
+        let with_specials = tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string())?;
+        let mut plain = with_specials.clone();
         plain.set_encode_special_tokens(true);
-        let trie = ByteTokenizer::from_json_bytes(json).map_err(|error| error.to_string())?;
-        let mut specials: Vec<(String, u32)> = template
+        let mut specials: Vec<(String, u32)> = with_specials
             .get_added_tokens_decoder()
             .into_iter()
             .filter(|(_, token)| token.special)
             .map(|(id, token)| (token.content, id))
             .collect();
         specials.sort_by_key(|(_, id)| *id);
-        let mut bytes = trie.token_bytes();
-        for bytes in bytes.iter_mut().filter(|bytes| bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER)) {
-            // A byte-level token may be the lone byte 0xFF; special tokens carry it as a marker before their name.
-            if bytes.len() > 1 {
-                bytes.clear();
-            }
-        }
+        let text_of = |token| match token {
+            TokenBytes::Text(bytes) => bytes,
+            TokenBytes::Special(_) => Vec::new(),
+        };
+        let bytes = token_bytes(&with_specials, json)?.into_iter().map(text_of).collect();
         Ok(Self {
-            template: Arc::new(template),
+            with_specials: Arc::new(with_specials),
             plain: Arc::new(plain),
             bytes: Arc::new(bytes),
             specials: Arc::new(specials),
@@ -94,55 +92,56 @@ impl Tokenizer {
         std::fs::write(&path, self.json.as_slice()).map_err(Error::io(&path))
     }
 
-    /// Token ids of a text in which special tokens stand for themselves (a rendered template).
+    /// Encodes a text in which special tokens are recognised (a rendered template).
     ///
     /// # Errors
-    /// Text outside the tokenizer's alphabet.
+    /// The text has characters outside the tokenizer's alphabet.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        encode(&self.template, text)
+        encode(&self.with_specials, text)
     }
 
-    /// Token ids of a text that says nothing but itself: `<|end|>` in it is five characters, not the end.
+    /// Encodes a text as plain text: `<|end|>` in it is a sequence of characters, not the end token.
     ///
     /// # Errors
-    /// Text outside the tokenizer's alphabet.
+    /// The text has characters outside the tokenizer's alphabet.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
         encode(&self.plain, text)
     }
 
-    /// The text of some tokens, every byte kept; special tokens say nothing, broken UTF-8 becomes U+FFFD.
+    /// Decodes tokens to text, with every byte kept; special tokens give no text, and broken UTF-8 becomes U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.token_bytes(*id)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Bytes of one token; empty for special and unknown tokens.
+    /// Returns the bytes of one token; empty for special and unknown tokens.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Number of tokens, special ones included.
+    /// Returns the number of tokens, including special ones.
     pub fn vocab_size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Id of a token by its name in the vocabulary.
+    /// Returns the id of a token by its name in the vocabulary.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.template.token_to_id(token)
+        self.with_specials.token_to_id(token)
     }
 
-    /// Special tokens and their ids, in id order.
+    /// Returns the special tokens and their ids, in id order.
     pub fn specials(&self) -> &[(String, u32)] {
         &self.specials
     }
 
-    /// Hash of `tokenizer.json`, 16 hex digits.
+    /// Returns the hash of `tokenizer.json`, 16 hex digits.
     pub fn hash(&self) -> String {
         hash16(&self.json)
     }
 
-    pub(crate) fn byte_tokenizer(&self) -> Result<ByteTokenizer, String> {
-        ByteTokenizer::from_json_bytes(&self.json).map_err(|error| error.to_string())
+    /// Builds the tokenizer as llguidance takes it, with this end token.
+    pub(crate) fn environment(&self, end: u32) -> Result<TokenEnvironment, String> {
+        TokenEnvironment::new(&self.json, end)
     }
 }
 
@@ -153,13 +152,13 @@ fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
     Ok(encoding.get_ids().to_vec())
 }
 
-/// Trains a byte-level BPE of at most `vocab_size` tokens on a corpus; `specials` come first, in order.
+/// Trains a byte-level BPE tokenizer of at most `vocab_size` tokens on a corpus; `specials` come first, in order.
 ///
-/// Digits are single tokens and words carry their leading space, so that an id or a value is spelled the same wherever it
-/// stands: the seed model learns to copy.
+/// Digits are single tokens and words include their leading space, so that an id or a value has the same tokens at every position, which helps
+/// the seed model to learn to copy.
 ///
 /// # Errors
-/// A vocabulary too small for the 256 bytes and the special tokens.
+/// `vocab_size` is too small for the 256 bytes and the special tokens.
 pub fn train_bpe<'a>(corpus: impl Iterator<Item = &'a str> + Send, vocab_size: usize, specials: &[&str]) -> Result<Tokenizer> {
     let train = |error: Box<dyn std::error::Error + Send + Sync>| Error::Train(error.to_string());
     let alphabet = ByteLevel::alphabet();

@@ -1,4 +1,4 @@
-//! Every grammar that the runtime writes compiles, and whatever it allows parses back and is valid on its page.
+//! Tests that every grammar that the runtime writes compiles, and that every sentence of it parses and is valid on its page.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use milepost_text::{BitMask, ChatTemplate, GrammarCompiler, SEED_SPECIALS, SEED_
 
 static TEXT: LazyLock<TextModel> = LazyLock::new(|| {
     let page = observation();
-    let mut corpus = vec![page.render(100), Plan::default_text()];
+    let mut corpus = vec![page.render(100), plan_corpus()];
     corpus.extend((0..400).map(|i| format!("type {i} \"Ada Lovelace {}\"\nclick {i}\nselect 3 \"Oslo\"\n", i * 7)));
     let tokenizer = train_bpe(corpus.iter().map(String::as_str), 600, &SEED_SPECIALS).unwrap();
     let template = ChatTemplate::new(SEED_TEMPLATE, None, Some("<|end|>")).unwrap();
@@ -20,16 +20,11 @@ static TEXT: LazyLock<TextModel> = LazyLock::new(|| {
 
 static COMPILER: LazyLock<GrammarCompiler> = LazyLock::new(|| GrammarCompiler::new(&TEXT).unwrap());
 
-trait DefaultText {
-    fn default_text() -> String;
-}
-
-impl DefaultText for Plan {
-    fn default_text() -> String {
-        "open the cart => url contains \"/cart\"\nfill in the city => field \"City\" is \"Oslo\"\npay => text visible \"Order placed\"\nend\n\
+/// Writes plans, revisions and checks for the tokenizer's corpus.
+fn plan_corpus() -> String {
+    "open the cart => url contains \"/cart\"\nfill in the city => field \"City\" is \"Oslo\"\npay => text visible \"Order placed\"\nend\n\
          revise\nresume 3\nkeep\nexists button \"Pay\"\ncount row at least 3\nchecked \"Gift\"\nnot text visible \"x\"\n"
-            .repeat(5)
-    }
+        .repeat(5)
 }
 
 fn observation() -> Observation {
@@ -75,7 +70,7 @@ fn tools() -> Vec<ToolForm> {
         "type": "object", "additionalProperties": false, "required": ["n", "kind"],
         "properties": { "n": { "type": "integer", "minimum": 0, "maximum": 99 }, "kind": { "enum": ["a b", "c"] } },
     });
-    vec![ToolForm { name: "fetch".into(), schema: fetch }, ToolForm { name: "count".into(), schema: count }]
+    [("fetch", fetch), ("count", count)].map(|(name, schema)| ToolForm { name: name.into(), description: String::new(), schema }).to_vec()
 }
 
 fn actions(answer_text: AnswerText) -> String {
@@ -83,10 +78,10 @@ fn actions(answer_text: AnswerText) -> String {
     action_rules(&observation(), &ActionForms { kinds: &KINDS, tools: &tools, answer_text, ..ActionForms::default() })
 }
 
-/// SplitMix64: the tests draw the same completions everywhere.
-struct Draw(u64);
+/// The SplitMix64 generator, so that the tests draw the same completions on every machine.
+struct Random(u64);
 
-impl Draw {
+impl Random {
     fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -96,18 +91,17 @@ impl Draw {
     }
 }
 
-/// A completion drawn uniformly from the allowed tokens. The end token is taken when it may be with one chance in four, so
-/// that lists end.
-fn sample(grammar: &Grammar, draw: &mut Draw) -> Vec<u32> {
-    let mut machine = COMPILER.matcher(grammar).unwrap();
+/// Draws a completion, each token uniformly from the allowed ones.
+fn sample(grammar: &Grammar, random: &mut Random) -> Vec<u32> {
+    let mut parser = COMPILER.matcher(grammar).unwrap();
     let (mut ids, mut mask) = (Vec::new(), BitMask::default());
     loop {
-        machine.allowed(&mut mask).unwrap();
+        parser.allowed(&mut mask).unwrap();
         let allowed: Vec<u32> = mask.ids().collect();
         assert!(!allowed.is_empty(), "stuck after {:?} in\n{}", TEXT.decode(&ids), grammar.0);
-        assert_eq!(mask.get(TEXT.end_id()), machine.accepting(), "the end token is allowed exactly when the text is a sentence");
-        let token = allowed[draw.below(allowed.len())];
-        machine.advance(token).unwrap();
+        assert_eq!(mask.get(TEXT.end_id()), parser.accepting(), "the end token is allowed exactly when the text is a sentence");
+        let token = allowed[random.below(allowed.len())];
+        parser.advance(token).unwrap();
         ids.push(token);
         if token == TEXT.end_id() {
             return ids;
@@ -118,7 +112,7 @@ fn sample(grammar: &Grammar, draw: &mut Draw) -> Vec<u32> {
 
 fn check_samples(grammar: &Grammar, count: u64, check: impl Fn(&str)) {
     for seed in 0..count {
-        let ids = sample(grammar, &mut Draw(seed));
+        let ids = sample(grammar, &mut Random(seed));
         let text = TEXT.decode(&ids);
         check(&text);
         if seed < 20 {
@@ -134,7 +128,7 @@ fn check_action(text: &str) {
     assert!(Action::parse(&action.to_string()).is_ok(), "{action}");
 }
 
-/// The grammar accepts this text, token by token as the tokenizer writes it, and ends there.
+/// Checks that the grammar accepts this text, in the tokens of the tokenizer, and that it may end there.
 fn check_accepts(grammar: &Grammar, text: &str) {
     let ids = TEXT.encode_completion(text).unwrap();
     let masks = rebuild_masks(&COMPILER, grammar, &ids).unwrap_or_else(|error| panic!("{text:?}: {error}\n{}", grammar.0));
@@ -219,7 +213,7 @@ fn turns_of_a_random_model_parse() {
     check_accepts(&grammar, "revise\nopen it => url contains \"/y\"\nresume 14\ntype 2 \"Oslo\"");
     check_accepts(&grammar, "revise\nresume 2\nback");
     check_accepts(&grammar, "revise\nend\nanswer");
-    // Step 1 is done, and there is no step 15; a model that means them must name another, and is not held in a text.
+    // Step 1 is done, and there is no step 15, so neither can be resumed, and the text after `resume` cannot be a plan step.
     for number in ["1", "0", "15", "4 => checked \"a\"\nend"] {
         assert!(!accepts(&grammar, &format!("revise\nresume {number}\nback")), "{number}");
     }
@@ -228,20 +222,21 @@ fn turns_of_a_random_model_parse() {
     check_accepts(&finished, "revise\na step => checked \"b\"\nend\nclick 1");
 }
 
-/// From wherever a random model stands when its budget runs out, a sentence can be reached.
+/// A random completion that is cut off anywhere can be forced to the end of a sentence.
 #[test]
-fn any_place_has_a_landing() {
+fn a_forced_completion_is_found_from_any_position() {
     let turn = format!("start: revision \"\\n\" action\n{}\n{}", Revision::rules(&Plan::default()), step_rules());
     let grammar = Grammar(format!("{turn}\n{}\n{}", actions(AnswerText::Executor), shared_rules()));
     for seed in 0..60 {
-        let ids = sample(&grammar, &mut Draw(seed));
-        let mut machine = COMPILER.matcher(&grammar).unwrap();
-        let cut = Draw(!seed).below(ids.len());
-        ids[..cut].iter().for_each(|id| machine.advance(*id).unwrap());
-        let path =
-            machine.landing(64, seed).unwrap_or_else(|| panic!("no landing after …{:?}", TEXT.decode(&ids[cut.saturating_sub(20)..cut])));
+        let ids = sample(&grammar, &mut Random(seed));
+        let mut parser = COMPILER.matcher(&grammar).unwrap();
+        let cut = Random(!seed).below(ids.len());
+        ids[..cut].iter().for_each(|id| parser.advance(*id).unwrap());
+        let path = parser
+            .forced_completion(64, seed)
+            .unwrap_or_else(|| panic!("no completion after …{:?}", TEXT.decode(&ids[cut.saturating_sub(20)..cut])));
         assert!(path.len() <= 64 && path.last() == Some(&TEXT.end_id()));
-        assert_eq!(machine.landing(64, seed).unwrap(), path, "the same seed lands at the same place");
+        assert_eq!(parser.forced_completion(64, seed).unwrap(), path, "the same seed gives the same completion");
         let text = TEXT.decode(&[&ids[..cut], &path].concat());
         check_action(text.rsplit_once('\n').unwrap().1);
     }

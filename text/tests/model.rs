@@ -1,4 +1,4 @@
-//! Tokenizer, template and model directory: exact round trips, and one clear error for each broken directory.
+//! Tests of tokenizer, template and model directory: exact round trips, and one clear error for each broken directory.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The tool `fetch`: reads a document of the site without the browser.
+//! The tool `fetch`: reads a document of a site without the browser.
 
 use std::time::Duration;
 
@@ -15,17 +15,18 @@ const MAX_BYTES: usize = 100_000;
 const MAX_TEXT: usize = 2_000;
 const MAX_REDIRECTS: usize = 5;
 
-/// Reads an address by GET: JSON comes back compact, other text with its white space folded. A redirect to another host is told, not followed.
+/// Reads an address by GET and returns JSON compact and other text with its white space collapsed. A redirect to another host is reported, not
+/// followed.
 #[derive(Clone, Debug)]
 pub struct FetchTool {
     client: Client,
 }
 
 impl FetchTool {
-    /// The tool, going through `proxy` where one is given (`http://host:port`).
+    /// Makes the tool. Its requests go through `proxy` where one is given (`http://host:port`).
     ///
     /// # Errors
-    /// A proxy address that cannot be read.
+    /// The proxy's address cannot be parsed, or the HTTP client does not start.
     pub fn new(proxy: Option<&str>) -> Result<Self> {
         let builder = Client::builder()
             .timeout(TIMEOUT)
@@ -39,13 +40,14 @@ impl FetchTool {
                 let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
                 builder.proxy(reqwest::Proxy::all(address).map_err(bad)?)
             }
-            // Only the configured proxy counts, not one that the environment happens to name.
+            // Only the configured proxy is used, never one from the environment's variables.
             None => builder.no_proxy(),
         };
         let client = builder.build().map_err(|error| Error::Environment(format!("the http client of `fetch` does not start: {error}")))?;
         Ok(Self { client })
     }
 
+    /// Sends the request and follows redirects on the same host, as far as the task's capability allows the addresses.
     async fn get(&self, target: &str, task: &Task) -> std::result::Result<Response, String> {
         let mut url = task.start_url.join(target).map_err(|error| format!("{target:?} is no address: {error}"))?;
         for _ in 0..=MAX_REDIRECTS {
@@ -53,12 +55,12 @@ impl FetchTool {
                 return Err(format!("{url} is outside the hosts this task may reach ({})", task.capability.hosts.join(", ")));
             }
             let response =
-                self.client.get(url.clone()).send().await.map_err(|error| format!("{url} cannot be fetched: {}", cause(&error)))?;
+                self.client.get(url.clone()).send().await.map_err(|error| format!("{url} cannot be fetched: {}", root_cause(&error)))?;
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             match location.filter(|_| response.status().is_redirection()) {
                 Some(location) => {
                     let next = url.join(location).map_err(|error| format!("{url} leads to {location:?}, which is no address: {error}"))?;
-                    // Every host that is read stands in a recorded action: what is quarantined is found there.
+                    // Every host that is read must be in a recorded action, because the quarantine of hosts looks for hosts there.
                     if next.host() != url.host() && task.capability.allows_url(&next) {
                         return Err(format!("{url} leads to {next} on another host; fetch that address"));
                     }
@@ -71,7 +73,7 @@ impl FetchTool {
     }
 }
 
-/// Name and arguments of `fetch`.
+/// The name of `fetch` and the schema of its arguments.
 pub fn form() -> ToolForm {
     let schema = json!({
         "type": "object",
@@ -79,7 +81,8 @@ pub fn form() -> ToolForm {
         "required": ["url"],
         "additionalProperties": false,
     });
-    ToolForm { name: "fetch".into(), schema }
+    let description = "Fetches a document over HTTP and returns its text.".into();
+    ToolForm { name: "fetch".into(), description, schema }
 }
 
 #[async_trait]
@@ -97,20 +100,21 @@ impl Tool for FetchTool {
             .get("url")
             .and_then(Value::as_str)
             .ok_or_else(|| Error::BadInput("`fetch` needs the argument `url` (a string)".into()))?;
-        let said = match self.get(target, task).await {
+        let document = match self.get(target, task).await {
             Ok(response) => read(response).await,
             Err(reason) => Err(reason),
         };
-        said.map_err(Error::BadInput)
+        document.map_err(Error::BadInput)
     }
 }
 
+/// Reads the body of a response, up to [`MAX_BYTES`]; a status other than success is an error.
 async fn read(mut response: Response) -> std::result::Result<String, String> {
     let status = response.status();
     let url: Url = response.url().clone();
     let json = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| kind.contains("json"));
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| format!("{url} broke off: {}", cause(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| format!("{url} broke off: {}", root_cause(&error)))? {
         if body.len() + chunk.len() > MAX_BYTES {
             return Err(format!("{url} is larger than {MAX_BYTES} bytes"));
         }
@@ -120,7 +124,7 @@ async fn read(mut response: Response) -> std::result::Result<String, String> {
     if status.is_success() { Ok(text) } else { Err(format!("{url} answered {status}: {}", text.chars().take(200).collect::<String>())) }
 }
 
-/// A document as the agent reads it: JSON compact, other text with its white space folded, at most 2,000 characters.
+/// Returns a document as the agent reads it: JSON compact and whole, other text with its white space collapsed and cut to 2,000 characters.
 pub fn readable(json: bool, body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) if json => value.to_string(),
@@ -128,7 +132,8 @@ pub fn readable(json: bool, body: &[u8]) -> String {
     }
 }
 
-fn cause(error: &reqwest::Error) -> String {
+/// Returns the message of the innermost error.
+fn root_cause(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -1,4 +1,4 @@
-//! The browser environment against real Chromium and small pages served on loopback.
+//! Tests of the browser environment with real Chromium and small pages served on loopback.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pages;
@@ -12,8 +12,8 @@ use milepost_tools::browser::{BrowserConfig, BrowserEnvironment, diagnose};
 use milepost_tools::fetch::FetchTool;
 use pages::Site;
 
-/// A browser on a site of its own, with its state in a directory of its own.
-struct Bench {
+/// A browser with a site and a state directory of its own.
+struct Fixture {
     site: Site,
     state: tempfile::TempDir,
     browser: BrowserEnvironment,
@@ -25,7 +25,7 @@ fn config(state: &Path) -> BrowserConfig {
     BrowserConfig { no_sandbox: root, state_dir: Some(state.to_owned()), read_ms: 5_000, ..BrowserConfig::default() }
 }
 
-impl Bench {
+impl Fixture {
     async fn with(change: impl FnOnce(&mut BrowserConfig), secrets: impl FnOnce(&Site) -> Secrets) -> Self {
         let (site, state) = (Site::serve().await, tempfile::tempdir().unwrap());
         let mut config = config(state.path());
@@ -47,7 +47,7 @@ impl Bench {
         self.browser.act(&Action::parse(line).unwrap()).await.unwrap()
     }
 
-    /// Acts and looks.
+    /// Carries out an action, which must succeed, and observes the page.
     async fn step(&mut self, line: &str) -> Observation {
         let outcome = self.act(line).await;
         assert!(outcome.ok, "{line}: {outcome:?}");
@@ -76,11 +76,11 @@ fn golden(page: &Observation) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_every_kind_of_control() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/controls").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/controls").await;
     insta::assert_snapshot!("controls", golden(&page));
     assert!(page.changed && !page.truncated);
-    let again = bench.browser.observe().await.unwrap();
+    let again = fixture.browser.observe().await.unwrap();
     assert_eq!(golden(&again), golden(&page), "ids stay while the elements live");
     assert!(!again.changed);
     assert!(page.elements.iter().all(|element| element.rect.is_some_and(|rect| rect.width > 0.0)));
@@ -88,8 +88,8 @@ async fn reads_every_kind_of_control() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_its_budget_on_a_large_page() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/large").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/large").await;
     assert!(page.truncated);
     assert_eq!(page.elements.len(), 400);
     assert!(page.text.chars().count() <= 20_000);
@@ -97,8 +97,8 @@ async fn keeps_its_budget_on_a_large_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_takes_too_long_to_read_is_its_beginning() {
-    let whole = Bench::new().await.open("/controls").await;
-    let part = Bench::with(|config| config.read_ms = 0, |_| Secrets::default()).await.open("/controls").await;
+    let whole = Fixture::new().await.open("/controls").await;
+    let part = Fixture::with(|config| config.read_ms = 0, |_| Secrets::default()).await.open("/controls").await;
     assert!(part.truncated && !part.elements.is_empty() && part.elements.len() < whole.elements.len(), "{part:?}");
     let names = |page: &Observation| page.elements.iter().map(|element| (element.role.clone(), element.name.clone())).collect::<Vec<_>>();
     assert!(names(&whole).starts_with(&names(&part)), "{part:?}");
@@ -106,119 +106,119 @@ async fn a_page_that_takes_too_long_to_read_is_its_beginning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn carries_out_every_action() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/form").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/form").await;
     let (name, due, colour) = (id(&page, "textbox", "Name"), id(&page, "textbox", "Due"), id(&page, "combobox", "Colour"));
-    bench.step(&format!("type {name} \"Ana\"")).await;
-    bench.step(&format!("type {name} \"Ana Li\"")).await;
-    bench.step(&format!("type {due} \"2024-12-31\"")).await;
-    bench.step(&format!("type {} \"rich\"", id(&page, "textbox", "Notes"))).await;
-    let page = bench.step(&format!("select {colour} \"Dark blue\"")).await;
+    fixture.step(&format!("type {name} \"Ana\"")).await;
+    fixture.step(&format!("type {name} \"Ana Li\"")).await;
+    fixture.step(&format!("type {due} \"2024-12-31\"")).await;
+    fixture.step(&format!("type {} \"rich\"", id(&page, "textbox", "Notes"))).await;
+    let page = fixture.step(&format!("select {colour} \"Dark blue\"")).await;
     assert!(page.changed);
     assert_eq!(page.element(name).unwrap().value.as_deref(), Some("Ana Li"));
     assert_eq!(page.element(due).unwrap().value.as_deref(), Some("2024-12-31"));
     assert_eq!(page.element(colour).unwrap().value.as_deref(), Some("Dark blue"));
     assert_eq!(page.find("textbox", "Notes").unwrap().value.as_deref(), Some("rich"));
     assert!(page.text.contains("changed: name name due colour"), "{}", page.text);
-    let page = bench.step(&format!("click {}", id(&page, "checkbox", "Agree"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "checkbox", "Agree"))).await;
     assert!(page.find("checkbox", "Agree").unwrap().is(State::Checked));
-    bench.step(&format!("click {name}")).await;
-    let page = bench.step("press Enter").await;
+    fixture.step(&format!("click {name}")).await;
+    let page = fixture.step("press Enter").await;
     assert!(page.path().starts_with("/echo?name=Ana+Li&due=2024-12-31&colour=navy&agree=on"), "{}", page.url);
-    let page = bench.step("back").await;
+    let page = fixture.step("back").await;
     assert_eq!(page.path(), "/form");
-    assert!(!bench.act("back").await.ok, "the history begins at the start page");
-    let page = bench.step("goto \"/echo?x=1\"").await;
+    assert!(!fixture.act("back").await.ok, "the history begins at the start page");
+    let page = fixture.step("goto \"/echo?x=1\"").await;
     assert_eq!(page.path(), "/echo?x=1");
     assert_eq!(
-        bench.act("goto \"file:///etc/passwd\"").await.error.unwrap(),
+        fixture.act("goto \"file:///etc/passwd\"").await.error.unwrap(),
         "invalid: \"file:///etc/passwd\" is no http or https address"
     );
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert!(bench.act(&format!("goto \"http://{closed}/\"")).await.error.unwrap().contains("cannot be opened"));
-    assert_eq!(bench.browser.observe().await.unwrap().url, format!("http://{closed}/"));
-    let home = bench.site.url("/form");
-    bench.step(&format!("goto \"{home}\"")).await;
-    assert!(bench.browser.screenshot().await.unwrap().unwrap().starts_with(b"\x89PNG"));
+    assert!(fixture.act(&format!("goto \"http://{closed}/\"")).await.error.unwrap().contains("cannot be opened"));
+    assert_eq!(fixture.browser.observe().await.unwrap().url, format!("http://{closed}/"));
+    let home = fixture.site.url("/form");
+    fixture.step(&format!("goto \"{home}\"")).await;
+    assert!(fixture.browser.screenshot().await.unwrap().unwrap().starts_with(b"\x89PNG"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn works_in_frames_shadow_roots_and_on_listeners() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/controls").await;
-    let page = bench.step(&format!("click {}", id(&page, "button", "Framed button"))).await;
-    let page = bench.step(&format!("click {}", id(&page, "button", "Framed clicked"))).await;
-    let page = bench.step(&format!("click {}", id(&page, "button", "Shadow button"))).await;
-    let page = bench.step(&format!("click {}", id(&page, "button", "Shadow clicked"))).await;
-    let page = bench.step(&format!("click {}", id(&page, "button", "Listener only"))).await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/controls").await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Framed button"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Framed clicked"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Shadow button"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Shadow clicked"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Listener only"))).await;
     assert!(page.find("button", "Listener clicked").is_some());
-    let page = bench.step(&format!("click {}", id(&page, "checkbox", "Styled box"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "checkbox", "Styled box"))).await;
     assert!(page.find("checkbox", "Styled box").unwrap().is(State::Checked));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scrolls_and_waits() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/late").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/late").await;
     assert!(!page.text.contains("at the bottom"));
-    let page = bench.step("scroll down").await;
+    let page = fixture.step("scroll down").await;
     assert!(page.text.contains("scrolled"), "{}", page.text);
-    bench.step("scroll up").await;
-    bench.step(&format!("click {}", id(&page, "button", "Start"))).await;
-    let page = bench.step("wait").await;
+    fixture.step("scroll up").await;
+    fixture.step(&format!("click {}", id(&page, "button", "Start"))).await;
+    let page = fixture.step("wait").await;
     assert!(page.text.contains("it came late"), "{}", page.text);
-    let page = bench.step(&format!("click {}", id(&page, "button", "Leave soon"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "button", "Leave soon"))).await;
     assert_eq!(page.path(), "/echo?left", "a navigation that a timer starts is waited for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_what_cannot_be_done() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/covered").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/covered").await;
     let begun = Instant::now();
-    let outcome = bench.act(&format!("click {}", id(&page, "button", "Under"))).await;
+    let outcome = fixture.act(&format!("click {}", id(&page, "button", "Under"))).await;
     let took = begun.elapsed();
     assert!(outcome.error.as_ref().unwrap().contains("is covered by div \"We use cookies"), "{outcome:?}");
     assert!(took < Duration::from_secs(10), "it is not clicked in vain until a command's time is over: {took:?}");
     let away = id(&page, "button", "Goes away");
-    bench.step(&format!("click {}", id(&page, "button", "Remove"))).await;
-    assert_eq!(bench.act(&format!("click {away}")).await.error.unwrap(), format!("invalid: there is no element {away} on the page"));
-    assert_eq!(bench.act("click 999").await.error.unwrap(), "invalid: there is no element 999 on the page");
-    assert!(bench.act(&format!("click {}", id(&page, "button", "Cannot"))).await.error.unwrap().ends_with("is disabled"));
-    assert!(bench.act(&format!("type {} \"x\"", id(&page, "button", "Remove"))).await.error.unwrap().starts_with("invalid:"));
-    assert!(bench.act("answer").await.error.unwrap().starts_with("invalid:"));
+    fixture.step(&format!("click {}", id(&page, "button", "Remove"))).await;
+    assert_eq!(fixture.act(&format!("click {away}")).await.error.unwrap(), format!("invalid: there is no element {away} on the page"));
+    assert_eq!(fixture.act("click 999").await.error.unwrap(), "invalid: there is no element 999 on the page");
+    assert!(fixture.act(&format!("click {}", id(&page, "button", "Cannot"))).await.error.unwrap().ends_with("is disabled"));
+    assert!(fixture.act(&format!("type {} \"x\"", id(&page, "button", "Remove"))).await.error.unwrap().starts_with("invalid:"));
+    assert!(fixture.act("answer").await.error.unwrap().starts_with("invalid:"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_and_answers_dialogs() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/dialog").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/dialog").await;
     let ask = id(&page, "button", "Ask");
-    let page = bench.step(&format!("click {ask}")).await;
+    let page = fixture.step(&format!("click {ask}")).await;
     assert_eq!(page.dialog.as_deref(), Some("Really?"));
     assert!(page.elements.is_empty());
-    assert!(!bench.act(&format!("click {ask}")).await.ok);
-    assert!(bench.browser.screenshot().await.is_ok());
-    let page = bench.step("press Enter").await;
+    assert!(!fixture.act(&format!("click {ask}")).await.ok);
+    assert!(fixture.browser.screenshot().await.is_ok());
+    let page = fixture.step("press Enter").await;
     assert!(page.text.contains("answer true") && page.dialog.is_none(), "{}", page.text);
-    bench.step(&format!("click {ask}")).await;
-    let page = bench.step("press Escape").await;
+    fixture.step(&format!("click {ask}")).await;
+    let page = fixture.step("press Escape").await;
     assert!(page.text.contains("answer false"), "{}", page.text);
-    bench.step(&format!("click {ask}")).await;
-    let page = bench.open("/form").await;
+    fixture.step(&format!("click {ask}")).await;
+    let page = fixture.open("/form").await;
     assert!(page.dialog.is_none(), "a reset leaves no dialog behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn follows_new_tabs_and_forgets_between_episodes() {
-    let mut bench = Bench::new().await;
-    let page = bench.open("/tabs").await;
+    let mut fixture = Fixture::new().await;
+    let page = fixture.open("/tabs").await;
     assert!(page.tabs.is_empty() && page.text.contains("cookies: none"), "{}", page.text);
-    let page = bench.step(&format!("click {}", id(&page, "link", "New tab"))).await;
+    let page = fixture.step(&format!("click {}", id(&page, "link", "New tab"))).await;
     assert_eq!((page.path(), page.tabs.len()), ("/echo?tab", 2));
-    let page = bench.open("/tabs").await;
+    let page = fixture.open("/tabs").await;
     assert!(page.tabs.is_empty() && page.text.contains("cookies: none"), "{}", page.text);
-    assert!(!bench.act("back").await.ok);
+    assert!(!fixture.act("back").await.ok);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,49 +229,49 @@ async fn types_secrets_on_their_origin_only_and_never_shows_them() {
         secrets.add("bank", "bank-password", &"https://bank.example/".parse().unwrap());
         secrets
     };
-    let mut bench = Bench::with(|_| {}, secrets).await;
-    let page = bench.open("/form").await;
+    let mut fixture = Fixture::with(|_| {}, secrets).await;
+    let page = fixture.open("/form").await;
     let name = id(&page, "textbox", "Name");
-    let page = bench.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
+    let page = fixture.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
     assert_eq!(page.element(name).unwrap().value.as_deref(), Some("{{secret:mail}}"));
-    let page = bench.step("press Backspace").await;
+    let page = fixture.step("press Backspace").await;
     assert_eq!(page.element(name).unwrap().value.as_deref(), Some("{{secret:mail}}"), "not what the key left of it");
-    assert!(bench.browser.screenshot().await.unwrap().is_some());
-    let short = bench.act(&format!("type {} \"{{{{secret:mail}}}}\"", id(&page, "textbox", "Short"))).await.error.unwrap();
+    assert!(fixture.browser.screenshot().await.unwrap().is_some());
+    let short = fixture.act(&format!("type {} \"{{{{secret:mail}}}}\"", id(&page, "textbox", "Short"))).await.error.unwrap();
     assert!(short.ends_with("takes at most 4 characters, fewer than the secret has"), "{short}");
-    bench.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
-    let refused = bench.act(&format!("type {name} \"{{{{secret:bank}}}}\"")).await.error.unwrap();
+    fixture.step(&format!("type {name} \"{{{{secret:mail}}}}\"")).await;
+    let refused = fixture.act(&format!("type {name} \"{{{{secret:bank}}}}\"")).await.error.unwrap();
     assert!(refused.contains("bound to https://bank.example") && !refused.contains("bank-password"), "{refused}");
-    bench.act(&format!("click {name}")).await;
-    let page = bench.step("press Enter").await;
+    fixture.act(&format!("click {name}")).await;
+    let page = fixture.step("press Enter").await;
     assert!(page.url.contains("name={{secret:mail}}") && !page.text.contains("hunter2"), "{}\n{}", page.url, page.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_waited_for_only_so_long() {
-    let mut bench = Bench::with(|config| config.page_load_timeout_ms = 2_000, |_| Secrets::default()).await;
-    bench.open("/form").await;
-    let outcome = bench.act("goto \"/never\"").await;
+    let mut fixture = Fixture::with(|config| config.page_load_timeout_ms = 2_000, |_| Secrets::default()).await;
+    fixture.open("/form").await;
+    let outcome = fixture.act("goto \"/never\"").await;
     assert!(outcome.error.unwrap().contains("did not load in time"));
-    assert_eq!(bench.step("goto \"/echo?after\"").await.path(), "/echo?after");
+    assert_eq!(fixture.step("goto \"/echo?after\"").await.path(), "/echo?after");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_profile_is_there_in_the_next_browser() {
     let profile = tempfile::tempdir().unwrap();
     let keep = |config: &mut BrowserConfig| config.profile = Some(profile.path().to_owned());
-    let mut bench = Bench::with(keep, |_| Secrets::default()).await;
-    assert!(bench.open("/tabs").await.text.contains("cookies: none"));
-    bench.browser.close().await.unwrap();
-    bench.browser = BrowserEnvironment::launch(
-        &BrowserConfig { profile: Some(profile.path().to_owned()), ..config(bench.state.path()) },
+    let mut fixture = Fixture::with(keep, |_| Secrets::default()).await;
+    assert!(fixture.open("/tabs").await.text.contains("cookies: none"));
+    fixture.browser.close().await.unwrap();
+    fixture.browser = BrowserEnvironment::launch(
+        &BrowserConfig { profile: Some(profile.path().to_owned()), ..config(fixture.state.path()) },
         Secrets::default(),
     )
     .await
     .unwrap();
-    assert!(bench.open("/tabs").await.text.contains("cookies: kept"), "storage of the one before");
-    drop(bench.browser);
-    assert!(profile.path().join("chromium").is_dir() && std::fs::read_dir(bench.state.path()).unwrap().count() == 0);
+    assert!(fixture.open("/tabs").await.text.contains("cookies: kept"), "storage of the one before");
+    drop(fixture.browser);
+    assert!(profile.path().join("chromium").is_dir() && std::fs::read_dir(fixture.state.path()).unwrap().count() == 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,15 +314,15 @@ async fn fetches_within_the_capability() {
     assert!(get("/missing").await.unwrap_err().contains("404"));
 }
 
-/// The median of one click and one look, printed for the record.
+/// Prints the median time of a click and the observation after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_pages_are_clicked_through() {
-    let mut bench = Bench::new().await;
-    let mut page = bench.open("/chain?0").await;
+    let mut fixture = Fixture::new().await;
+    let mut page = fixture.open("/chain?0").await;
     let mut times = Vec::new();
     for turn in 1..=40 {
         let begun = Instant::now();
-        page = bench.step(&format!("click {}", id(&page, "link", "onward"))).await;
+        page = fixture.step(&format!("click {}", id(&page, "link", "onward"))).await;
         times.push(begun.elapsed());
         assert_eq!(page.path(), format!("/chain?{turn}"));
     }

@@ -1,4 +1,4 @@
-//! The plain environment against real Chromium: the same pages, the same actions, the same observations and outcomes.
+//! Compares the plain environment with real Chromium: on the same pages, the same actions must give the same observations and outcomes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use milepost_tools::browser::{BrowserConfig, BrowserEnvironment};
 use milepost_tools::plain::{HttpTransport, PlainEnvironment};
 use tokio::net::TcpListener;
 
-/// A page, and action lines; `click button "Pay"` names an element by role and name.
+/// A page and the action lines to carry out on it. A line such as `click button "Pay"` names an element by role and name.
 struct Case {
     page: &'static str,
     script: &'static [&'static str],
@@ -312,7 +312,7 @@ fn golden(seen: &Observation) -> String {
     lines.join("\n")
 }
 
-/// `verb role "name" rest` with the element's id in place of role and name.
+/// Parses an action line `verb role "name" rest`, with the element's id put in place of role and name.
 fn resolve(line: &str, seen: &Observation) -> Action {
     Action::parse(line).unwrap_or_else(|_| {
         let (verb, rest) = line.split_once(' ').unwrap();

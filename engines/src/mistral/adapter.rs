@@ -1,11 +1,11 @@
-//! LoRA adapters from files to memory; what mistralrs would ignore without a word is refused here.
+//! Reads LoRA adapters from files, and refuses settings that mistralrs would silently ignore.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use milepost_runtime::Result;
-use milepost_runtime::hash::{ADAPTER_FILES, adapter_hash};
+use milepost_runtime::hash::ADAPTER_FILES;
 use serde_json::Value;
 
 use crate::failed;
@@ -14,14 +14,12 @@ use crate::failed;
 pub(super) struct Adapter {
     /// Rank, alpha and target modules.
     pub(super) config: mistralrs_quant::LoraConfig,
-    /// PEFT names to tensors, F32.
+    /// The tensors by their PEFT names, F32.
     pub(super) tensors: HashMap<String, Tensor>,
-    /// Hash of its two files.
-    pub(super) hash: String,
 }
 
 impl Adapter {
-    /// Reads `adapter_config.json` and `adapter_model.safetensors`.
+    /// Reads an adapter from `adapter_config.json` and `adapter_model.safetensors`.
     pub(super) fn load(dir: &Path) -> Result<Self> {
         let [config_path, weights_path] = ADAPTER_FILES.map(|name| dir.join(name));
         for path in [&config_path, &weights_path] {
@@ -41,8 +39,7 @@ impl Adapter {
                 config_path.display()
             )));
         }
-        let hash = adapter_hash(dir)?;
-        Ok(Self { config, tensors, hash })
+        Ok(Self { config, tensors })
     }
 }
 
@@ -50,7 +47,7 @@ fn read_config(path: &PathBuf) -> Result<mistralrs_quant::LoraConfig> {
     let wrong = |reason: String| failed(format!("adapter: {}: {reason}", path.display()));
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let config: Value = serde_json::from_slice(&text).map_err(|error| wrong(format!("no JSON: {error}")))?;
-    // mistralrs merges `B·A·alpha/r` and nothing else.
+    // mistralrs merges only `B·A·alpha/r`.
     for key in ["use_rslora", "use_dora"] {
         if config[key] == true {
             return Err(wrong(format!("{key} is not supported by the engine; train with {key}: false")));

@@ -1,4 +1,4 @@
-//! Loading: a thread of its own for every load, the engine crate's thread-locals cleared before and after.
+//! Loads models with mistralrs. Every load has a thread of its own, on which mistralrs' thread-locals are cleared before and after.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,18 +16,23 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::adapter::Adapter;
 use super::request;
+use crate::config::{Isq, LocalModelConfig, WeightType};
 use crate::failed;
-use crate::local::{Compute, Front, Isq, LocalModelConfig, Sampled, Sampling, Served, Source, WeightType, hash_base, whole_blocks};
+use crate::frontend::{TextFrontend, whole_blocks};
+use crate::identity::identity;
 use crate::proof::Tolerance;
+use crate::sampling::{Sampled, Sampling};
+use crate::served::{Compute, ServedModel};
+use crate::source::Source;
 
 /// A model that mistralrs computes.
 struct Mistral {
     model: Model,
-    /// Dropped last: gives the freed memory back to the system.
-    _release: Release,
+    /// Returns the freed memory to the system when it is dropped, which is after the model.
+    _release: ReleaseMemory,
 }
 
-/// What the loader thread hands back.
+/// The result of the loader thread.
 struct Loaded {
     model: Model,
     pipeline: Weak<Mutex<dyn Pipeline>>,
@@ -38,7 +43,7 @@ struct Loaded {
 }
 
 /// Loads a model, with an adapter merged where one is given.
-pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<Served> {
+pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, parent: Option<String>) -> Result<ServedModel> {
     let source = Source::find(config)?;
     if let (Source::Gguf(path), Some(_)) = (&source, adapter) {
         return Err(failed(format!(
@@ -53,10 +58,9 @@ pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
     if let (Some(text), Some(rows)) = (&text, source.vocab_size()?) {
         text.check_vocab(rows)?;
     }
-    let adapter = adapter.map(Adapter::load).transpose()?;
-    let adapter_hash = adapter.as_ref().map(|adapter| adapter.hash.clone());
-    let base = hash_base(&source, config)?;
-    let loaded = on_fresh_thread(config.clone(), source.clone(), adapter).await?;
+    let weights = adapter.map(Adapter::load).transpose()?;
+    let identity = identity(&source, config, adapter, parent)?;
+    let loaded = load_on_new_thread(config.clone(), source.clone(), weights).await?;
     let Some(text) = text.or(loaded.text) else {
         return Err(failed(format!("model: {} has no tokenizer and chat template; give a directory that has both", config.model)));
     };
@@ -67,16 +71,16 @@ pub(crate) async fn load(config: &LocalModelConfig, adapter: Option<&Path>, pare
             text.end_id()
         )));
     }
-    let place_count = if loaded.on_cpu { 1 } else { config.concurrency.max(1) as u32 };
-    // All places: mistralrs panics when raw and sampled requests meet in a batch.
-    let score_places = place_count;
+    let slot_count = if loaded.on_cpu { 1 } else { config.concurrency.max(1) as u32 };
+    // Scoring takes all slots: mistralrs panics when raw and sampled requests meet in a batch.
+    let score_slots = slot_count;
     let exact = config.isq.is_none() && weight_type(config, loaded.on_cpu) == ModelDType::F32;
-    Ok(Served {
-        front: Front::new(config, text, base, adapter_hash, parent, loaded.max_seq)?,
-        compute: Box::new(Mistral { model: loaded.model, _release: Release(loaded.pipeline) }),
-        place_count,
-        places: Semaphore::new(place_count as usize),
-        score_places,
+    Ok(ServedModel {
+        frontend: TextFrontend::new(config, text, identity, loaded.max_seq)?,
+        compute: Box::new(Mistral { model: loaded.model, _release: ReleaseMemory(loaded.pipeline) }),
+        slot_count,
+        slots: Semaphore::new(slot_count as usize),
+        score_slots,
         tolerance: if exact { Tolerance::Exact } else { Tolerance::Rounded },
     })
 }
@@ -99,7 +103,8 @@ impl Compute for Mistral {
     }
 }
 
-async fn on_fresh_thread(config: LocalModelConfig, source: Source, adapter: Option<Adapter>) -> Result<Loaded> {
+/// Loads a model on a new thread, with mistralrs' thread-locals cleared before and after.
+async fn load_on_new_thread(config: LocalModelConfig, source: Source, adapter: Option<Adapter>) -> Result<Loaded> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let load = move || {
         mistralrs_quant::clear_applied_loras();
@@ -107,7 +112,7 @@ async fn on_fresh_thread(config: LocalModelConfig, source: Source, adapter: Opti
         let result = build(&config, &source, adapter);
         mistralrs_quant::clear_applied_loras();
         mistralrs_quant::clear_immediate_isq();
-        // Nobody waits when the caller was dropped; the model then goes with this value.
+        // If the caller was dropped, sending fails and drops the model.
         drop(sender.send(result));
     };
     let spawned = std::thread::Builder::new().name("milepost-load".into()).spawn(load);
@@ -115,16 +120,17 @@ async fn on_fresh_thread(config: LocalModelConfig, source: Source, adapter: Opti
     receiver.await.map_err(|_| failed("loading the model panicked; see the log, and check config.json against the weights"))?
 }
 
+/// Builds the model on this thread.
 fn build(config: &LocalModelConfig, source: &Source, adapter: Option<Adapter>) -> Result<Loaded> {
     let wrong = |error: &dyn std::fmt::Display| failed(format!("model: {} cannot be loaded: {error}", config.model));
-    // The engine crate warms the model up with `block_in_place`, which needs a runtime of several threads.
+    // mistralrs warms the model up with `block_in_place`, which needs a multi-threaded runtime.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| wrong(&error))?;
     let on_cpu = best_device(false).map_err(|error| wrong(&error))?.is_cpu();
     if on_cpu && config.dtype == WeightType::Bf16 {
         return Err(failed("dtype: bf16 cannot be computed on a CPU; use `dtype: f32`"));
     }
     if let Some(adapter) = adapter {
-        push(adapter, weight_type(config, on_cpu))?;
+        push_adapter(adapter, weight_type(config, on_cpu))?;
     }
     let builder = builder(config, source, on_cpu)?;
     runtime.block_on(async {
@@ -137,6 +143,7 @@ fn build(config: &LocalModelConfig, source: &Source, adapter: Option<Adapter>) -
     })
 }
 
+/// Returns the number type in which the weights are loaded.
 fn weight_type(config: &LocalModelConfig, on_cpu: bool) -> ModelDType {
     match config.dtype {
         WeightType::F32 => ModelDType::F32,
@@ -145,22 +152,16 @@ fn weight_type(config: &LocalModelConfig, on_cpu: bool) -> ModelDType {
     }
 }
 
+/// Configures mistralrs' builder of the model.
 fn builder(config: &LocalModelConfig, source: &Source, on_cpu: bool) -> Result<AnyModelBuilder> {
-    if let Source::Gguf(path) = source {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut builder = GgufModelBuilder::new(dir.display(), vec![file]).with_prefix_cache_n(None).with_token_source(TokenSource::None);
-        if on_cpu {
-            builder = builder.with_force_cpu();
-        }
-        return Ok(AnyModelBuilder::Gguf(builder));
-    }
-    let (name, token) = match source {
-        Source::Hub(id) => (id.clone(), TokenSource::CacheToken),
-        Source::Directory(path) | Source::Gguf(path) => (path.display().to_string(), TokenSource::None),
+    let directory = match source {
+        Source::Directory(directory) | Source::Hub { snapshot: directory, .. } => directory,
+        Source::Gguf(path) => return Ok(gguf_builder(path, on_cpu)),
     };
-    let mut builder =
-        TextModelBuilder::new(name).with_dtype(weight_type(config, on_cpu)).with_prefix_cache_n(None).with_token_source(token);
+    let mut builder = TextModelBuilder::new(directory.display())
+        .with_dtype(weight_type(config, on_cpu))
+        .with_prefix_cache_n(None)
+        .with_token_source(TokenSource::None);
     if on_cpu {
         builder = builder.with_force_cpu();
     } else {
@@ -176,8 +177,19 @@ fn builder(config: &LocalModelConfig, source: &Source, on_cpu: bool) -> Result<A
     Ok(AnyModelBuilder::Text(builder))
 }
 
-/// Puts the adapter where the loader merges it from: this thread's list.
-fn push(adapter: Adapter, dtype: ModelDType) -> Result<()> {
+/// Configures mistralrs' builder of the model in a GGUF file.
+fn gguf_builder(path: &Path, on_cpu: bool) -> AnyModelBuilder {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut builder = GgufModelBuilder::new(dir.display(), vec![file]).with_prefix_cache_n(None).with_token_source(TokenSource::None);
+    if on_cpu {
+        builder = builder.with_force_cpu();
+    }
+    AnyModelBuilder::Gguf(builder)
+}
+
+/// Adds the adapter to the list of this thread, from which mistralrs' loader merges it.
+fn push_adapter(adapter: Adapter, dtype: ModelDType) -> Result<()> {
     let dtype = if dtype == ModelDType::BF16 { DType::BF16 } else { DType::F32 };
     let convert = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(dtype)?));
     let tensors: candle_core::Result<HashMap<String, Tensor>> = adapter.tensors.into_iter().map(convert).collect();
@@ -187,7 +199,7 @@ fn push(adapter: Adapter, dtype: ModelDType) -> Result<()> {
     Ok(())
 }
 
-/// Context length, end tokens, and, where the text side came with the weights, tokenizer and template.
+/// Returns the context length, the end tokens, and, for a source that includes tokenizer and template, the text model.
 async fn inspect(pipeline: &Arc<Mutex<dyn Pipeline>>, source: &Source) -> Result<(usize, Vec<u32>, Option<TextModel>)> {
     let pipeline = pipeline.lock().await;
     let metadata = pipeline.get_metadata();
@@ -195,7 +207,7 @@ async fn inspect(pipeline: &Arc<Mutex<dyn Pipeline>>, source: &Source) -> Result
     let name = match source {
         Source::Directory(_) => return Ok((metadata.max_seq_len, eos, None)),
         Source::Gguf(path) => path.clone(),
-        Source::Hub(id) => id.into(),
+        Source::Hub { id, .. } => id.into(),
     };
     let missing = |what: &str| failed(format!("model: {} carries no {what}; give a directory of safetensors that has one", name.display()));
     let tokenizer = pipeline.tokenizer().ok_or_else(|| missing("tokenizer"))?;
@@ -219,14 +231,14 @@ async fn inspect(pipeline: &Arc<Mutex<dyn Pipeline>>, source: &Source) -> Result
     Ok((metadata.max_seq_len, eos, Some(text)))
 }
 
-/// Waits in the background until the engine's thread has let go of the weights, then returns the freed memory to the system.
-pub(super) struct Release(Weak<Mutex<dyn Pipeline>>);
+/// When dropped, waits in the background until mistralrs' thread has dropped the weights, then returns the freed memory to the system.
+struct ReleaseMemory(Weak<Mutex<dyn Pipeline>>);
 
-impl Drop for Release {
+impl Drop for ReleaseMemory {
     fn drop(&mut self) {
         let pipeline = self.0.clone();
         let wait = move || {
-            // The engine's thread offers nothing to wait on.
+            // mistralrs' thread has no event to wait for, so this polls for at most 10 s.
             for _ in 0..500 {
                 if pipeline.strong_count() == 0 {
                     break;
@@ -235,11 +247,12 @@ impl Drop for Release {
             }
             trim();
         };
-        // Without a thread the memory stays with the allocator, which does no harm.
+        // If the thread cannot start, the memory stays with the allocator, which does no harm.
         drop(std::thread::Builder::new().name("milepost-release".into()).spawn(wait));
     }
 }
 
+/// Returns freed memory to the system, where glibc's allocator is in use.
 #[cfg(all(feature = "trim", target_os = "linux", target_env = "gnu"))]
 fn trim() {
     // SAFETY: glibc's `malloc_trim` takes the allocator's own locks and may be called from any thread at any time.

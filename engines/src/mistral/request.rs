@@ -1,4 +1,4 @@
-//! Requests to the engine crate's queue: a wide channel of our own, and a task that stays until the engine has let go.
+//! Requests to mistralrs' queue. Each has its own wide channel, and waits until mistralrs has dropped the request.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 
 use super::sampler::Sampler;
 use crate::failed;
-use crate::local::{Sampled, Sampling};
+use crate::sampling::{Sampled, Sampling};
 
-/// Why a request came to nothing.
+/// Why a request failed.
 enum Failure {
-    /// The engine's thread is gone; the next request starts it again.
+    /// mistralrs' thread has ended; the next request starts it again.
     Closed,
     /// Anything else.
     Other(String),
 }
 
-/// Samples a completion; a second attempt begins anew.
+/// Samples a completion; if mistralrs' thread ends, it tries once more from the beginning.
 pub(super) async fn sample(model: &Model, prompt_ids: &[u32], sampling: &Sampling, cancelled: &Arc<AtomicBool>) -> Result<Sampled> {
     for attempt in 0.. {
         let sampler = Arc::new(Sampler::new(sampling.clone(), cancelled.clone()));
@@ -35,8 +35,9 @@ pub(super) async fn sample(model: &Model, prompt_ids: &[u32], sampling: &Samplin
     Err(failed("the model's engine stopped twice in a row; see the log for its panic"))
 }
 
+/// Samples a completion in one attempt.
 async fn sample_once(model: &Model, prompt_ids: &[u32], sampler: &Arc<Sampler>, max_tokens: usize) -> Result<(), Failure> {
-    // As wide as the answer is long: a full channel would stall the engine.
+    // The channel holds the longest completion, because a full channel would stall mistralrs.
     let (sender, mut receiver) = mpsc::channel(max_tokens + 8);
     let mut request = normal_request(model, prompt_ids.to_vec(), sender);
     request.sampling_params.max_len = Some(max_tokens);
@@ -52,16 +53,15 @@ async fn sample_once(model: &Model, prompt_ids: &[u32], sampler: &Arc<Sampler>, 
             _ => Err(Failure::Other("the engine answered something else than a completion".into())),
         };
     }
-    // The channel is closed: the engine has dropped the sequence. Our own record says whether it was complete.
-    let sampled = sampler.sampled();
-    match sampled.error {
+    // The channel is closed, so mistralrs has dropped the sequence. The sampler's record says whether it is complete.
+    match sampler.error() {
         Some(reason) => Err(Failure::Other(reason)),
-        None if sampled.finished => Ok(()),
+        None if sampler.sampled().finished => Ok(()),
         None => answered.and(Err(Failure::Closed)),
     }
 }
 
-/// Log-softmax rows come from these: logits of every position of `ids`, F32 `[T, vocab]`.
+/// Computes the logits at every position of `ids`, F32 `[T, vocab]`; if mistralrs' thread ends, it tries once more.
 pub(super) async fn logits(model: &Model, ids: &[u32]) -> Result<Tensor> {
     for _ in 0..2 {
         match logits_once(model, ids).await {
@@ -73,6 +73,7 @@ pub(super) async fn logits(model: &Model, ids: &[u32]) -> Result<Tensor> {
     Err(failed("the model's engine stopped twice in a row; see the log for its panic"))
 }
 
+/// Computes logits in one attempt.
 async fn logits_once(model: &Model, ids: &[u32]) -> Result<Tensor, Failure> {
     let (sender, mut receiver) = mpsc::channel(8);
     let mut request = normal_request(model, ids.to_vec(), sender);
@@ -91,6 +92,7 @@ async fn logits_once(model: &Model, ids: &[u32]) -> Result<Tensor, Failure> {
     result
 }
 
+/// Joins the chunks of logits into one tensor `[T, vocab]`.
 fn join(chunks: &[Tensor]) -> candle_core::Result<Tensor> {
     let rows: Vec<Tensor> = chunks
         .iter()

@@ -1,11 +1,11 @@
-//! Section `remote` of the configuration.
+//! Section `remote` of the configuration: a model behind a server.
 
 use std::path::PathBuf;
 
 use milepost_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How a server takes a grammar (Lark, in llguidance's dialect).
+/// The field of a request in which a server takes a grammar (Lark, in llguidance's dialect).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrammarField {
@@ -16,36 +16,36 @@ pub enum GrammarField {
     GuidedGrammar,
     /// SGLang with `--grammar-backend llguidance`: `ebnf`.
     Ebnf,
-    /// llama.cpp built with `LLAMA_LLGUIDANCE=ON`: `grammar` that begins with `%llguidance`; its own GBNF is another language.
+    /// llama.cpp built with `LLAMA_LLGUIDANCE=ON`: `grammar`, which begins with `%llguidance`; llama.cpp's own GBNF is another language.
     LlamaCpp,
     /// mistralrs-server: `grammar: {type: lark}`.
     Mistralrs,
-    /// None: the server has no guided decoding, and an answer may be no action.
+    /// None: the server has no guided decoding, so a completion may not be a valid action.
     Off,
 }
 
-/// A model behind an OpenAI-protocol server.
+/// The settings of a model behind an OpenAI-protocol server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoteModelConfig {
-    /// Address of the server, without `/v1`.
+    /// The address of the server, without `/v1`.
     pub url: String,
     /// The model's name on the server.
     pub model: String,
-    /// Environment variable that holds the API key; empty sends none.
+    /// The environment variable that holds the API key; if empty, no key is sent.
     pub api_key_env: String,
-    /// How the server takes grammars.
+    /// The field in which the server takes grammars.
     pub grammar: GrammarField,
-    /// Ask for log-probabilities.
+    /// Whether log-probabilities are requested.
     pub logprobs: bool,
-    /// Directory with the very weights and the tokenizer that the server serves. With it, prompts are rendered and answers read here, calls hold
-    /// token ids and can be trained on, and generations are those of this base.
+    /// The directory of the same weights and tokenizer that the server serves. With it, prompts are encoded and completions decoded here, calls
+    /// hold token ids and can be trained on, and generations are those of this base.
     pub base: Option<PathBuf>,
-    /// Most tokens of prompt and completion together, where the server has less context than the base; `null` is the base's.
+    /// The maximum number of tokens of prompt and completion together, if the server's is lower than the base's; `null` takes the base's.
     pub max_seq: Option<usize>,
-    /// Seconds that one request may take.
+    /// The timeout of one request in seconds.
     pub timeout_seconds: u64,
-    /// Hash of the prompt templates, part of the generation; set by the program.
+    /// The hash of the prompt templates, which is part of the generation; set by the program.
     #[serde(skip)]
     pub prompts_hash: String,
 }
@@ -67,7 +67,7 @@ impl Default for RemoteModelConfig {
 }
 
 impl RemoteModelConfig {
-    /// Refuses what cannot work before the first request.
+    /// Refuses settings that cannot work, before the first request.
     pub(super) fn check(&self) -> Result<()> {
         if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
             return Err(Error::BadInput(format!(

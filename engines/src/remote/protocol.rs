@@ -1,4 +1,4 @@
-//! Bodies that are sent and read; no I/O.
+//! The bodies of requests and responses; there is no I/O here.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use super::config::{GrammarField, RemoteModelConfig};
 use crate::failed;
 
-/// A completion as the server tells it.
+/// A completion in a server's response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Completion {
     pub(super) text: String,
-    /// Natural logarithms, one per token; empty where the server has none.
+    /// The log-probability of each token in nats; empty if the server gives none.
     pub(super) logprobs: Vec<f32>,
-    /// Bytes of text through each token; empty where the server has none.
+    /// The length in bytes of the text up to and including each token; empty if the server gives no tokens.
     pub(super) ends: Vec<usize>,
 }
 
-/// The body of a chat completion.
+/// Builds the body of a request for a chat completion.
 pub(super) fn chat_body(config: &RemoteModelConfig, model: &str, request: &GenerateRequest) -> Result<Value> {
     let messages: Vec<Value> = request.messages.iter().map(message).collect();
     let mut body = json!({
         "model": model, "messages": messages, "temperature": request.temperature, "max_tokens": request.max_tokens,
-        "seed": signed(request.seed), "n": 1, "stream": false,
+        "seed": clear_sign_bit(request.seed), "n": 1, "stream": false,
     });
     if config.logprobs {
         body["logprobs"] = true.into();
@@ -34,6 +34,7 @@ pub(super) fn chat_body(config: &RemoteModelConfig, model: &str, request: &Gener
     Ok(body)
 }
 
+/// Writes a message as the protocol has it.
 fn message(message: &Message) -> Value {
     let role = match message.role {
         Speaker::System => "system",
@@ -43,6 +44,7 @@ fn message(message: &Message) -> Value {
     json!({ "role": role, "content": message.content })
 }
 
+/// Adds the grammar in the field that the server takes.
 fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
     let lark = grammar.0.as_str();
     match field {
@@ -55,21 +57,21 @@ fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
     }
 }
 
-/// The body of a completion of token ids, with nothing between the model's distribution and its sample but temperature: a server takes what the model's
-/// `generation_config.json` says of the rest, unless it is told.
-fn tokens_body(model: &str, prompt_ids: &[u32], temperature: f32, max_tokens: usize, seed: u64, logprobs: usize) -> Value {
+/// Builds the body of a request for a completion of token ids. It sets every sampling setting except the temperature to its neutral value, since
+/// a server otherwise takes those of the model's `generation_config.json`.
+fn token_completion_body(model: &str, prompt_ids: &[u32], temperature: f32, max_tokens: usize, seed: u64, logprobs: usize) -> Value {
     json!({
         "model": model, "prompt": prompt_ids, "temperature": temperature, "max_tokens": max_tokens, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
-        "repetition_penalty": 1.0, "seed": signed(seed), "n": 1, "stream": false, "logprobs": logprobs, "return_token_ids": true,
+        "repetition_penalty": 1.0, "seed": clear_sign_bit(seed), "n": 1, "stream": false, "logprobs": logprobs, "return_token_ids": true,
     })
 }
 
-/// Servers keep seeds in a signed 64-bit number.
-fn signed(seed: u64) -> u64 {
+/// Clears the sign bit of a seed, because servers keep seeds in a signed 64-bit number.
+fn clear_sign_bit(seed: u64) -> u64 {
     seed & i64::MAX as u64
 }
 
-/// The body of a completion of token ids, under the request's grammar.
+/// Builds the body of a request for a completion of token ids under the request's grammar.
 pub(super) fn completion_body(
     config: &RemoteModelConfig,
     model: &str,
@@ -77,26 +79,26 @@ pub(super) fn completion_body(
     prompt_ids: &[u32],
     max_tokens: usize,
 ) -> Value {
-    let mut body = tokens_body(model, prompt_ids, request.temperature, max_tokens, request.seed, 1);
+    let mut body = token_completion_body(model, prompt_ids, request.temperature, max_tokens, request.seed, 1);
     if let Some(grammar) = &request.grammar {
         add_grammar(&mut body, config.grammar, grammar);
     }
     body
 }
 
-/// The body of a request for one token, and for what else it might have been.
-pub(super) fn glance_body(model: &str, prompt_ids: &[u32], temperature: f32) -> Value {
-    tokens_body(model, prompt_ids, temperature, 1, 0, 5)
+/// Builds the body of a request for one token and the likeliest tokens in its place.
+pub(super) fn top_logprobs_body(model: &str, prompt_ids: &[u32], temperature: f32) -> Value {
+    token_completion_body(model, prompt_ids, temperature, 1, 0, 5)
 }
 
-/// Whether a server says that there is no such model (vLLM: 404, "The model `NAME` does not exist.").
-pub(super) fn is_unknown(error: &Error, model: &str) -> bool {
+/// Returns whether the server's error says that there is no such model (vLLM: 404, "The model `NAME` does not exist.").
+pub(super) fn says_unknown_model(error: &Error, model: &str) -> bool {
     let text = error.to_string();
     text.contains("answered 404") && text.contains(model)
 }
 
 /// Reads the likeliest first tokens with their log-probabilities.
-pub(super) fn likeliest(answer: &Value) -> BTreeMap<String, f32> {
+pub(super) fn top_logprobs(answer: &Value) -> BTreeMap<String, f32> {
     let first = answer["choices"][0]["logprobs"]["top_logprobs"][0].as_object().into_iter().flatten();
     first.filter_map(|(token, logprob)| Some((token.clone(), logprob.as_f64()? as f32))).collect()
 }
@@ -133,8 +135,8 @@ pub(super) fn chat_completion(answer: &Value) -> Result<Completion> {
     Ok(completion)
 }
 
-/// Reads vLLM's `prompt_logprobs`: for each position an object from token id to its log-probability (null at the first).
-/// `None` where the server has none.
+/// Reads vLLM's `prompt_logprobs`: for each position an object from token ids to their log-probabilities (null at the first position).
+/// Returns `None` if the server gives none.
 pub(super) fn prompt_logprobs(answer: &Value, request: &ScoreRequest) -> Result<Option<Vec<f32>>> {
     let Some(positions) = answer["choices"][0]["prompt_logprobs"].as_array().or(answer["prompt_logprobs"].as_array()) else {
         return Ok(None);
@@ -149,7 +151,7 @@ pub(super) fn prompt_logprobs(answer: &Value, request: &ScoreRequest) -> Result<
     request.completion_ids.iter().enumerate().map(one).collect::<Result<Vec<f32>>>().map(Some)
 }
 
-/// The beginning of an answer, for a message.
+/// Returns the beginning of a response, for an error message.
 pub(super) fn shorten(answer: &Value) -> String {
     answer.to_string().chars().take(300).collect()
 }

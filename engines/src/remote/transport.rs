@@ -1,4 +1,4 @@
-//! HTTP with a timeout, a key from the environment, and two more tries where the server asks for patience.
+//! HTTP with a timeout, an API key from the environment, and two retries when the server is busy.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::config::RemoteModelConfig;
 use crate::failed;
 
-/// Tries after the first.
-const RETRIES: u32 = 2;
-/// Longest wait that a server may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The maximum number of retries after the first attempt.
+const MAX_RETRIES: u32 = 2;
+/// The maximum wait that a server may request with `Retry-After`.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A client for one server.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Transport {
     key: Option<Key>,
 }
 
-/// An API key that does not print.
+/// An API key, which `Debug` does not print.
 struct Key(String);
 
 impl std::fmt::Debug for Key {
@@ -32,6 +32,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl Transport {
+    /// Creates a client; it reads the API key from the environment.
     pub(super) fn new(config: &RemoteModelConfig) -> Result<Self> {
         let key = match config.api_key_env.as_str() {
             "" => None,
@@ -47,7 +48,7 @@ impl Transport {
         Ok(Self { client, url, key })
     }
 
-    /// Posts JSON, reads JSON.
+    /// Posts JSON and parses the response as JSON.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let text = self.post_text(path, body).await?;
         serde_json::from_str(&text).map_err(|error| {
@@ -56,7 +57,7 @@ impl Transport {
         })
     }
 
-    /// Posts JSON, reads text.
+    /// Posts JSON and returns the response as text.
     pub(super) async fn post_text(&self, path: &str, body: &Value) -> Result<String> {
         let mut tried = 0;
         loop {
@@ -64,9 +65,11 @@ impl Transport {
                 Ok(response) if response.status().is_success() => {
                     return response.text().await.map_err(|error| failed(format!("{}{path}: the answer broke off: {error}", self.url)));
                 }
-                Ok(response) if tried < RETRIES && may_pass(response.status()) => retry_after(&response).unwrap_or_else(|| backoff(tried)),
-                Ok(response) => return Err(self.refused(path, response).await),
-                Err(error) if tried < RETRIES && error.is_connect() => backoff(tried),
+                Ok(response) if tried < MAX_RETRIES && is_temporary(response.status()) => {
+                    retry_after(&response).unwrap_or_else(|| backoff(tried))
+                }
+                Ok(response) => return Err(self.refusal(path, response).await),
+                Err(error) if tried < MAX_RETRIES && error.is_connect() => backoff(tried),
                 Err(error) if error.is_timeout() => {
                     return Err(failed(format!(
                         "{}{path} did not answer in time; raise remote.timeout_seconds or lower the load",
@@ -83,6 +86,7 @@ impl Transport {
         }
     }
 
+    /// Posts JSON in one attempt.
     async fn post_once(&self, path: &str, body: &Value) -> reqwest::Result<Response> {
         let mut request = self.client.post(format!("{}{path}", self.url)).json(body);
         if let Some(Key(key)) = &self.key {
@@ -91,7 +95,8 @@ impl Transport {
         request.send().await
     }
 
-    async fn refused(&self, path: &str, response: Response) -> Error {
+    /// Makes the error of a response with an error status, with the fix that the status suggests.
+    async fn refusal(&self, path: &str, response: Response) -> Error {
         let status = response.status();
         let fix = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; put the key's variable into remote.api_key_env",
@@ -104,16 +109,18 @@ impl Transport {
     }
 }
 
-/// Whether the same request may succeed later.
-fn may_pass(status: StatusCode) -> bool {
+/// Returns whether the same request may succeed later.
+fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
+/// Returns the wait that the server requests.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+    Some(Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
+/// Returns the wait before a retry: 0.5 s, then twice as long each time.
 fn backoff(tried: u32) -> Duration {
     Duration::from_millis(500) * 2_u32.pow(tried)
 }

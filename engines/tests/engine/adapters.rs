@@ -1,11 +1,11 @@
-//! Adapters: merged once, on the right base, proved before they serve, swapped without a failed request.
+//! Tests of adapters: they are merged once, on the right base, proved before they serve, and swapped without a failed request.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use milepost_engines::{LocalEngine, LocalModelConfig};
-use milepost_runtime::{Call, Engine, Probes, ScoreRequest};
+use milepost_runtime::{Call, Engine, GenerationEngine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, TestModel, check_decoding, difference, free, rescore};
 
@@ -13,7 +13,7 @@ fn probe() -> ScoreRequest {
     ScoreRequest { prompt_ids: (5..60).collect(), completion_ids: (60..90).collect(), grammar: None, temperature: 1.0 }
 }
 
-async fn probes(parent: &dyn Engine, trained: &TestModel) -> Probes {
+async fn probes(parent: &dyn GenerationEngine, trained: &TestModel) -> Probes {
     let trained = trained.engine().await;
     Probes {
         requests: vec![probe()],
@@ -26,8 +26,8 @@ async fn with_adapter(model: &TestModel, adapter: &Path) -> LocalEngine {
     LocalEngine::load(&LocalModelConfig { adapter: Some(adapter.to_owned()), ..model.config_for_engine() }).await.unwrap()
 }
 
-/// Fails when loads share a thread without clearing: the second adapter is then merged on top of the first, and a base load
-/// afterwards carries both.
+/// Fails if loads share a thread without clearing it: the second adapter is then merged on top of the first, and a load of the base
+/// afterwards has both.
 #[tokio::test(flavor = "multi_thread")]
 async fn adapters_do_not_leak_between_loads() {
     let model = TestModel::new(SMALL, 3);
@@ -70,7 +70,7 @@ async fn a_swap_under_traffic_fails_no_request() {
     let old = model.engine().await;
     for client in clients {
         for answer in client.await.unwrap() {
-            let served: &dyn Engine = if answer.call.generation == parent.id() { &old } else { engine.as_ref() };
+            let served: &dyn GenerationEngine = if answer.call.generation == parent.id() { &old } else { engine.as_ref() };
             check_decoding(served, &answer.call, 1e-4).await;
         }
     }
@@ -100,7 +100,7 @@ async fn a_failed_proof_leaves_the_old_generation_serving() {
     assert_eq!((after.call.logprobs, after.call.generation), (before.call.logprobs, before.call.generation));
 }
 
-/// Fails when a load keeps anything of another generation, or when sampling depends on more than seed and weights.
+/// Fails if a load keeps anything of another generation, or if sampling depends on anything besides seed and weights.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_serves_the_same_bits_as_before() {
     let model = TestModel::new(SMALL, 3);
@@ -130,7 +130,7 @@ async fn a_rollback_serves_the_same_bits_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_engine_crate_would_ignore_is_refused() {
+async fn adapter_settings_that_mistralrs_would_ignore_are_refused() {
     let model = TestModel::new(SMALL, 3);
     let (adapter, _) = model.adapter("odd", 7000, 0.3);
     let path = adapter.join("adapter_config.json");
@@ -152,7 +152,7 @@ async fn what_the_engine_crate_would_ignore_is_refused() {
     }
 }
 
-/// The text that a swapped engine writes can be scored by it: tokenizer and template stay those of the base.
+/// An engine that starts with an adapter names it in its generation, and its log-probabilities are those of the merged model.
 #[tokio::test(flavor = "multi_thread")]
 async fn start_up_with_an_adapter_names_it_in_the_generation() {
     let model = TestModel::new(SMALL, 3);

@@ -1,4 +1,4 @@
-//! What is decoded is what the model says, whatever else is going on.
+//! Tests that decoding gives the model's own distribution, whatever other requests are in flight.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use milepost_text::TextModel;
 
 use crate::model::{SMALL, TestModel, check_decoding, free};
 
+/// Generates these requests at the same time, and returns the answers in their order.
 async fn together(engine: &Arc<LocalEngine>, numbers: impl Iterator<Item = u64>, max_tokens: usize) -> Vec<Generated> {
     let one = |number| {
         let engine = engine.clone();
@@ -20,8 +21,8 @@ async fn together(engine: &Arc<LocalEngine>, numbers: impl Iterator<Item = u64>,
     answers
 }
 
-/// Fails when two requests share a batch: then all but one sequence get another's attention output. (Only sequences of one length
-/// are batched, so these have one prompt.)
+/// Fails if two requests share a batch: all sequences but one then get the attention output of another. (Only sequences of the same length
+/// are batched, so these requests have the same prompt.)
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_at_once_decode_as_teacher_forced() {
     let model = TestModel::new(SMALL, 1);
@@ -61,7 +62,7 @@ async fn greedy_takes_the_most_probable_and_records_at_one() {
     check_decoding(&engine, &answers[0].call, 1e-4).await;
 }
 
-/// Fails when several requests are in flight, or when a dropped one takes the others with it.
+/// Fails if several requests are in flight, or if dropping one request breaks the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_request_harms_nobody() {
     let model = TestModel::new(SMALL, 1);
@@ -92,7 +93,7 @@ async fn a_dropped_request_harms_nobody() {
     }
 }
 
-/// Fails with the prefix cache on: its entry holds a last token whose key and value were never computed.
+/// Fails if the prefix cache is on: its entries end in a token whose key and value were never computed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_that_continues_an_answer_is_read_from_its_beginning() {
     let model = TestModel::new(SMALL, 1);

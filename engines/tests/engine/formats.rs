@@ -1,9 +1,9 @@
-//! Quantisation while loading and GGUF files: they load, decode exactly what they say, and refuse adapters they would lose.
+//! Tests of quantisation while loading and of GGUF files: they load, decode as they score, and refuse adapters that they would lose.
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use milepost_engines::{Isq, LocalEngine, LocalModelConfig};
-use milepost_runtime::{Engine, Probes, ScoreRequest};
+use milepost_runtime::{Engine, GenerationEngine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, WIDE, check_decoding, difference, free};
 
@@ -11,7 +11,7 @@ fn probe() -> ScoreRequest {
     ScoreRequest { prompt_ids: (5..40).collect(), completion_ids: (40..60).collect(), grammar: None, temperature: 1.0 }
 }
 
-/// Fails when the quantisation of one load reaches the next: the plain load at the end would then answer as the quantised one.
+/// Fails if the quantisation of one load affects the next: the plain load at the end would then answer as the quantised one.
 #[tokio::test(flavor = "multi_thread")]
 async fn quantised_models_load_run_and_do_not_leak() {
     let model = TestModel::new(WIDE, 4);
@@ -23,17 +23,17 @@ async fn quantised_models_load_run_and_do_not_leak() {
         let off = difference(&engine.score(probe()).await.unwrap(), &want);
         assert!(off > 1e-4 && off < most, "{} is {off} off the plain model", isq.name());
         let answer = engine.generate(free(1, 12)).await.unwrap();
-        // Quantised kernels choose another path for one row than for many.
+        // Quantised kernels compute one row in another way than many rows.
         check_decoding(&engine, &answer.call, 0.2).await;
         assert_ne!(engine.generation().base, plain.generation().base, "the quantisation is part of the generation");
     }
     assert_eq!(model.engine().await.score(probe()).await.unwrap(), want);
 }
 
-/// An adapter that quantisation erases is refused, one that it keeps is served.
+/// An adapter that quantisation erases is refused, and one that survives it is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quantised_base_must_keep_the_adapter() {
-    // With logits as sharp as the other models' the rounding of the base alone is larger than the mean that is allowed.
+    // With logits as sharp as those of the other models, the rounding of the base alone would exceed the allowed mean difference.
     let model = TestModel::new(Shape { sharpness: 0.25, ..WIDE }, 4);
     let plain = model.engine().await;
     let engine = LocalEngine::load(&LocalModelConfig { isq: Some(Isq::Q8_0), ..model.config_for_engine() }).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_quantised_base_must_keep_the_adapter() {
     }
 }
 
-/// The model as a GGUF file with F32 weights.
+/// Writes the model as a GGUF file with F32 weights.
 fn write_gguf(model: &TestModel) -> std::path::PathBuf {
     let path = model.path().join("tiny.gguf");
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(model.path().join("tokenizer.json")).unwrap()).unwrap();
@@ -93,6 +93,7 @@ fn write_gguf(model: &TestModel) -> std::path::PathBuf {
     path
 }
 
+/// Translates the name of a tensor from safetensors to GGUF.
 fn gguf_name(name: &str) -> String {
     let mut name = name.to_owned();
     for (from, to) in [

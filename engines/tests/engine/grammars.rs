@@ -1,4 +1,4 @@
-//! Decoding under the grammar of a page: always valid, exactly recorded.
+//! Tests of decoding under the grammar of a page: actions are always valid, and their log-probabilities are recorded exactly.
 
 use milepost_runtime::action::{ActionForms, action_rules, shared_rules};
 use milepost_runtime::{Action, ActionKind, Element, Engine, Grammar, Observation};
@@ -17,7 +17,7 @@ const KINDS: [ActionKind; 9] = [
     ActionKind::Stop,
 ];
 
-/// A page that differs with its number.
+/// Makes a page whose elements depend on its number.
 fn page(number: u32) -> Observation {
     let element = |id: u32, role: &str| Element { id, role: role.into(), name: format!("{role} {id}"), ..Element::default() };
     let mut elements: Vec<Element> = (1..=number % 13 + 2).map(|id| element(id, ["link", "textbox", "button"][id as usize % 3])).collect();
@@ -34,20 +34,20 @@ fn grammar(page: &Observation) -> Grammar {
 async fn a_thousand_actions_of_an_untrained_model_are_valid() {
     let model = TestModel::new(SMALL, 2);
     let engine = model.engine().await;
-    let mut cut = 0;
+    let mut forced = 0;
     for number in 0..1000 {
         let page = page(number);
-        // Half of them have so few tokens that a long text has to be brought to its end.
+        // Half of the requests have so few tokens that a long text must be forced to its end.
         let max_tokens = if number % 2 == 0 { 24 } else { 160 };
         let answer = engine.generate(masked(u64::from(number), &grammar(&page), max_tokens)).await.unwrap();
         let action = Action::parse(&answer.text).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(action.invalid_on(&page), None, "{action}");
-        cut += usize::from(answer.call.completion_ids.len() > max_tokens / 2);
+        forced += usize::from(answer.call.completion_ids.len() > max_tokens / 2);
         if number % 100 < 2 {
             check_decoding(&engine, &answer.call, 1e-4).await;
         }
     }
-    assert!(cut > 20, "only {cut} completions were long enough to be brought to their end");
+    assert!(forced > 20, "only {forced} completions were long enough to be forced to their end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

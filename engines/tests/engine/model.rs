@@ -1,28 +1,28 @@
-//! A random Qwen3 of a few thousand weights, its tokenizer trained on the spot, and adapters for it.
+//! A random Qwen3 model of a few thousand weights, with a tokenizer that is trained here, and adapters for it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use milepost_engines::{LocalEngine, LocalModelConfig};
-use milepost_runtime::{Call, Engine, GenerateRequest, Grammar, Message, Role, ScoreRequest};
+use milepost_engines::{Backend, LocalEngine, LocalModelConfig};
+use milepost_runtime::{Call, GenerateRequest, GenerationEngine, Grammar, Message, Role, ScoreRequest};
 use milepost_text::{SEED_SPECIALS, train_bpe, write_seed_template};
 use serde_json::json;
 
-/// Sizes of a model.
+/// The sizes of a model.
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub hidden: usize,
     pub layers: usize,
     pub head: usize,
     pub context: usize,
-    /// Standard deviation of the logits, about.
+    /// The approximate standard deviation of the logits.
     pub sharpness: f32,
 }
 
-/// Fast: for everything but quantisation.
+/// A small, fast model for everything except quantisation.
 pub const SMALL: Shape = Shape { hidden: 64, layers: 2, head: 16, context: 1024, sharpness: 2.0 };
-/// Widths that a Q4K block divides.
+/// A model whose widths are multiples of a Q4K block.
 pub const WIDE: Shape = Shape { hidden: 256, layers: 2, head: 64, context: 1024, sharpness: 2.0 };
 
 const HEADS: usize = 4;
@@ -30,14 +30,14 @@ const KV_HEADS: usize = 2;
 pub const RANK: usize = 4;
 pub const ALPHA: f64 = 8.0;
 
-/// A model directory that goes with its value.
+/// A model in a temporary directory, which is removed when this is dropped.
 pub struct TestModel {
     pub dir: tempfile::TempDir,
     pub shape: Shape,
     pub tensors: HashMap<String, Tensor>,
 }
 
-/// Normal numbers from a counter (Box-Muller over SplitMix64): the same model on every machine.
+/// Draws normally distributed numbers from a counter (Box-Muller over SplitMix64), so that the model is the same on every machine.
 pub fn normal(seed: u64, count: usize, scale: f32) -> Vec<f32> {
     let uniform = |index: u64| {
         let mut z = (seed << 32 ^ index).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -54,7 +54,7 @@ fn matrix(seed: u64, rows: usize, columns: usize, scale: f32) -> Tensor {
     Tensor::from_vec(normal(seed, rows * columns, scale), (rows, columns), &Device::Cpu).unwrap()
 }
 
-/// Names and sizes `(out, in)` of a layer's projections.
+/// Returns the names and sizes `(out, in)` of a layer's projections.
 fn projections(shape: Shape) -> [(&'static str, usize, usize); 7] {
     let Shape { hidden, head, .. } = shape;
     [
@@ -124,15 +124,16 @@ impl TestModel {
         self.dir.path()
     }
 
+    /// The configuration of this model with the mistralrs backend, whose rules these tests are about.
     pub fn config_for_engine(&self) -> LocalModelConfig {
-        LocalModelConfig { model: self.path().display().to_string(), ..LocalModelConfig::default() }
+        LocalModelConfig { model: self.path().display().to_string(), backend: Backend::Mistralrs, ..LocalModelConfig::default() }
     }
 
     pub async fn engine(&self) -> LocalEngine {
         LocalEngine::load(&self.config_for_engine()).await.unwrap()
     }
 
-    /// A random adapter in `dir/name`, and the model with it merged by hand, as a model of its own.
+    /// Writes a random adapter to `dir/name`. Returns its path, and a separate model with the adapter merged by hand.
     pub fn adapter(&self, name: &str, seed: u64, scale: f32) -> (PathBuf, TestModel) {
         let path = self.path().join(name);
         std::fs::create_dir_all(&path).unwrap();
@@ -166,31 +167,31 @@ impl TestModel {
     }
 }
 
-/// A free request: its prompt is as long as its number asks, so that requests differ in length.
+/// Makes a request without a grammar. The length of its prompt depends on its number, so that requests differ in length.
 pub fn free(number: u64, max_tokens: usize) -> GenerateRequest {
     let text = format!("page {number} {}", "click 12 type New York ".repeat(number as usize % 5 + 1));
     GenerateRequest { role: Role::Executor, messages: vec![Message::user(text)], grammar: None, temperature: 0.8, seed: number, max_tokens }
 }
 
-/// The same under a grammar.
+/// Makes a request under a grammar, otherwise as [`free`] makes it.
 pub fn masked(number: u64, grammar: &Grammar, max_tokens: usize) -> GenerateRequest {
     GenerateRequest { grammar: Some(grammar.clone()), ..free(number, max_tokens) }
 }
 
-/// What the call's completion scores when it is teacher-forced: the policy's log-probabilities, or the free ones.
-pub async fn rescore(engine: &dyn Engine, call: &Call, grammar: Option<Grammar>) -> Vec<f32> {
+/// Scores the call's completion with teacher forcing: under a grammar it gives the policy's log-probabilities, without one the free ones.
+pub async fn rescore(engine: &dyn GenerationEngine, call: &Call, grammar: Option<Grammar>) -> Vec<f32> {
     let Call { prompt_ids, completion_ids, temperature, .. } = call.clone();
     engine.score(ScoreRequest { prompt_ids, completion_ids, grammar, temperature }).await.unwrap()
 }
 
-/// Largest difference of two lists of one length.
+/// Returns the largest absolute difference of two lists of the same length.
 pub fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Decoded log-probabilities equal teacher-forced ones to 1e-4, masked and free.
-pub async fn check_decoding(engine: &dyn Engine, call: &Call, tolerance: f32) {
+/// Checks that the log-probabilities recorded while decoding agree with teacher-forced ones, masked and free.
+pub async fn check_decoding(engine: &dyn GenerationEngine, call: &Call, tolerance: f32) {
     assert!(!call.completion_ids.is_empty());
     let policy = rescore(engine, call, call.grammar.clone()).await;
     let off = difference(&policy, &call.logprobs);

@@ -1,7 +1,7 @@
-//! Bad input: one clear error each, before the engine crate sees it.
+//! Tests of bad input: each gives one clear error, before mistralrs sees it.
 
 use milepost_engines::{LocalEngine, LocalModelConfig, WeightType};
-use milepost_runtime::{Engine, Error, Message, ScoreRequest};
+use milepost_runtime::{Engine, Error, GenerationEngine, Message, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, check_decoding, free};
 
@@ -26,10 +26,10 @@ async fn a_prompt_that_does_not_fit_is_refused() {
     check_decoding(&engine, &answer.call, 1e-4).await;
 }
 
-/// Fails when only the completion's own limit is given: the engine crate then runs past the context and errors.
+/// Fails if only the request's own token limit is applied: mistralrs then runs past the context and fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completion_ends_at_the_context() {
-    // Not a multiple of the cache's block: the last 188 tokens cannot be used.
+    // 700 is not a multiple of the cache's block of 512, so the last 188 tokens cannot be used.
     let model = TestModel::new(Shape { context: 700, ..SMALL }, 6);
     let engine = model.engine().await;
     assert_eq!(engine.max_seq(), 512);

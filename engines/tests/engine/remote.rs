@@ -1,7 +1,7 @@
-//! The remote engine against a server that answers as vLLM does.
+//! Tests of the remote engine against a mock server that answers as vLLM does.
 
 use milepost_engines::{GrammarField, RemoteEngine, RemoteModelConfig};
-use milepost_runtime::{Engine, Grammar, Probes, ScoreRequest};
+use milepost_runtime::{Engine, GenerationEngine, Grammar, Probes, ScoreRequest};
 use serde_json::{Value, json};
 use wiremock::matchers::{body_partial_json, header, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -26,7 +26,7 @@ async fn answers(server: &MockServer, to: &str, answer: ResponseTemplate) {
 
 #[tokio::test]
 async fn an_answer_has_text_and_logprobs_but_no_ids() {
-    // Every environment has PATH, so it can stand for the key's variable.
+    // PATH is set in every environment, so it serves as the variable of the key.
     let key = std::env::var("PATH").unwrap();
     let server = MockServer::start().await;
     let asked = body_partial_json(
@@ -73,7 +73,7 @@ async fn each_server_gets_the_grammar_in_its_own_field() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_twice_more() {
+async fn a_busy_server_gets_two_retries() {
     for (failures, status, good) in [(2, 503, true), (2, 429, true), (3, 500, false), (1, 400, false)] {
         let server = MockServer::start().await;
         let busy = ResponseTemplate::new(status).insert_header("retry-after", "0").set_body_string("busy");
@@ -156,9 +156,9 @@ async fn a_proved_adapter_is_asked_for_and_a_refuted_one_unloaded() {
     assert!(requests.iter().any(|request| request.url.path() == "/v1/unload_lora_adapter"));
 }
 
-/// vLLM keeps loaded adapters in memory alone.
+/// vLLM keeps loaded adapters only in memory.
 #[tokio::test]
-async fn a_server_that_was_restarted_is_given_its_adapter_back() {
+async fn an_adapter_is_loaded_again_after_the_server_was_restarted() {
     let server = MockServer::start().await;
     let (engine, swapped) = swap(&server, scored(-1.01, -2.0)).await;
     let name = format!("milepost-{}", swapped.unwrap().adapter.unwrap());
@@ -179,7 +179,7 @@ async fn a_server_that_was_restarted_is_given_its_adapter_back() {
 async fn a_server_without_prompt_logprobs_says_so() {
     let server = MockServer::start().await;
     let (engine, swapped) = swap(&server, ResponseTemplate::new(200).set_body_json(json!({ "choices": [{ "text": "x" }] }))).await;
-    // What cannot be proved is not taken.
+    // An adapter that cannot be proved is not put into service.
     let refused = swapped.unwrap_err().to_string();
     assert!(refused.contains("no adapter can be proved") && engine.generation().adapter.is_none(), "{refused}");
     let error = engine.score(probes().requests[0].clone()).await.unwrap_err().to_string();

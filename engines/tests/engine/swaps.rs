@@ -1,4 +1,4 @@
-//! Swaps by number: under load none fails a request, and no sabotaged adapter comes into service. `make test-swap` counts them in full.
+//! Many swaps: under load no request fails, and no sabotaged adapter comes into service. `make test-swap` runs the full numbers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
 use milepost_engines::{Isq, LocalEngine, LocalModelConfig};
-use milepost_runtime::{Engine, Probes, ScoreRequest};
+use milepost_runtime::{Engine, GenerationEngine, Probes, ScoreRequest};
 
 use crate::model::{SMALL, Shape, TestModel, WIDE, free};
 
+/// Reads a number of repetitions from the environment; 1 if the variable is not set.
 fn count(variable: &str) -> u64 {
     std::env::var(variable).map_or(1, |text| text.parse().unwrap())
 }
@@ -18,12 +19,12 @@ fn probe() -> ScoreRequest {
     ScoreRequest { prompt_ids: (5..40).collect(), completion_ids: (40..60).collect(), grammar: None, temperature: 1.0 }
 }
 
-async fn probes(parent: &dyn Engine, trained: &TestModel) -> Probes {
+async fn probes(parent: &dyn GenerationEngine, trained: &TestModel) -> Probes {
     let expected = vec![trained.engine().await.score(probe()).await.unwrap()];
     Probes { requests: vec![probe()], expected, parent: vec![parent.score(probe()).await.unwrap()] }
 }
 
-/// `SWAPS` swaps between two adapters while three clients ask without a pause.
+/// Makes `SWAPS` swaps between two adapters while three clients send requests without a pause.
 #[tokio::test(flavor = "multi_thread")]
 async fn swaps_under_load_fail_no_request() {
     let model = TestModel::new(SMALL, 3);
@@ -75,7 +76,7 @@ fn scaled(adapter: PathBuf, factor: f64) -> PathBuf {
     adapter
 }
 
-/// `TRIES` adapters of each kind: zeroed, made for another base, not a number, erased by quantisation.
+/// Tries `TRIES` adapters of each kind: zeroed, made for another base, not a number, erased by quantisation.
 #[tokio::test(flavor = "multi_thread")]
 async fn sabotaged_adapters_are_refused() {
     let (model, other) = (TestModel::new(SMALL, 3), TestModel::new(Shape { hidden: 128, ..SMALL }, 3));

@@ -1,23 +1,23 @@
-//! How far two adapters of one model are apart, module by module.
+//! The distance between two adapters of one model, module by module.
 
 use serde::Serialize;
 
 use super::{Adapter, PREFIX};
 
-/// Two adapters on one module, as Frobenius norms of what they add to its weight.
+/// A comparison of two adapters on one module, by the Frobenius norms of the updates that they add to its weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModuleDifference {
-    /// The module's path.
+    /// The path of the module.
     pub module: String,
-    /// Norm of the first adapter's update; 0 where it has none here.
+    /// The norm of the first adapter's update; 0 if it has none on this module.
     pub first: f64,
-    /// Norm of the second's.
+    /// The norm of the second adapter's update; 0 if it has none on this module.
     pub second: f64,
-    /// Norm of the difference of the two updates.
+    /// The norm of the difference of the two updates.
     pub difference: f64,
 }
 
-/// One module's update, `scale · B A`.
+/// The update of one module, `scale · B A`.
 struct Update<'a> {
     module: &'a str,
     /// `[rank, inputs]`.
@@ -28,19 +28,20 @@ struct Update<'a> {
     scale: f64,
 }
 
-/// Compares two adapters, whose ranks and targets may differ; modules in the order of the first, then those of the second alone.
+/// Compares two adapters, whose ranks and targets may differ. Returns the modules of the first adapter in its order, then the modules that only
+/// the second adapter has.
 pub fn differences(first: &Adapter, second: &Adapter) -> Vec<ModuleDifference> {
     let (first, second) = (updates(first), updates(second));
     let find = |updates: &'_ [Update<'_>], module: &str| updates.iter().position(|update| update.module == module);
     let mut found: Vec<ModuleDifference> =
         first.iter().map(|update| compare(Some(update), find(&second, update.module).map(|index| &second[index]))).collect();
-    let alone = second.iter().filter(|update| find(&first, update.module).is_none());
-    found.extend(alone.map(|update| compare(None, Some(update))));
+    let only_second = second.iter().filter(|update| find(&first, update.module).is_none());
+    found.extend(only_second.map(|update| compare(None, Some(update))));
     found
 }
 
 fn updates(adapter: &Adapter) -> Vec<Update<'_>> {
-    // The factors of a module follow each other, A first.
+    // The two factors of a module are neighbours, first A, then B.
     let pairs = adapter.tensors.chunks_exact(2);
     pairs
         .map(|pair| Update {
@@ -60,7 +61,7 @@ fn compare(first: Option<&Update<'_>>, second: Option<&Update<'_>>) -> ModuleDif
     ModuleDifference { module, first: ff.sqrt(), second: ss.sqrt(), difference: (ff - 2.0 * fs + ss).max(0.0).sqrt() }
 }
 
-/// Frobenius inner product of two updates without forming them: `⟨B A, B' A'⟩ = Σ (Bᵀ B') ∘ (A A'ᵀ)`.
+/// Returns the Frobenius inner product of two updates without computing their matrices: `⟨B A, B' A'⟩ = Σ (Bᵀ B') ∘ (A A'ᵀ)`.
 fn inner(x: &Update<'_>, y: &Update<'_>) -> f64 {
     let mut sum = 0.0;
     for i in 0..x.rank {
@@ -84,11 +85,11 @@ fn dot<'a>(pairs: impl Iterator<Item = (&'a f32, &'a f32)>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Fresh, LoraConfig, Target};
+    use super::super::{LoraConfig, LoraInit, Target};
     use super::*;
     use crate::ModelConfig;
 
-    /// The norm of the updates' difference, formed entry by entry.
+    /// Returns the norm of the difference of two updates, computed entry by entry.
     fn dense(x: &Update<'_>, y: &Update<'_>) -> f64 {
         let (inputs, outputs) = (x.a.len() / x.rank, x.b.len() / x.rank);
         let entry = |update: &Update<'_>, out: usize, input: usize| -> f64 {
@@ -103,7 +104,7 @@ mod tests {
     fn norms_match_the_dense_difference() {
         let model = ModelConfig::seed(64, 0, 1);
         let fresh = |rank, alpha, targets: &[Target], seed| {
-            Adapter::fresh(LoraConfig { rank, alpha, targets: targets.to_vec() }, &model, seed, Fresh::Random).unwrap()
+            Adapter::fresh(LoraConfig { rank, alpha, targets: targets.to_vec() }, &model, seed, LoraInit::Random).unwrap()
         };
         let (x, y) = (fresh(2, 4.0, &[Target::QProj, Target::UpProj], 1), fresh(3, 3.0, &[Target::QProj, Target::KProj], 2));
         let found = differences(&x, &y);
@@ -112,8 +113,8 @@ mod tests {
         let expected = dense(&a[0], &b[0]);
         assert_eq!(found[0].module, "model.layers.0.self_attn.q_proj");
         assert!((found[0].difference - expected).abs() < 1e-9 * expected && expected > 0.0, "{found:?} {expected}");
-        let alone = found.iter().find(|module| module.module.ends_with("0.self_attn.k_proj")).unwrap();
-        assert!(alone.first == 0.0 && alone.difference == alone.second && alone.second > 0.0);
+        let only_second = found.iter().find(|module| module.module.ends_with("0.self_attn.k_proj")).unwrap();
+        assert!(only_second.first == 0.0 && only_second.difference == only_second.second && only_second.second > 0.0);
         assert!(differences(&x, &x).iter().all(|module| module.difference == 0.0 && module.first > 0.0));
     }
 }

@@ -1,9 +1,10 @@
-//! Low-rank adapters (Hu et al. 2021) on the linear layers of a frozen model.
+//! Low-rank adapters (LoRA, Hu et al. 2021) beside the linear layers of a frozen model.
 
 mod difference;
 mod gguf;
 mod merge;
 mod peft;
+mod summary;
 
 use std::ops::Range;
 
@@ -13,39 +14,40 @@ use serde::{Deserialize, Serialize};
 pub use difference::{ModuleDifference, differences};
 pub use gguf::export_gguf;
 pub use peft::{Lineage, read_lineage};
+pub use summary::AdapterSummary;
 
-use crate::model::linear::{Low, Place, Site};
+use crate::model::low_rank::{LayerAdapter, LoraModule, Projection};
 use crate::model::{ModelConfig, Role, Tensor};
 use crate::{Error, Result};
 
-/// Prefix of every tensor in PEFT's files.
+/// The prefix of every tensor's name in PEFT's files.
 const PREFIX: &str = "base_model.model.";
 
-/// A linear layer that can carry an adapter.
+/// A linear layer that can have an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Queries.
+    /// The projection to the queries.
     QProj,
-    /// Keys.
+    /// The projection to the keys.
     KProj,
-    /// Values.
+    /// The projection to the values.
     VProj,
-    /// Attention's output.
+    /// The output projection of attention.
     OProj,
-    /// The MLP's gate.
+    /// The gate projection of the MLP.
     GateProj,
-    /// Up into the MLP.
+    /// The up projection of the MLP.
     UpProj,
-    /// Down from the MLP.
+    /// The down projection of the MLP.
     DownProj,
 }
 
 impl Target {
-    /// All of them, in the order of PEFT's files.
+    /// All targets, in the order of PEFT's files.
     pub const ALL: [Self; 7] = [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
 
-    /// The module's path inside a layer.
+    /// Returns the path of the module inside a layer.
     fn path(self) -> &'static str {
         match self {
             Self::QProj => "self_attn.q_proj",
@@ -58,18 +60,18 @@ impl Target {
         }
     }
 
-    /// Where it adds to, and from how many inputs.
-    fn spot(self, config: &ModelConfig) -> (Site, Range<usize>, usize) {
+    /// Returns the projection that the target is part of, its columns of that projection's output, and its number of inputs.
+    fn placement(self, config: &ModelConfig) -> (Projection, Range<usize>, usize) {
         let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
         let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
         match self {
-            Self::QProj => (Site::Q, 0..q, c),
-            Self::KProj => (Site::Kv, 0..kv, c),
-            Self::VProj => (Site::Kv, kv..2 * kv, c),
-            Self::OProj => (Site::O, 0..c, q),
-            Self::GateProj => (Site::GateUp, 0..i, c),
-            Self::UpProj => (Site::GateUp, i..2 * i, c),
-            Self::DownProj => (Site::Down, 0..c, i),
+            Self::QProj => (Projection::Q, 0..q, c),
+            Self::KProj => (Projection::Kv, 0..kv, c),
+            Self::VProj => (Projection::Kv, kv..2 * kv, c),
+            Self::OProj => (Projection::O, 0..c, q),
+            Self::GateProj => (Projection::GateUp, 0..i, c),
+            Self::UpProj => (Projection::GateUp, i..2 * i, c),
+            Self::DownProj => (Projection::Down, 0..c, i),
         }
     }
 }
@@ -78,11 +80,11 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank of the update.
+    /// The rank of the update.
     pub rank: usize,
     /// The update is scaled by `alpha / rank`.
     pub alpha: f32,
-    /// The linear layers that carry one.
+    /// The linear layers that have an adapter.
     pub targets: Vec<Target>,
 }
 
@@ -108,72 +110,77 @@ impl LoraConfig {
     }
 }
 
-/// How a fresh adapter's `B` is drawn.
+/// The initialisation of a new adapter's `B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fresh {
-    /// `B` is zero: the model is unchanged at first.
+pub enum LoraInit {
+    /// `B` is zero, so that the adapter does not change the model at first.
     Zero,
-    /// `B` is random, so that every gradient can be seen to be finite and not zero.
+    /// `B` is random, so that every tensor of the adapter has a gradient; if `B` is zero, the gradient of `A` is zero.
     Random,
 }
 
-/// An adapter: its shape, the places of its tensors, and their numbers.
+/// An adapter: its shape, the layout of its tensors, and their values.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    /// Its shape.
+    /// The shape.
     pub config: LoraConfig,
-    /// Its tensors, with PEFT's names, in the order of `data`.
+    /// The tensors with PEFT's names, in the order of `data`.
     pub tensors: Vec<Tensor>,
-    /// All factors.
+    /// The values of all tensors in one flat slice.
     pub data: Vec<f32>,
-    layers: Vec<Vec<Place>>,
+    /// The modules of each layer.
+    layers: Vec<Vec<LoraModule>>,
 }
 
 impl Adapter {
-    /// An adapter of zeros.
+    /// Creates an adapter whose values are all zero.
     fn zeros(config: LoraConfig, model: &ModelConfig) -> Result<Self> {
         config.check()?;
         let (mut tensors, mut layers) = (Vec::<Tensor>::new(), Vec::new());
         for layer in 0..model.num_hidden_layers {
-            let mut places = Vec::new();
+            let mut modules = Vec::new();
             for target in &config.targets {
-                let (site, outputs, inputs) = target.spot(model);
-                let mut put = |factor: &str, shape: [usize; 2]| {
+                let (projection, outputs, inputs) = target.placement(model);
+                let mut allocate = |factor: &str, shape: [usize; 2]| {
                     let start = tensors.last().map_or(0, |t| t.range.end);
                     let range = start..start + shape[0] * shape[1];
                     let name = format!("{PREFIX}model.layers.{layer}.{}.lora_{factor}.weight", target.path());
                     tensors.push(Tensor { name, shape: shape.to_vec(), range: range.clone(), role: Role::Matrix });
                     range
                 };
-                let (a, b) = (put("A", [config.rank, inputs]), put("B", [outputs.len(), config.rank]));
-                places.push(Place { site, outputs, a, b });
+                let (a, b) = (allocate("A", [config.rank, inputs]), allocate("B", [outputs.len(), config.rank]));
+                modules.push(LoraModule { projection, outputs, a, b });
             }
-            layers.push(places);
+            layers.push(modules);
         }
         let data = vec![0.0; tensors.last().map_or(0, |t| t.range.end)];
         Ok(Self { config, tensors, data, layers })
     }
 
-    /// A fresh adapter: `A` uniform in `±1/√inputs` as PEFT draws it, `B` as asked.
-    pub fn fresh(config: LoraConfig, model: &ModelConfig, seed: u64, fresh: Fresh) -> Result<Self> {
+    /// Creates a new adapter. `A` is drawn uniformly from `±1/√inputs`, as PEFT does; `B` is initialised as `init` says.
+    ///
+    /// # Errors
+    /// The configuration is invalid.
+    pub fn fresh(config: LoraConfig, model: &ModelConfig, seed: u64, init: LoraInit) -> Result<Self> {
         let mut adapter = Self::zeros(config, model)?;
         let mut rng = StdRng::seed_from_u64(seed);
         for tensor in &adapter.tensors {
             let is_a = tensor.name.ends_with("lora_A.weight");
             let bound = 1.0 / (tensor.shape[1] as f32).sqrt();
-            if is_a || fresh == Fresh::Random {
+            if is_a || init == LoraInit::Random {
                 adapter.data[tensor.range.clone()].fill_with(|| rng.random_range(-bound..bound));
             }
         }
         Ok(adapter)
     }
 
-    /// What the update is scaled by.
+    /// Returns the factor that the update is scaled by.
     pub fn scale(&self) -> f32 {
         self.config.alpha / self.config.rank as f32
     }
 
-    pub(crate) fn layer(&self, layer: usize) -> Low<'_> {
-        Low { places: &self.layers[layer], data: &self.data, rank: self.config.rank, scale: self.scale() }
+    /// Returns the modules of one layer.
+    pub(crate) fn layer(&self, layer: usize) -> LayerAdapter<'_> {
+        LayerAdapter { modules: &self.layers[layer], data: &self.data, rank: self.config.rank, scale: self.scale() }
     }
 }

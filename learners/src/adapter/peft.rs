@@ -1,5 +1,5 @@
-//! Adapter directories as PEFT, vLLM and mistralrs read them: `adapter_config.json` and `adapter_model.safetensors`, and beside them
-//! `lineage.json`, which says where the adapter comes from.
+//! Adapter directories in the format that PEFT, vLLM and mistralrs read: `adapter_config.json` and `adapter_model.safetensors`, and beside them
+//! `lineage.json`, which records how the adapter was made.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 const LINEAGE: &str = "lineage.json";
 
-/// `adapter_config.json`: the keys that every reader takes, and no feature that one of them ignores silently.
+/// The content of `adapter_config.json`: the keys that every reader accepts. Features that one of the readers silently ignores are not used.
 #[derive(Serialize, Deserialize)]
 struct PeftConfig {
     peft_type: String,
@@ -55,33 +55,36 @@ fn none() -> String {
     "none".into()
 }
 
-/// Where an adapter comes from.
+/// The record of how an adapter was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// Hash of the base model's weights.
+    /// The hash of the base model's weights.
     pub base: String,
-    /// Hash of the tokenizer.
+    /// The hash of the tokenizer.
     pub tokenizer: String,
-    /// Hash of the chat template.
+    /// The hash of the chat template.
     pub template: String,
-    /// Hash of the prompts.
+    /// The hash of the prompts.
     pub prompts: String,
-    /// The generation that it was trained from.
+    /// The generation that the training started from.
     pub parent: Option<String>,
-    /// The recipe that made it.
+    /// The name of the training recipe.
     pub recipe: String,
-    /// The episodes that it was trained on.
+    /// The ids of the episodes that the adapter was trained on.
     pub episodes: Vec<String>,
-    /// The recipe's configuration.
+    /// The configuration of the recipe.
     pub config: serde_json::Value,
-    /// The run's seed.
+    /// The seed of the training run.
     pub seed: u64,
-    /// What was measured.
+    /// Measured figures by name.
     pub figures: BTreeMap<String, f64>,
 }
 
 impl Adapter {
-    /// Writes a PEFT directory with its lineage; each file is replaced at once.
+    /// Writes a PEFT directory with its lineage; each file is replaced atomically. `base` is the path or name of the base model.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn save(&self, directory: &Path, base: &str, lineage: &Lineage) -> Result<()> {
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         write_tensors(&directory.join(WEIGHTS), &self.tensors, &[("", &self.data)])?;
@@ -112,7 +115,8 @@ impl Adapter {
     /// Reads a PEFT directory for a model of this shape.
     ///
     /// # Errors
-    /// A feature that plain LoRA does not have, a module that cannot carry an adapter, or tensors that are missing, too many or of another shape.
+    /// A file cannot be read; the adapter uses a feature that plain LoRA does not have, or a module that cannot have an adapter; or a tensor is
+    /// missing or has another shape.
     pub fn load(directory: &Path, model: &ModelConfig) -> Result<Self> {
         let path = directory.join(CONFIG);
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -125,7 +129,7 @@ impl Adapter {
             problem: format!("{:?}: only the seven linear layers can carry an adapter", config.target_modules),
         })?;
         let rank = config.r;
-        // rsLoRA scales by alpha / √r: folded into alpha, since a reader that does not know it would scale wrongly.
+        // rsLoRA scales by alpha / √r. That is folded into alpha, because a reader that does not know rsLoRA would scale wrongly.
         let alpha = if config.use_rslora { config.lora_alpha * (rank as f32).sqrt() } else { config.lora_alpha };
         let mut adapter = Self::zeros(LoraConfig { rank, alpha, targets }, model)?;
         adapter.data = read_tensors(&directory.join(WEIGHTS), &adapter.tensors, "")?;
@@ -134,6 +138,7 @@ impl Adapter {
 }
 
 impl PeftConfig {
+    /// Checks that the adapter uses no feature beyond plain LoRA.
     fn check_plain(&self) -> Result<()> {
         let refused = [
             ("peft_type", self.peft_type != "LORA"),
@@ -152,13 +157,16 @@ impl PeftConfig {
 }
 
 impl Target {
-    /// The module's name, as adapter configurations list it.
+    /// Returns the name of the module, as adapter configurations list it.
     pub fn module(self) -> &'static str {
         self.path().rsplit('.').next().unwrap_or_default()
     }
 }
 
-/// Reads the lineage of an adapter directory; `None` for an adapter from elsewhere.
+/// Reads the lineage of an adapter directory; returns `None` if it has none, as an adapter that another program made.
+///
+/// # Errors
+/// The file cannot be read or parsed.
 pub fn read_lineage(directory: &Path) -> Result<Option<Lineage>> {
     let path = directory.join(LINEAGE);
     if !path.exists() {

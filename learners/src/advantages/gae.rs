@@ -1,18 +1,18 @@
-//! Generalised advantage estimation (1506.02438), PPO's credit (1707.06347).
+//! Generalised advantage estimation (1506.02438), the advantage that PPO uses (1707.06347).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The constants of [`gae`]; the defaults are verl's, which RLTR (2508.19598, section 4.3) refers to.
+/// The constants of [`gae`]; the defaults are those of verl, which RLTR (2508.19598, section 4.3) refers to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GaeConfig {
-    /// Discount.
+    /// Discount factor.
     pub gamma: f64,
-    /// How far it looks: 0 trusts the critic after one step, 1 what was earned until the end.
+    /// Trade-off between the critic and the rewards: 0 trusts the critic after one step, 1 sums the rewards to the end of the episode.
     pub lambda: f64,
-    /// Bring the batch's advantages to mean 0 and spread 1, weighed by trained tokens.
+    /// Whether the batch's advantages are normalised to mean 0 and standard deviation 1, weighted by trained tokens.
     pub whiten: bool,
 }
 
@@ -22,10 +22,10 @@ impl Default for GaeConfig {
     }
 }
 
-/// `A_t = Σ_k (γ λ)^k (r_{t+k} + γ V_{t+k+1} - V_{t+k})` of one episode, `V` being 0 after its end (1506.02438, equation 16).
+/// Computes `A_t = Σ_k (γ λ)^k (r_{t+k} + γ V_{t+k+1} - V_{t+k})` for one episode, where `V` is 0 after its end (1506.02438, equation 16).
 ///
 /// # Errors
-/// No steps, lists of two lengths, numbers that are not finite, constants outside 0 to 1.
+/// There are no steps, the two lists differ in length, a number is not finite, or a constant lies outside 0 to 1.
 pub fn gae(config: &GaeConfig, rewards: &[f64], values: &[f64]) -> Result<Vec<f64>> {
     for (key, value) in [("lambda", config.lambda), ("gamma", config.gamma)] {
         if !(0.0..=1.0).contains(&value) {
@@ -57,15 +57,15 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_from_one_step_to_all_that_was_earned() {
-        // r + γ V' - V alone, the return less the value, and by hand between: 0.2 + 0.45 (0.64 + 0.45 * 0.4).
+    fn lambda_goes_from_the_one_step_error_to_the_whole_return() {
+        // λ = 0 gives r + γ V' - V, λ = 1 gives the return minus the value, and in between, by hand: 0.2 + 0.45 (0.64 + 0.45 * 0.4).
         check(1.0, 0.0, &[0.2, 0.7, 0.4]);
         check(1.0, 1.0, &[1.3, 1.1, 0.4]);
         check(0.9, 0.5, &[0.16 + 0.45 * (0.64 + 0.45 * 0.4), 0.64 + 0.45 * 0.4, 0.4]);
     }
 
     #[test]
-    fn what_does_not_line_up_is_refused() {
+    fn lists_of_different_lengths_and_invalid_numbers_are_refused() {
         let config = GaeConfig::default();
         for (rewards, values) in [(&[][..], &[][..]), (&[1.0][..], &[1.0, 2.0][..]), (&[f64::NAN][..], &[0.0][..])] {
             assert!(gae(&config, rewards, values).is_err());

@@ -1,4 +1,4 @@
-//! GiGPO (2505.10978): an episode against its group, and a step against steps from the same state.
+//! GiGPO (2505.10978): compares an episode with its group, and a step with steps from the same state.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::{dr_grpo, grpo};
 use crate::{Error, Result};
 
-/// How step-level advantages are made.
+/// How step-level advantages are computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GigpoConfig {
-    /// Discount of the rewards that follow a step; verl-agent's scripts have 0.95.
+    /// Discount factor of the rewards that follow a step; verl-agent's scripts use 0.95.
     pub gamma: f64,
-    /// Weight of the step level beside the episode level.
+    /// Weight of the step-level advantage; the episode-level advantage has weight 1.
     pub step_weight: f64,
-    /// Divide both levels by their standard deviation.
+    /// Whether both levels are divided by their standard deviation.
     pub scale: bool,
     /// Added to that standard deviation.
     pub eps: f64,
@@ -30,9 +30,9 @@ impl Default for GigpoConfig {
 /// One step of an episode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// The state it was taken in, without what varies by itself: raw page text almost never repeats.
+    /// The name of the state in which the step was taken, without the parts that vary on their own: raw page text almost never repeats.
     pub anchor: String,
-    /// What it earned.
+    /// The reward of the step.
     pub reward: f64,
 }
 
@@ -41,14 +41,17 @@ pub struct Step {
 pub struct Gigpo {
     /// `[episode][step]`; all tokens of a step share it.
     pub advantages: Vec<Vec<f64>>,
-    /// How many clusters of equal anchors there are of each size; only those above 1 teach at the step level.
+    /// The number of clusters of equal anchors by cluster size; only clusters larger than 1 give a step-level signal.
     pub cluster_sizes: BTreeMap<usize, usize>,
 }
 
-/// `A_E + step_weight * A_S` for every step of one task's episodes (GiGPO, 2505.10978, equations 3 and 5 to 8).
+/// Computes `A_E + step_weight * A_S` for every step of one task's episodes (GiGPO, 2505.10978, equations 3 and 5 to 8).
 ///
-/// `A_E` compares an episode's summed reward over the episodes of the group; `A_S` compares a step's discounted return over the
-/// steps with the same anchor, and is 0 for a step that has no like.
+/// `A_E` compares an episode's summed reward with the other episodes of the group; `A_S` compares a step's discounted return with the
+/// other steps that have the same anchor, and is 0 for a step whose anchor occurs once.
+///
+/// # Errors
+/// The group or an episode is empty, or a reward is not finite.
 pub fn gigpo(config: &GigpoConfig, episodes: &[Vec<Step>]) -> Result<Gigpo> {
     if let Some(index) = episodes.iter().position(Vec::is_empty) {
         return Err(Error::Batch { index, problem: "the episode has no steps".into() });
@@ -69,7 +72,7 @@ pub fn gigpo(config: &GigpoConfig, episodes: &[Vec<Step>]) -> Result<Gigpo> {
     Ok(Gigpo { advantages, cluster_sizes })
 }
 
-/// `Σ_{k≥t} γ^{k-t} r_k` for every step.
+/// Computes the discounted return `Σ_{k≥t} γ^{k-t} r_k` of every step.
 fn returns_to_go(steps: &[Step], gamma: f64) -> Vec<f64> {
     let mut returns = vec![0.0; steps.len()];
     let mut following = 0.0;
@@ -80,7 +83,7 @@ fn returns_to_go(steps: &[Step], gamma: f64) -> Vec<f64> {
     returns
 }
 
-/// `(episode, step)` of every anchor, in the order of its first sight.
+/// Groups the `(episode, step)` pairs by anchor, in the order in which the anchors first occur.
 fn clusters(episodes: &[Vec<Step>]) -> Vec<Vec<(usize, usize)>> {
     let mut clusters: Vec<Vec<(usize, usize)>> = Vec::new();
     let mut known: HashMap<&str, usize> = HashMap::new();
@@ -105,7 +108,7 @@ mod tests {
         steps.iter().map(|(anchor, reward)| Step { anchor: (*anchor).into(), reward: *reward }).collect()
     }
 
-    /// Both begin at `home`; the first goes by `list` to a success, the second is lost.
+    /// Returns two episodes that begin at `home`: the first succeeds by way of `list`, the second fails.
     fn two() -> [Vec<Step>; 2] {
         [episode(&[("home", 0.0), ("list", 0.0), ("item", 1.0)]), episode(&[("home", 0.0), ("help", 0.0)])]
     }
@@ -114,14 +117,14 @@ mod tests {
     fn a_step_is_compared_with_steps_from_the_same_state() {
         let config = GigpoConfig { gamma: 0.5, step_weight: 2.0, ..Default::default() };
         let got = gigpo(&config, &two()).unwrap();
-        // A_E = ±1/2; the returns from `home` are 1/4 and 0, so A_S = ±1/8 there, and 0 where nothing compares.
+        // A_E = ±1/2; the returns from `home` are 1/4 and 0, so A_S = ±1/8 there, and 0 for anchors that occur once.
         check_close(&got.advantages[0], &[0.75, 0.5, 0.5], 1e-12);
         check_close(&got.advantages[1], &[-0.75, -0.5], 1e-12);
         assert_eq!(got.cluster_sizes, BTreeMap::from([(1, 3), (2, 1)]));
     }
 
     #[test]
-    fn a_loop_is_told_from_the_way_out_within_one_episode() {
+    fn within_one_episode_a_repeated_state_is_compared_with_itself() {
         let config = GigpoConfig { gamma: 0.5, ..Default::default() };
         let alone = [episode(&[("home", 0.0), ("home", 0.0), ("item", 1.0)])];
         let got = gigpo(&config, &alone).unwrap().advantages;

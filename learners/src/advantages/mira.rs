@@ -1,34 +1,34 @@
-//! MiRA (2603.19685): one-step and Monte-Carlo advantages, mixed.
+//! The advantage of MiRA (2603.19685): a mixture of the one-step and the Monte-Carlo advantage.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What the Monte-Carlo half sums up.
+/// The return that the Monte-Carlo half of the advantage uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MonteCarlo {
-    /// What the episode earned, which is its outcome unless more was asked for, without a discount (WebRL, 2411.02337, section 2).
+    /// The episode's undiscounted total reward, which is its outcome unless other rewards are configured (WebRL, 2411.02337, section 2).
     #[default]
     Outcome,
     /// Discounted rewards.
     Rewards,
-    /// Discounted rewards with their shaping.
+    /// Discounted rewards including their shaping.
     Shaped,
-    /// There is no such half, whatever `lambda` says ("no doubly robust mix" among MiRA's ablations: it collapses early).
+    /// No Monte-Carlo half, whatever `lambda` says ("no doubly robust mix" among MiRA's ablations: training collapses early).
     #[serde(rename = "none")]
     Off,
 }
 
-/// The constants of MiRA's advantage, which its paper does not tell: the defaults are WebRL's (2411.02337, section 2 and table 4).
+/// The constants of MiRA's advantage, which its paper does not give: the defaults are WebRL's (2411.02337, section 2 and table 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MiraConfig {
     /// Weight of the one-step half; without the other half training collapses early.
     pub lambda: f64,
-    /// Discount.
+    /// Discount factor.
     pub gamma: f64,
-    /// What the Monte-Carlo half sums up.
+    /// The return that the Monte-Carlo half uses.
     pub monte_carlo: MonteCarlo,
 }
 
@@ -38,20 +38,20 @@ impl Default for MiraConfig {
     }
 }
 
-/// One step of an episode as the critics see it.
+/// One step of an episode with the critics' estimates.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MiraStep {
     /// The environment's reward.
     pub reward: f64,
-    /// What the potential critic adds to it: `alpha * (P' - P)`.
+    /// The shaping that the potential critic adds to the reward: `alpha * (P' - P)`.
     pub shaping: f64,
     /// The value of the state before the step.
     pub value: f64,
-    /// The value of the state after it, 0 where the episode ended.
+    /// The value of the state after the step; 0 if the episode ended there.
     pub next_value: f64,
 }
 
-/// `λ (r + shaping + γ V' - V) + (1 - λ) (G - V)` of one step, `G` being its Monte-Carlo return (MiRA, 2603.19685,
+/// Computes `λ (r + shaping + γ V' - V) + (1 - λ) (G - V)` for one step, where `G` is its Monte-Carlo return (MiRA, 2603.19685,
 /// doubly robust advantage).
 pub fn mira_step(config: &MiraConfig, step: &MiraStep, monte_carlo: f64) -> f64 {
     let one_step = step.reward + step.shaping + config.gamma * step.next_value - step.value;
@@ -59,7 +59,10 @@ pub fn mira_step(config: &MiraConfig, step: &MiraStep, monte_carlo: f64) -> f64 
     lambda * one_step + (1.0 - lambda) * (monte_carlo - step.value)
 }
 
-/// The advantage of every step of one episode with this outcome (MiRA, 2603.19685, doubly robust advantage).
+/// Computes the advantage of every step of one episode with the given outcome (MiRA, 2603.19685, doubly robust advantage).
+///
+/// # Errors
+/// There are no steps, a number is not finite, or a constant lies outside 0 to 1.
 pub fn mira(config: &MiraConfig, steps: &[MiraStep], outcome: f64) -> Result<Vec<f64>> {
     check(config, steps, outcome)?;
     let mut monte_carlo = outcome;
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
     use crate::advantages::tests::check_close;
 
-    /// One step, worked by hand.
+    /// A step whose advantages are computed by hand.
     const STEP: MiraStep = MiraStep { reward: 0.0, shaping: 0.05, value: 0.4, next_value: 0.55 };
 
     fn config(gamma: f64, monte_carlo: MonteCarlo) -> MiraConfig {
@@ -112,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn the_published_vectors() {
+    fn advantages_of_one_step_mix_both_halves() {
         for (gamma, outcome, want) in [(1.0, 1.0, 0.40), (1.0, 0.0, -0.10), (0.9, 1.0, 0.3725), (0.9, 0.0, -0.1275)] {
             check_close(&mira(&config(gamma, MonteCarlo::Outcome), &[STEP], outcome).unwrap(), &[want], 1e-12);
         }
     }
 
-    /// WebRL's advantage is MiRA's without a discount and without shaping.
+    /// WebRL's advantage is MiRA's advantage without a discount and without shaping.
     #[test]
     fn webrl_is_a_special_case() {
         let step = |next_value| MiraStep { value: 0.5, next_value, ..Default::default() };
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_monte_carlo_half_sums_what_it_is_told_to() {
+    fn the_monte_carlo_half_uses_the_configured_return() {
         let steps = [MiraStep { shaping: 0.2, ..Default::default() }, MiraStep { reward: 1.0, shaping: 0.1, ..Default::default() }];
         let half = |monte_carlo| {
             let config = MiraConfig { lambda: 0.0, gamma: 0.5, monte_carlo };

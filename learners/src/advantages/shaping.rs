@@ -1,4 +1,4 @@
-//! What the potential critic adds to the rewards of an episode.
+//! The shaping that the potential critic adds to the rewards of an episode.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShapingForm {
-    /// `alpha (P' - P)`, as MiRA prints it: without a discount it sums to a bonus of up to `alpha` an episode.
+    /// `alpha (P' - P)`, as MiRA's paper prints it: without a discount it sums to a bonus of at most `alpha` per episode.
     #[default]
     Printed,
     /// `alpha (gamma P' - P)` with a potential of 0 at the end: the form that changes no optimal policy (Ng et al. 1999, theorem 1).
@@ -20,11 +20,11 @@ pub enum ShapingForm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapingConfig {
-    /// Whether there is any; without it MiRA is WebRL ("no potential critic" among its ablations).
+    /// Whether rewards are shaped at all; without shaping MiRA is WebRL ("no potential critic" among its ablations).
     pub potential: bool,
-    /// Its weight: MiRA chose 0.3 from a grid over 0.1 to 0.8, so that shaping does not dwarf the outcome.
+    /// The weight of the shaping: MiRA chose 0.3 from a grid over 0.1 to 0.8, so that shaping does not dwarf the outcome.
     pub alpha: f64,
-    /// Its form.
+    /// The form of the shaping.
     pub form: ShapingForm,
 }
 
@@ -34,8 +34,11 @@ impl Default for ShapingConfig {
     }
 }
 
-/// The shaping of every step of an episode with these potentials, one for each state and one more for its end (MiRA, 2603.19685,
-/// shaped reward). Its sum belongs in the log, beside the outcome.
+/// Computes the shaping of every step of an episode from its potentials, one for each state and one more for the end (MiRA, 2603.19685,
+/// shaped reward). The sum should be logged next to the outcome.
+///
+/// # Errors
+/// There are fewer than two potentials, a potential lies outside 0 to 1, or a constant is out of range.
 pub fn shaping(config: &ShapingConfig, gamma: f64, potentials: &[f64]) -> Result<Vec<f64>> {
     check(config, gamma, potentials)?;
     let alpha = if config.potential { config.alpha } else { 0.0 };
@@ -48,11 +51,11 @@ pub fn shaping(config: &ShapingConfig, gamma: f64, potentials: &[f64]) -> Result
     Ok(potentials.windows(2).enumerate().map(one).collect())
 }
 
-/// The steps of an episode as [`super::mira`] takes them: the outcome is the last step's reward, nothing follows it, and the potential
-/// of its end is 1 after a success and the last state's after a failure.
+/// Builds the steps of an episode for [`super::mira`]. The outcome is the last step's reward, and the value after the last step is 0. The
+/// potential at the end is 1 after a success, and that of the last state after a failure.
 ///
 /// # Errors
-/// Not one value and one potential a state.
+/// The number of values differs from the number of potentials, or [`shaping`] fails.
 pub fn mira_steps(config: &MiraConfig, shape: &ShapingConfig, values: &[f64], potentials: &[f64], success: bool) -> Result<Vec<MiraStep>> {
     if values.len() != potentials.len() {
         let problem = format!("has {} values and {} potentials", values.len(), potentials.len());
@@ -99,9 +102,9 @@ mod tests {
         ShapingConfig { form: ShapingForm::Invariant, ..Default::default() }
     }
 
-    /// The paper's formulas, worked by hand.
+    /// The paper's formulas, computed by hand.
     #[test]
-    fn the_worked_vector() {
+    fn the_printed_form_sums_to_alpha_after_a_success() {
         let labels = progress_labels(&[2, 4], 3, 9, true).unwrap();
         let got = shaping(&ShapingConfig::default(), 0.9, &labels).unwrap();
         check_close(&got, &[&[0.05; 4][..], &[0.02; 5]].concat(), 1e-12);
@@ -127,7 +130,7 @@ mod tests {
         };
         let off = ShapingConfig { potential: false, ..Default::default() };
         check_close(&advantages(&off, true), &[0.31, 0.38], 1e-12);
-        // Half of the shaping beside it: 0.3 * 0.7 / 2, and 0.3 * 0.2 / 2 up to the end, which is done after a success only.
+        // Half of the shaping is added: 0.3 * 0.7 / 2, and 0.3 * 0.2 / 2 at the end, where the potential is 1 after a success only.
         check_close(&advantages(&ShapingConfig::default(), true), &[0.31 + 0.105, 0.38 + 0.03], 1e-12);
         check_close(&advantages(&ShapingConfig::default(), false), &[-0.19 + 0.105, -0.62], 1e-12);
     }

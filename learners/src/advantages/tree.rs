@@ -1,46 +1,47 @@
-//! Credit by the tree that a group's samples make of their tokens.
+//! Token-level credit from the prefix tree that the tokens of a group's samples form.
 
 use std::collections::HashMap;
 
 use crate::{Error, Result};
 
-/// A sampled episode as its calls' prompt and completion token ids, in order, and what it earned.
+/// A sampled episode: the prompt and completion token ids of its calls, in order, and its reward.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Branch<'a> {
     /// `(prompt, completion)` of each call.
     pub calls: Vec<(&'a [u32], &'a [u32])>,
-    /// All that the episode earned.
+    /// The episode's total reward.
     pub reward: f64,
 }
 
-/// What leads from a beginning to a longer one.
+/// An edge of the tree, from a prefix to a longer one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Edge<'a> {
-    /// The episode's own token.
+    /// A token that the policy sampled.
     Token(u32),
-    /// The world's turn: the next call's prompt.
+    /// The next call's prompt, which the environment determines.
     Prompt(&'a [u32]),
 }
 
-/// `V(with the token) - V(before it)` of every token of every call, `V` being the mean reward of the group's samples that begin so: the
-/// prefix values of TEMPO (2509.18314, prefix to tree), of which the branches alone are kept.
+/// Computes `V(prefix with the token) - V(prefix)` for every token of every call, `[episode][call][token]`, where `V` is the mean reward of
+/// the group's samples that share the prefix: the prefix values of TEMPO (2509.18314, prefix to tree), kept only where samples branch.
 ///
-/// It is 0 wherever no sample of the group parts from this one, and from the place on where it is alone, so that neither what all said alike
-/// nor what came after a mistake is credited. What the world did (the same tokens, another page) is credited to nobody. An episode's
-/// advantages and the world's part sum to its reward less the group's mean.
+/// A token's credit is 0 where all samples with its prefix continue with the same token. That includes every token after the point where
+/// only one sample is left, so that neither common text nor the text after a mistake is credited. A difference in value that comes from the
+/// environment (the same tokens, but another page) is credited to no token. The credits of an episode and the differences that come from
+/// the environment sum to the episode's reward minus the group's mean.
 ///
 /// # Errors
-/// Rewards that are not finite.
+/// A reward is not finite.
 pub fn tree<'a>(group: &[Branch<'a>]) -> Result<Vec<Vec<Vec<f64>>>> {
     if let Some(index) = group.iter().position(|branch| !branch.reward.is_finite()) {
         return Err(Error::Batch { index, problem: format!("its reward is {}", group[index].reward) });
     }
-    // `sums[node]`: how many samples begin so, and what they earned; node 0 is where all begin.
+    // `sums[node]`: the number of samples with this prefix, and the sum of their rewards; node 0 is the empty prefix.
     let (mut nodes, mut sums) = (HashMap::<(usize, Edge<'a>), usize>::new(), vec![(0usize, 0.0)]);
     let paths: Vec<Vec<Vec<usize>>> = group
         .iter()
         .map(|branch| {
-            let mut walk = |at: usize, edge: Edge<'a>| {
+            let mut follow = |at: usize, edge: Edge<'a>| {
                 let next = *nodes.entry((at, edge)).or_insert(sums.len());
                 if next == sums.len() {
                     sums.push((0, 0.0));
@@ -50,10 +51,10 @@ pub fn tree<'a>(group: &[Branch<'a>]) -> Result<Vec<Vec<Vec<f64>>>> {
             };
             let mut at = 0;
             let call = |(prompt, completion): &(&'a [u32], &'a [u32])| {
-                at = walk(at, Edge::Prompt(prompt));
+                at = follow(at, Edge::Prompt(prompt));
                 let mut path = vec![at];
                 for token in *completion {
-                    at = walk(at, Edge::Token(*token));
+                    at = follow(at, Edge::Token(*token));
                     path.push(at);
                 }
                 path
@@ -62,7 +63,7 @@ pub fn tree<'a>(group: &[Branch<'a>]) -> Result<Vec<Vec<Vec<f64>>>> {
         })
         .collect();
     let value = |node: usize| sums[node].1 / sums[node].0 as f64;
-    // Where as many samples go on as came, none parts.
+    // If as many samples continue as arrived, the tree does not branch here.
     let credit = |pair: &[usize]| if sums[pair[0]].0 == sums[pair[1]].0 { 0.0 } else { value(pair[1]) - value(pair[0]) };
     Ok(paths.iter().map(|calls| calls.iter().map(|path| path.windows(2).map(credit).collect()).collect()).collect())
 }
@@ -76,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_that_parted_samples_is_credited() {
+    fn only_the_token_at_a_branch_is_credited() {
         let prompt = &[1, 2][..];
-        // Three samples part at the second token; what follows is each one's own.
+        // The samples branch at the second token.
         let group = [
             branch(&[(prompt, &[5, 6, 9])], 1.0),
             branch(&[(prompt, &[5, 7, 8])], 0.0),
@@ -88,12 +89,12 @@ mod tests {
         let found = tree(&group).unwrap();
         assert_eq!(found[0], [[0.0, 0.5, 0.0]]);
         assert_eq!(found[0], found[3]);
-        // They part once more, and it makes no difference.
+        // They branch once more at the third token, where both values are 0.
         assert_eq!((&found[1][0][..], &found[2][0][..]), (&[0.0, -0.5, 0.0][..], &[0.0, -0.5, 0.0][..]));
     }
 
     #[test]
-    fn an_episodes_credit_is_what_it_earned_above_the_mean() {
+    fn an_episodes_credits_sum_to_its_reward_above_the_mean() {
         let (first, then) = (&[1][..], &[2][..]);
         let group = [
             branch(&[(first, &[5]), (then, &[6, 7])], 1.0),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_world_did_is_credited_to_nobody() {
+    fn a_change_by_the_environment_is_credited_to_no_token() {
         let group = [branch(&[(&[1], &[5]), (&[2], &[6])], 1.0), branch(&[(&[1], &[5]), (&[3], &[6])], 0.0)];
         assert!(tree(&group).unwrap().iter().flatten().flatten().all(|credit| *credit == 0.0));
         assert!(tree(&[branch(&[], f64::NAN)]).is_err());

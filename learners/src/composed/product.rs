@@ -1,35 +1,36 @@
-//! Products, and the one with a frozen matrix, which has no gradient for it.
+//! Matrix products, among them one with a frozen matrix that computes no gradient for the matrix.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Device, Layout, MetalStorage, Result, Shape, Tensor};
 
 use crate::ops::matmul::Precision;
 
-/// The numbers that products are computed in: candle's CPU has no products in bf16.
-pub(super) fn numbers(precision: Precision, device: &Device) -> DType {
+/// Returns the number type of matrix products on a device: single precision on the CPU, because candle has no bf16 products there.
+pub(super) fn dtype(precision: Precision, device: &Device) -> DType {
     match (precision, device) {
         (Precision::F32, _) | (_, Device::Cpu) => DType::F32,
         (Precision::Bf16, _) => DType::BF16,
     }
 }
 
-/// `a b` over the last two axes, computed in `numbers` and given in single precision.
-pub(super) fn times(a: &Tensor, b: &Tensor, numbers: DType) -> Result<Tensor> {
-    a.to_dtype(numbers)?.matmul(&b.to_dtype(numbers)?)?.to_dtype(DType::F32)
+/// Computes `a b` over the last two axes with products in `dtype`, and returns it in single precision.
+pub(super) fn matmul(a: &Tensor, b: &Tensor, dtype: DType) -> Result<Tensor> {
+    a.to_dtype(dtype)?.matmul(&b.to_dtype(dtype)?)?.to_dtype(DType::F32)
 }
 
-/// `x Wᵀ` in single precision, with gradients of `x` `[rows, inputs]` and, where it is trained, of `w` `[outputs, inputs]`.
-pub(super) fn linear(x: &Tensor, w: &Tensor, numbers: DType) -> Result<Tensor> {
+/// Computes `x Wᵀ` with products in `dtype`, and returns it in single precision. `x` `[rows, inputs]` gets a gradient, and so does `w`
+/// `[outputs, inputs]` if it is a variable.
+pub(super) fn linear(x: &Tensor, w: &Tensor, dtype: DType) -> Result<Tensor> {
     if w.is_variable() {
-        return times(x, &w.t()?, numbers);
+        return matmul(x, &w.t()?, dtype);
     }
-    x.to_dtype(numbers)?.contiguous()?.apply_op2(&w.to_dtype(numbers)?, Frozen)?.to_dtype(DType::F32)
+    x.to_dtype(dtype)?.contiguous()?.apply_op2(&w.to_dtype(dtype)?, FrozenLinear)?.to_dtype(DType::F32)
 }
 
-/// `x Wᵀ` without a gradient of `W`: candle's own product computes one for both factors, whoever needs it.
-struct Frozen;
+/// The operation `x Wᵀ` without a gradient of `W`. candle's own product computes the gradients of both factors, whether they are needed or not.
+struct FrozenLinear;
 
-impl Frozen {
+impl FrozenLinear {
     fn forward<S: BackendStorage>(x: &S, x_layout: &Layout, w: &S, w_layout: &Layout) -> Result<(S, Shape)> {
         let ((rows, inputs), (outputs, _)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
         let product = x.matmul(w, (1, rows, outputs, inputs), x_layout, &w_layout.transpose(0, 1)?)?;
@@ -37,7 +38,7 @@ impl Frozen {
     }
 }
 
-impl CustomOp2 for Frozen {
+impl CustomOp2 for FrozenLinear {
     fn name(&self) -> &'static str {
         "frozen-linear"
     }

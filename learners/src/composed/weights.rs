@@ -1,4 +1,4 @@
-//! Copies of a model's weights on a device.
+//! The copies of a model's weights on a device.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,31 +6,32 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::model::Model;
-use crate::model::linear::Site;
+use crate::model::low_rank::Projection;
 
-/// The parts that are never trained, by where they begin in the layout: they are copied once.
+/// The tensors that are not trained, by the start of their range in the layout; they are copied only once.
 pub(super) type FrozenTensors = BTreeMap<usize, Tensor>;
 
-/// All of a model.
+/// The weights of a model.
 pub(super) struct Weights {
     pub frozen: FrozenTensors,
-    /// `[V, C]`
+    /// The embedding `[V, C]`.
     pub embedding: Tensor,
-    /// Its place, if it is trained.
+    /// The range of the embedding in the flat slice, if it is trained.
     pub trained_embedding: Option<Range<usize>>,
-    /// `[V, C]`
+    /// The output matrix `[V, C]`.
     pub head: Tensor,
-    /// `[C]`
+    /// The weight of the last norm `[C]`.
     pub final_norm: Tensor,
-    /// What of head and last norm is trained.
+    /// The trained tensors among the output matrix and the last norm, with their ranges in the flat slice.
     pub trained_end: Vec<(Range<usize>, Tensor)>,
     pub layers: Vec<LayerWeights>,
-    /// Cosines and sines of every position `[positions, D / 2]`.
+    /// The cosines of the rotation angles of every position `[positions, D / 2]`.
     pub cos: Tensor,
+    /// The sines of the same angles.
     pub sin: Tensor,
 }
 
-/// One layer.
+/// The weights of one transformer layer.
 pub(super) struct LayerWeights {
     pub input_norm: Tensor,
     pub q_norm: Option<Tensor>,
@@ -41,32 +42,33 @@ pub(super) struct LayerWeights {
     pub o: Linear,
     pub gate_up: Linear,
     pub down: Linear,
-    /// What of it is trained, with its place in the flat slice.
+    /// The trained tensors of the layer, with their ranges in the flat slice.
     pub trained: Vec<(Range<usize>, Tensor)>,
 }
 
-/// A linear layer.
+/// The weights of a linear layer.
 pub(super) struct Linear {
-    /// `[outputs, inputs]`
+    /// The weight `[outputs, inputs]`.
     pub weight: Tensor,
     pub bias: Option<Tensor>,
-    pub low: Vec<LowRank>,
-    /// What the low-rank update is scaled by.
+    /// The adapter modules beside the layer.
+    pub adapter: Vec<LowRank>,
+    /// The factor that the updates of the adapter are scaled by.
     pub scale: f64,
 }
 
-/// One adapter of a linear layer.
+/// One adapter module of a linear layer.
 pub(super) struct LowRank {
-    /// The columns of the output that it adds to.
+    /// The columns of the output that the update is added to.
     pub outputs: Range<usize>,
-    /// `[rank, inputs]`
+    /// The factor `A` `[rank, inputs]`.
     pub a: Tensor,
-    /// `[outputs, rank]`
+    /// The factor `B` `[outputs, rank]`.
     pub b: Tensor,
 }
 
 impl Weights {
-    /// Copies a model; of what is frozen, only what `frozen` does not hold.
+    /// Copies a model to the device; frozen tensors that `frozen` holds already are not copied again.
     pub(super) fn upload(model: &Model, device: &Device, frozen: FrozenTensors) -> Result<Self> {
         let mut source = Source { model, device, frozen, trained: Vec::new() };
         let (config, layout) = (&model.config, &model.params.layout);
@@ -76,7 +78,7 @@ impl Weights {
         let head = source.parameter(&layout.head, &[vocabulary, c])?;
         let trained_end = std::mem::take(&mut source.trained);
         let trained_embedding = (!source.is_frozen()).then(|| layout.embedding.clone());
-        // The embedding's gradient is put together from that of the first layer's input, not by the graph.
+        // The gradient of the embedding is computed from the gradient of the first layer's input, not by candle's graph.
         let embedding =
             if layout.embedding == layout.head { head.detach() } else { source.parameter(&layout.embedding, &[vocabulary, c])?.detach() };
         let (cos, sin, half) = model.rope.tables();
@@ -86,16 +88,17 @@ impl Weights {
     }
 }
 
-/// Where copies come from, and which of them are trained.
+/// The state of an upload: the model and the device, and the copies that were made.
 struct Source<'a> {
     model: &'a Model,
     device: &'a Device,
     frozen: FrozenTensors,
+    /// The trained tensors that were copied since the list was last taken.
     trained: Vec<(Range<usize>, Tensor)>,
 }
 
 impl Source<'_> {
-    /// Whether the parameters themselves stay as they are.
+    /// Returns whether the model's own parameters are frozen.
     fn is_frozen(&self) -> bool {
         self.model.adapter.is_some() || !self.model.params.frozen.is_empty()
     }
@@ -112,36 +115,42 @@ impl Source<'_> {
             q_norm: self.optional(&at.q_norm)?,
             k_norm: self.optional(&at.k_norm)?,
             post_norm: self.parameter(&at.post_norm, &[c])?,
-            q: self.linear(layer, Site::Q, (&at.q, &[q, c]), &at.q_bias)?,
-            kv: self.linear(layer, Site::Kv, (&at.kv, &[2 * kv, c]), &at.kv_bias)?,
-            o: self.linear(layer, Site::O, (&at.o, &[c, q]), NONE)?,
-            gate_up: self.linear(layer, Site::GateUp, (&at.gate_up, &[2 * i, c]), NONE)?,
-            down: self.linear(layer, Site::Down, (&at.down, &[c, i]), NONE)?,
+            q: self.linear(layer, Projection::Q, (&at.q, &[q, c]), &at.q_bias)?,
+            kv: self.linear(layer, Projection::Kv, (&at.kv, &[2 * kv, c]), &at.kv_bias)?,
+            o: self.linear(layer, Projection::O, (&at.o, &[c, q]), NONE)?,
+            gate_up: self.linear(layer, Projection::GateUp, (&at.gate_up, &[2 * i, c]), NONE)?,
+            down: self.linear(layer, Projection::Down, (&at.down, &[c, i]), NONE)?,
             trained: Vec::new(),
         };
         Ok(LayerWeights { trained: std::mem::take(&mut self.trained), ..weights })
     }
 
-    fn linear(&mut self, layer: usize, site: Site, (range, shape): (&Range<usize>, &[usize]), bias: &Range<usize>) -> Result<Linear> {
+    fn linear(
+        &mut self,
+        layer: usize,
+        projection: Projection,
+        (range, shape): (&Range<usize>, &[usize]),
+        bias: &Range<usize>,
+    ) -> Result<Linear> {
         let (weight, bias) = (self.parameter(range, shape)?, self.optional(bias)?);
         let model = self.model;
-        let Some(adapter) = &model.adapter else { return Ok(Linear { weight, bias, low: Vec::new(), scale: 0.0 }) };
+        let Some(adapter) = &model.adapter else { return Ok(Linear { weight, bias, adapter: Vec::new(), scale: 0.0 }) };
         let factors = adapter.layer(layer);
-        let places = factors.places.iter().filter(|place| place.site == site);
-        let low = places.map(|place| {
-            let a = self.variable(&place.a, &adapter.data, &[factors.rank, shape[1]])?;
-            let b = self.variable(&place.b, &adapter.data, &[place.outputs.len(), factors.rank])?;
-            Ok(LowRank { outputs: place.outputs.clone(), a, b })
+        let modules = factors.modules.iter().filter(|module| module.projection == projection);
+        let updates = modules.map(|module| {
+            let a = self.variable(&module.a, &adapter.data, &[factors.rank, shape[1]])?;
+            let b = self.variable(&module.b, &adapter.data, &[module.outputs.len(), factors.rank])?;
+            Ok(LowRank { outputs: module.outputs.clone(), a, b })
         });
-        Ok(Linear { weight, bias, low: low.collect::<Result<_>>()?, scale: f64::from(factors.scale) })
+        Ok(Linear { weight, bias, adapter: updates.collect::<Result<_>>()?, scale: f64::from(factors.scale) })
     }
 
-    /// A vector that some models have and some have not.
+    /// Copies a vector that not all models have; `None` if its range is empty.
     fn optional(&mut self, range: &Range<usize>) -> Result<Option<Tensor>> {
         if range.is_empty() { Ok(None) } else { self.parameter(range, &[range.len()]).map(Some) }
     }
 
-    /// A parameter: a variable where all are trained, else a copy that is made once.
+    /// Returns a parameter on the device: a variable if the parameters are trained, otherwise a copy that is made only once.
     fn parameter(&mut self, range: &Range<usize>, shape: &[usize]) -> Result<Tensor> {
         let model = self.model;
         if !self.is_frozen() {
@@ -152,9 +161,9 @@ impl Source<'_> {
         }
         let tensor = match model.params.frozen.get(&range.start) {
             Some(matrix) => {
-                let mut numbers = vec![0.0; range.len()];
-                matrix.expand(0..range.len(), &mut numbers);
-                Tensor::from_vec(numbers, shape, self.device)?.to_dtype(DType::BF16)?
+                let mut weights = vec![0.0; range.len()];
+                matrix.expand(0..range.len(), &mut weights);
+                Tensor::from_vec(weights, shape, self.device)?.to_dtype(DType::BF16)?
             }
             None => Tensor::from_slice(&model.params.data[range.clone()], shape, self.device)?,
         };
@@ -162,6 +171,7 @@ impl Source<'_> {
         Ok(tensor)
     }
 
+    /// Copies a trained tensor to the device as a variable.
     fn variable(&mut self, range: &Range<usize>, data: &[f32], shape: &[usize]) -> Result<Tensor> {
         let tensor = Var::from_slice(&data[range.clone()], shape, self.device)?.into_inner();
         self.trained.push((range.clone(), tensor.clone()));

@@ -1,24 +1,24 @@
-//! What a critic can be told.
+//! The configuration of a critic.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A critic and how it is fitted; MiRA does not publish these figures, and WebRL's are of critics that train their whole trunk.
+/// The configuration of a critic and its fit. MiRA does not publish these figures, and WebRL's belong to critics that train their whole trunk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CriticConfig {
-    /// Width of the hidden layer.
+    /// The width of the hidden layer.
     pub hidden: usize,
-    /// Learning rate.
+    /// The learning rate.
     pub lr: f64,
-    /// Passes over the data in one fit.
+    /// The number of passes over the data in one fit.
     pub epochs: usize,
-    /// States in one step.
+    /// The number of states in one step.
     pub batch: usize,
-    /// Decoupled weight decay of the two matrices.
+    /// The decoupled weight decay of the two matrices.
     pub weight_decay: f32,
-    /// Seeds the first weights and the order of the states.
+    /// The seed of the initial weights and of the order of the states.
     pub seed: u64,
 }
 
@@ -29,7 +29,10 @@ impl Default for CriticConfig {
 }
 
 impl CriticConfig {
-    /// Refuses figures that nothing can be fitted with.
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// A count is 0, or the learning rate is not positive and finite.
     pub fn check(&self) -> Result<()> {
         let counts = [("hidden", self.hidden), ("epochs", self.epochs), ("batch", self.batch)];
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {

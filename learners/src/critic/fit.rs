@@ -1,45 +1,46 @@
-//! How a critic learns: mini-batches in a seeded order, by AdamW.
+//! Fitting a critic: AdamW on mini-batches in a seeded order.
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
-use super::{Critic, CriticConfig, Scale};
+use super::{Critic, CriticConfig, FeatureScale};
 use crate::optim::{AdamW, AdamWConfig};
 use crate::{Error, Result};
 
-/// Spreads under this are read as features that do not vary.
-const LEAST_SPREAD: f64 = 1e-6;
+/// The standard deviation below which a feature counts as constant.
+const MIN_DEVIATION: f64 = 1e-6;
 
-/// What a fit did.
+/// The report of a fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CriticFit {
-    /// Mean loss over the data before.
+    /// The mean loss over the data before the fit.
     pub loss_before: f64,
-    /// Mean loss over the data after.
+    /// The mean loss over the data after the fit.
     pub loss_after: f64,
-    /// Steps that moved the head.
+    /// The number of optimiser steps.
     pub steps: u64,
-    /// Mean loss on states that it was not fitted to, where it was cross-fitted; that of always saying the targets' mean is `held_out_base`.
+    /// The mean loss on states that were held out of the fit, if it was a cross-fit; `held_out_base` is the loss to compare it with.
     #[serde(default)]
     pub held_out: Option<f64>,
-    /// What the targets' mean alone would lose.
+    /// The mean loss of predicting the mean of the targets for every held-out state.
     #[serde(default)]
     pub held_out_base: Option<f64>,
-    /// Passes over the data.
+    /// The number of passes over the data.
     #[serde(default)]
     pub epochs: usize,
 }
 
 impl Critic {
-    /// Fits the head to one target a state. Later fits go on from earlier ones, on the feature scale of the first.
+    /// Fits the head to one target per state. A later fit continues from the earlier one and keeps the feature scale of the first.
     ///
     /// # Errors
-    /// No states, states of another width, targets that are no outcomes or no progress, or a loss that is not finite.
+    /// The configuration is invalid, there are no states, a state has another width, a target is no outcome (value critic) or no progress (potential
+    /// critic), or the loss becomes infinite or NaN.
     pub fn fit(&mut self, features: &[Vec<f32>], targets: &[f64], config: &CriticConfig) -> Result<CriticFit> {
         self.fit_watched(features, targets, config, |_, _| Ok(()))
     }
 
-    /// [`Self::fit`], shown after every pass with that pass's number from 0.
+    /// Does what [`Self::fit`] does, and calls `watch` after every pass with the number of the pass, from 0, and the critic.
     pub(crate) fn fit_watched(
         &mut self,
         features: &[Vec<f32>],
@@ -49,7 +50,7 @@ impl Critic {
     ) -> Result<CriticFit> {
         config.check()?;
         self.check(features, targets)?;
-        self.scale.get_or_insert_with(|| Scale::of(features));
+        self.scale.get_or_insert_with(|| FeatureScale::of(features));
         let states: Vec<Vec<f32>> = features.iter().map(|x| self.scaled(x)).collect();
         let loss_before = self.mean_loss(&states, targets);
         let mut optimizer = AdamW::new(AdamWConfig { weight_decay: config.weight_decay, ..Default::default() }, &self.head.shape.tensors());
@@ -85,24 +86,26 @@ impl Critic {
         }
     }
 
-    /// The loss of saying `estimate` where `target` was right.
+    /// Returns the loss of the prediction `estimate` for the target `target`.
     pub(crate) fn loss_of(&self, estimate: f64, target: f64) -> f64 {
         let p = estimate.clamp(1e-6, 1.0 - 1e-6);
         self.kind.loss((p / (1.0 - p)).ln(), target).0
     }
 
+    /// Returns the mean loss over states with scaled features.
     fn mean_loss(&self, states: &[Vec<f32>], targets: &[f64]) -> f64 {
         let mut inner = Vec::new();
         let losses = states.iter().zip(targets).map(|(x, target)| self.kind.loss(self.head.logit(x, &mut inner), *target).0);
         losses.sum::<f64>() / states.len() as f64
     }
 
+    /// Checks the states and targets of a fit.
     fn check(&self, features: &[Vec<f32>], targets: &[f64]) -> Result<()> {
         if features.is_empty() || features.len() != targets.len() {
             let problem = format!("a critic needs one target a state; here are {} states and {} targets", features.len(), targets.len());
             return Err(Error::Batch { index: features.len().min(targets.len()), problem });
         }
-        self.check_widths(features)?;
+        self.check_features(features)?;
         for (index, target) in targets.iter().enumerate() {
             self.kind.check_target(*target).map_err(|problem| Error::Batch { index, problem })?;
         }
@@ -110,16 +113,17 @@ impl Critic {
     }
 }
 
-impl Scale {
+impl FeatureScale {
+    /// Returns the mean and the inverse standard deviation of each feature; a constant feature is only shifted.
     fn of(features: &[Vec<f32>]) -> Self {
         let n = features.len() as f64;
         let column = |c: usize| features.iter().map(move |x| f64::from(x[c]));
-        let spread = |c: usize| {
+        let mean_and_inverse = |c: usize| {
             let mean = column(c).sum::<f64>() / n;
             let deviation = (column(c).map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-            (mean as f32, if deviation > LEAST_SPREAD { (1.0 / deviation) as f32 } else { 1.0 })
+            (mean as f32, if deviation > MIN_DEVIATION { (1.0 / deviation) as f32 } else { 1.0 })
         };
-        let (mean, inverse) = (0..features[0].len()).map(spread).unzip();
+        let (mean, inverse) = (0..features[0].len()).map(mean_and_inverse).unzip();
         Self { mean, inverse }
     }
 }

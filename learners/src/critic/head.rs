@@ -1,4 +1,4 @@
-//! `w2 · silu(W1 x + b1) + b2`: one logit of a state, forward and back.
+//! The head of a critic, which computes one logit for a state: `w2 · silu(W1 x + b1) + b2`.
 
 use rand::{Rng, rngs::StdRng};
 
@@ -8,14 +8,14 @@ use crate::ops::vector::dot;
 /// The widths of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// Features of a state, `C`.
+    /// The number of features of a state, `C`.
     pub width: usize,
-    /// Width of the hidden layer, `H`.
+    /// The width of the hidden layer, `H`.
     pub hidden: usize,
 }
 
 impl Shape {
-    /// The tensors in the order of the flat slice.
+    /// Returns the tensors in the order of the flat slice.
     pub fn tensors(self) -> Vec<Tensor> {
         let Self { width, hidden } = self;
         let named: [(&str, &[usize], Role); 4] = [
@@ -25,34 +25,34 @@ impl Shape {
             ("down.bias", &[1], Role::Bias),
         ];
         let mut end = 0;
-        let place = named.map(|(name, shape, role)| {
+        let tensors = named.map(|(name, shape, role)| {
             let start = end;
             end += shape.iter().product::<usize>();
             Tensor { name: name.into(), shape: shape.to_vec(), range: start..end, role }
         });
-        place.to_vec()
+        tensors.to_vec()
     }
 
-    /// Where each of the four tensors ends.
-    fn cuts(self) -> [usize; 3] {
+    /// Returns the ends of the first three tensors in the flat slice.
+    fn ends(self) -> [usize; 3] {
         let up = self.hidden * self.width;
         [up, up + self.hidden, up + 2 * self.hidden]
     }
 
-    /// Parameters in all.
+    /// Returns the number of parameters.
     fn len(self) -> usize {
-        self.cuts()[2] + 1
+        self.ends()[2] + 1
     }
 }
 
-/// The parameters of a head in one flat slice.
+/// A head with its parameters in one flat slice.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Head {
     pub shape: Shape,
     pub params: Vec<f32>,
 }
 
-/// The parameters, or their gradient, by tensor.
+/// The parameters by tensor.
 struct Parts<'a> {
     up: &'a [f32],
     up_bias: &'a [f32],
@@ -61,21 +61,21 @@ struct Parts<'a> {
 }
 
 impl Head {
-    /// A fresh head: the first matrix within `±1/√C`, all else 0, so that its first logit is 0 for every state.
+    /// Creates a head whose first matrix is drawn uniformly from `±1/√C`. All other parameters are 0, so that the logit of every state is 0 at first.
     pub fn random(shape: Shape, rng: &mut StdRng) -> Self {
         let bound = 1.0 / (shape.width.max(1) as f32).sqrt();
         let mut params = vec![0.0; shape.len()];
-        params[..shape.cuts()[0]].fill_with(|| rng.random_range(-bound..=bound));
+        params[..shape.ends()[0]].fill_with(|| rng.random_range(-bound..=bound));
         Self { shape, params }
     }
 
     fn parts(&self) -> Parts<'_> {
-        let [up, up_bias, down] = self.shape.cuts();
+        let [up, up_bias, down] = self.shape.ends();
         let p = &self.params;
         Parts { up: &p[..up], up_bias: &p[up..up_bias], down: &p[up_bias..down], down_bias: p[down] }
     }
 
-    /// The logit of scaled features `[C]`; `inner` is left with what goes into the activation `[H]`.
+    /// Returns the logit of scaled features `[C]`, and writes the inputs of the activation `[H]` to `inner`.
     pub fn logit(&self, x: &[f32], inner: &mut Vec<f32>) -> f64 {
         let Parts { up, up_bias, down, down_bias } = self.parts();
         inner.clear();
@@ -84,16 +84,17 @@ impl Head {
         sum + f64::from(down_bias)
     }
 
-    /// Adds the gradient of a loss whose derivative in the logit is `slope`; `x` and `inner` are those of [`Head::logit`].
+    /// Adds the gradient of a loss to `grads`. `slope` is the derivative of the loss with respect to the logit; `x` and `inner` are those of
+    /// [`Head::logit`].
     pub fn backward(&self, x: &[f32], inner: &[f32], slope: f32, grads: &mut [f32]) {
-        let [up_end, up_bias_end, down_end] = self.shape.cuts();
+        let [up_end, up_bias_end, down_end] = self.shape.ends();
         let down = self.parts().down;
         let (matrix, rest) = grads.split_at_mut(up_end);
         let (up_bias, rest) = rest.split_at_mut(up_bias_end - up_end);
         let (d_down, d_down_bias) = rest.split_at_mut(down_end - up_bias_end);
         d_down_bias[0] += slope;
         for (h, row) in matrix.chunks_exact_mut(self.shape.width).enumerate() {
-            let (value, derivative) = (silu(inner[h]), silu_slope(inner[h]));
+            let (value, derivative) = (silu(inner[h]), silu_derivative(inner[h]));
             d_down[h] += slope * value;
             let inner_slope = slope * down[h] * derivative;
             up_bias[h] += inner_slope;
@@ -104,7 +105,7 @@ impl Head {
     }
 }
 
-/// `1 / (1 + e^-z)`.
+/// Returns the logistic function `1 / (1 + e^-z)`.
 pub(super) fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
 }
@@ -113,7 +114,8 @@ fn silu(z: f32) -> f32 {
     z / (1.0 + (-z).exp())
 }
 
-fn silu_slope(z: f32) -> f32 {
+/// Returns the derivative of `silu` at `z`.
+fn silu_derivative(z: f32) -> f32 {
     let s = 1.0 / (1.0 + (-z).exp());
     s * (1.0 + z * (1.0 - s))
 }

@@ -1,7 +1,8 @@
-//! MiRA's critics (2603.19685, section 3.2): small heads on the policy's hidden states, one for the outcome, one for progress.
+//! MiRA's critics (2603.19685, section 3.2): small heads on the policy's hidden states, one that predicts the outcome and one that predicts
+//! progress.
 //!
-//! The trunk is read and never moved: [`crate::Trainer::hidden`] gives the state at a step's last prompt token, which has seen goal,
-//! plan, past actions and the latest page, and a head of two layers makes a probability of it.
+//! The trunk is never trained by a critic. [`crate::Trainer::hidden`] returns the hidden state at the last prompt token of a step, which depends on
+//! goal, plan, past actions and the latest page, and a head of two layers turns it into a probability.
 
 mod config;
 mod fit;
@@ -19,38 +20,44 @@ use serde::{Deserialize, Serialize};
 use self::head::{Head, Shape, sigmoid};
 use crate::{Error, Result};
 
-/// What a critic is fitted to.
+/// The target that a critic is fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CriticKind {
-    /// The true outcome by cross-entropy (MiRA, 2603.19685, value loss; WebRL, 2411.02337, equation 8): never a shaped return.
+    /// The true outcome, never a shaped return, by cross-entropy (MiRA, 2603.19685, value loss; WebRL, 2411.02337, equation 8).
     Value,
-    /// Progress labels by squared error (MiRA, 2603.19685, potential loss).
+    /// Progress labels, by squared error (MiRA, 2603.19685, potential loss).
     Potential,
 }
 
-/// A head with the scale of the features that it was first fitted to.
+/// A critic: a head, with the scale of the features that it was first fitted to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Critic {
     kind: CriticKind,
     head: Head,
-    scale: Option<Scale>,
+    scale: Option<FeatureScale>,
 }
 
-/// Mean and spread of every feature.
+/// The mean and the inverse standard deviation of every feature.
 #[derive(Clone, Debug, PartialEq)]
-struct Scale {
+struct FeatureScale {
     mean: Vec<f32>,
     inverse: Vec<f32>,
 }
 
 impl Critic {
-    /// A value critic for features of this width; until it is fitted it says one half.
+    /// Creates a value critic for features of this width; it predicts one half until it is fitted.
+    ///
+    /// # Errors
+    /// The configuration is invalid.
     pub fn value(width: usize, config: &CriticConfig) -> Result<Self> {
         Self::new(CriticKind::Value, width, config)
     }
 
-    /// A potential critic for features of this width; until it is fitted it says one half.
+    /// Creates a potential critic for features of this width; it predicts one half until it is fitted.
+    ///
+    /// # Errors
+    /// The configuration is invalid.
     pub fn potential(width: usize, config: &CriticConfig) -> Result<Self> {
         Self::new(CriticKind::Potential, width, config)
     }
@@ -61,35 +68,37 @@ impl Critic {
         Ok(Self { kind, head, scale: None })
     }
 
-    /// What it is fitted to.
+    /// Returns the target that the critic is fitted to.
     pub fn kind(&self) -> CriticKind {
         self.kind
     }
 
-    /// How many features a state has.
+    /// Returns the number of features of a state.
     pub fn width(&self) -> usize {
         self.head.shape.width
     }
 
-    /// The chance of success, or the share of the way that is done.
+    /// Predicts the probability of success (value critic) or the fraction of progress (potential critic) of a state.
     ///
     /// # Errors
-    /// Features of another width.
+    /// The state has another number of features, or one that is not finite.
     pub fn predict(&self, features: &[f32]) -> Result<f64> {
-        self.check_widths(std::slice::from_ref(&features))?;
+        self.check_features(std::slice::from_ref(&features))?;
         Ok(sigmoid(self.head.logit(&self.scaled(features), &mut Vec::new())))
     }
 
+    /// Shifts and scales features; they are returned unchanged before the first fit.
     fn scaled(&self, features: &[f32]) -> Vec<f32> {
         match &self.scale {
             None => features.to_vec(),
-            Some(Scale { mean, inverse }) => {
+            Some(FeatureScale { mean, inverse }) => {
                 features.iter().zip(mean).zip(inverse).map(|((x, mean), inverse)| (x - mean) * inverse).collect()
             }
         }
     }
 
-    fn check_widths<F: AsRef<[f32]>>(&self, features: &[F]) -> Result<()> {
+    /// Checks the number of features of each state, and that they are finite.
+    fn check_features<F: AsRef<[f32]>>(&self, features: &[F]) -> Result<()> {
         let width = self.width();
         for (index, features) in features.iter().enumerate() {
             let features = features.as_ref();
@@ -107,16 +116,17 @@ impl Critic {
 }
 
 impl CriticKind {
-    /// The loss of a logit against a target, and its derivative in the logit.
+    /// Returns the loss of a logit for a target, and the derivative of the loss with respect to the logit.
     fn loss(self, logit: f64, target: f64) -> (f64, f64) {
         let p = sigmoid(logit);
         match self {
-            // log(1 + e^z) - y z, in the form that cannot overflow.
+            // This is log(1 + e^z) - y z in the form that cannot overflow.
             Self::Value => (logit.max(0.0) + (-logit.abs()).exp().ln_1p() - target * logit, p - target),
             Self::Potential => ((p - target).powi(2), 2.0 * (p - target) * p * (1.0 - p)),
         }
     }
 
+    /// Checks that a target is valid for this kind of critic; the error says why it is not.
     fn check_target(self, target: f64) -> std::result::Result<(), String> {
         match self {
             Self::Value if target != 0.0 && target != 1.0 => {

@@ -1,16 +1,16 @@
-//! Progress labels: what the potential critic learns.
+//! Progress labels, the targets of the potential critic.
 
 use crate::{Error, Result};
 
-/// The labels of the states `0..=steps` of an episode whose `j`-th milestone of `milestones` was reached at state `reached[j - 1]`
-/// (MiRA, 2603.19685, interpolated progress).
+/// Returns the progress labels of the states `0..=steps` of an episode in which the `j`-th of `milestones` milestones was reached at state
+/// `reached[j - 1]` (MiRA, 2603.19685, interpolated progress).
 ///
-/// Between two milestones progress lies on a line; the last milestone stands at the end of a success ("gap anchoring"), whatever was
-/// verified by then. Where the paper is silent: milestones of one state jump to the highest of them, and a failure stays at its last
-/// milestone.
+/// Between two milestones progress is interpolated linearly. In a successful episode the last milestone counts as reached at the last state ("gap
+/// anchoring"), whichever milestones were verified by then. The paper does not define two cases: if several milestones were reached at one state,
+/// progress jumps to the highest of them, and after the last milestone of a failed episode progress is constant.
 ///
 /// # Errors
-/// No milestones, more reached than there are, or reached out of order or beyond the end.
+/// There are no milestones, more were reached than there are, or they were reached out of order or after the last state.
 pub fn progress_labels(reached: &[usize], milestones: usize, steps: usize, success: bool) -> Result<Vec<f64>> {
     check(reached, milestones, steps)?;
     let share = |j: usize| j as f64 / milestones as f64;
@@ -31,6 +31,7 @@ pub fn progress_labels(reached: &[usize], milestones: usize, steps: usize, succe
     Ok((0..=steps).map(label).collect())
 }
 
+/// Checks the arguments of [`progress_labels`].
 fn check(reached: &[usize], milestones: usize, steps: usize) -> Result<()> {
     let problem = if milestones == 0 {
         "an episode without milestones has no progress to label".into()
@@ -56,7 +57,7 @@ mod tests {
         assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 5e-5), "{got:?} is not {want:?}");
     }
 
-    /// MiRA's labels (2603.19685), worked by hand.
+    /// The labels were computed by hand from MiRA's definition (2603.19685).
     #[test]
     fn the_worked_vector() {
         let want = [0.0, 0.1667, 0.3333, 0.5, 0.6667, 0.7333, 0.8, 0.8667, 0.9333, 1.0];

@@ -1,25 +1,26 @@
-//! A critic on disk: `critic.json`, and `critic.safetensors` with the head and the scale of its features.
+//! The files of a critic: `critic.json`, and `critic.safetensors` with the head and the scale of its features.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::head::{Head, Shape};
-use super::{Critic, CriticKind, Scale};
+use super::{Critic, CriticKind, FeatureScale};
 use crate::model::{Role, Tensor, read_tensors, write_tensors};
 use crate::{Error, Result, files};
 
-/// The part of a critic that is not a tensor.
+/// The part of a critic that is not a tensor: the content of `critic.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Card {
+struct Metadata {
     kind: CriticKind,
     width: usize,
     hidden: usize,
+    /// Whether the critic has been fitted, and so has a feature scale.
     fitted: bool,
 }
 
-/// The head's tensors, then those of the scale where there is one.
+/// Returns the tensors of the head, then those of the feature scale if the critic has been fitted.
 fn tensors(shape: Shape, fitted: bool) -> Vec<Tensor> {
     let mut tensors = shape.tensors();
     let names: &[&str] = if fitted { &["scale.mean", "scale.inverse"] } else { &[] };
@@ -32,6 +33,9 @@ fn tensors(shape: Shape, fitted: bool) -> Vec<Tensor> {
 
 impl Critic {
     /// Writes the critic into a directory of its own.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let Shape { width, hidden } = self.head.shape;
@@ -42,21 +46,24 @@ impl Critic {
         let fitted = self.scale.is_some();
         write_tensors(&directory.join("critic.safetensors"), &tensors(self.head.shape, fitted), &[("", &data)])?;
         let path = directory.join("critic.json");
-        let card = Card { kind: self.kind, width, hidden, fitted };
-        let text = serde_json::to_string_pretty(&card).map_err(Error::json(&path))?;
+        let metadata = Metadata { kind: self.kind, width, hidden, fitted };
+        let text = serde_json::to_string_pretty(&metadata).map_err(Error::json(&path))?;
         files::replace(&path, text.as_bytes())
     }
 
-    /// Reads what [`Critic::save`] wrote.
+    /// Reads a critic that [`Critic::save`] wrote.
+    ///
+    /// # Errors
+    /// A file cannot be read or parsed, or a tensor is missing or has another shape.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("critic.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let Card { kind, width, hidden, fitted } = serde_json::from_str(&text).map_err(Error::json(&path))?;
+        let Metadata { kind, width, hidden, fitted } = serde_json::from_str(&text).map_err(Error::json(&path))?;
         let shape = Shape { width, hidden };
         let mut params = read_tensors(&directory.join("critic.safetensors"), &tensors(shape, fitted), "")?;
         let scale = fitted.then(|| {
             let inverse = params.split_off(params.len() - width);
-            Scale { mean: params.split_off(params.len() - width), inverse }
+            FeatureScale { mean: params.split_off(params.len() - width), inverse }
         });
         Ok(Self { kind, head: Head { shape, params }, scale })
     }

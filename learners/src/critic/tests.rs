@@ -1,10 +1,10 @@
-//! Critics on states whose answer is known.
+//! Tests of critics on states whose targets are known.
 
 use super::*;
 use crate::testing::random;
 
-/// States of four features around one of two places, and which place it is.
-fn two_places(n: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<f64>) {
+/// Returns states of four features in two clusters, and the cluster of each state as 0 or 1.
+fn two_clusters(n: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<f64>) {
     let noise = random(4 * n, seed);
     let state = |i: usize| {
         let side = if i.is_multiple_of(2) { 1.0 } else { -1.0 };
@@ -17,7 +17,7 @@ fn two_places(n: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<f64>) {
 #[test]
 fn a_separable_outcome_is_learned_and_survives_its_files() {
     let config = CriticConfig { hidden: 8, batch: 16, lr: 1e-2, ..Default::default() };
-    let ((states, outcomes), (unseen, truth)) = (two_places(200, 1), two_places(50, 2));
+    let ((states, outcomes), (unseen, truth)) = (two_clusters(200, 1), two_clusters(50, 2));
     let mut critic = Critic::value(4, &config).unwrap();
     assert_eq!(critic.predict(&states[0]).unwrap(), 0.5);
     let fit = critic.fit(&states, &outcomes, &config).unwrap();

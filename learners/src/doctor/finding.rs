@@ -1,42 +1,42 @@
-//! A value, where it should lie, and how good it is.
+//! The outcome of a check: a value, its bounds, and its level.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How good a value is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Inside its bounds.
+    /// The value is inside its bounds.
     Ok,
-    /// Unusual: worth a look.
+    /// The value is unusual and should be looked at.
     Warning,
-    /// The update should not be made.
+    /// The value is so bad that the update should not be made.
     Failure,
 }
 
-/// Where a value should lie; `null` for no bound.
+/// The bounds of a value; `None` (`null` in a file) means that there is no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bounds {
-    /// A warning below.
+    /// A value below this is a warning.
     pub min: Option<f64>,
-    /// A warning above.
+    /// A value above this is a warning.
     pub max: Option<f64>,
-    /// A failure below.
+    /// A value below this is a failure.
     pub fail_below: Option<f64>,
-    /// A failure above.
+    /// A value above this is a failure.
     pub fail_above: Option<f64>,
 }
 
 impl Bounds {
-    /// A warning outside `min` to `max`.
+    /// Returns bounds that give a warning outside `min` to `max`.
     pub const fn warn(min: Option<f64>, max: Option<f64>) -> Self {
         Self { min, max, fail_below: None, fail_above: None }
     }
 
-    /// How good a value is; one that is not finite is a failure.
+    /// Returns the level of a value; a value that is not finite is a failure.
     pub fn level(&self, value: f64) -> Level {
         let below = |bound: Option<f64>| bound.is_some_and(|bound| value < bound);
         let above = |bound: Option<f64>| bound.is_some_and(|bound| value > bound);
@@ -50,16 +50,16 @@ impl Bounds {
     }
 }
 
-/// One check's outcome.
+/// The outcome of one check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// The check, by its key in [`super::policy::PolicyDoctorConfig`].
+    /// The name of the check, which is its key in [`super::policy::PolicyDoctorConfig`].
     pub name: &'static str,
-    /// What was found.
+    /// The value that was measured.
     pub value: f64,
-    /// Where it should lie.
+    /// The bounds of the value.
     pub bounds: Bounds,
-    /// How good it is.
+    /// The level of the value.
     pub level: Level,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    /// Judges a value.
+    /// Creates the finding of a value, whose level follows from the bounds.
     pub(super) fn new(name: &'static str, bounds: Bounds, value: f64) -> Self {
         Self { name, value, bounds, level: bounds.level(value) }
     }

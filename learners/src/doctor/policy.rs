@@ -1,4 +1,4 @@
-//! A look at one update of a policy gradient: does it have a signal, and is what it learns from what was sampled?
+//! Diagnosis of one policy-gradient update: whether its rewards give a signal, and whether the trainer's policy agrees with the sampler's.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,23 +10,23 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyDoctorConfig {
-    /// Rewards of a group that differ by no more than this have no variance.
+    /// The maximum difference between the rewards of a group that counts as no variance.
     pub variance_tolerance: f32,
-    /// Share of groups without variance: they teach nothing.
+    /// The fraction of groups without variance, which give no learning signal.
     pub groups_without_variance: Bounds,
-    /// Groups with variance, of which there must be one.
+    /// The number of groups with variance; there must be at least one.
     pub groups_with_variance: Bounds,
-    /// Mean entropy of the trained tokens, in nats; below 0.01 the policy has collapsed.
+    /// The mean entropy of the trained tokens, in nats; below 0.01 the policy has collapsed.
     pub entropy: Bounds,
-    /// Mean distance of the trainer's log-probabilities from the sampler's, in nats.
+    /// The mean absolute difference between the trainer's and the sampler's log-probabilities, in nats.
     pub sampler_difference: Bounds,
-    /// The least ratio of the trainer's to the sampler's probability of a token.
+    /// The smallest ratio of the trainer's to the sampler's probability of a token.
     pub least_ratio: Bounds,
-    /// Share of the tokens that the loss clips.
+    /// The fraction of the tokens that the loss clips.
     pub clip_fraction: Bounds,
-    /// Mean divergence from the reference policy, in nats.
+    /// The mean KL divergence from the reference policy, in nats.
     pub kl: Bounds,
-    /// Norm of the gradient before clipping.
+    /// The norm of the gradient before clipping.
     pub grad_norm: Bounds,
 }
 
@@ -46,51 +46,52 @@ impl Default for PolicyDoctorConfig {
     }
 }
 
-/// What an update is made from.
+/// The data of an update.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyUpdate<'a> {
     /// The samples.
     pub samples: &'a [Sample],
-    /// The rewards of every group of samples of one task.
+    /// The rewards of each group; a group holds the samples of one task.
     pub group_rewards: &'a [Vec<f32>],
-    /// The sampler's log-probabilities `[sequence][token]`; `None` where the samples' old ones are the sampler's, and are compared with
-    /// the new ones.
+    /// The sampler's log-probabilities `[sequence][token]`, which are compared with the samples' old ones. `None` if the samples' old
+    /// log-probabilities are the sampler's; they are then compared with the new ones.
     pub sampler_logprobs: Option<&'a [Vec<f32>]>,
-    /// The reference policy's log-probabilities `[sequence][token]`; `None` takes the old policy for the reference.
+    /// The reference policy's log-probabilities `[sequence][token]`; if `None`, the old policy is the reference.
     pub reference_logprobs: Option<&'a [Vec<f32>]>,
-    /// The entropies `[sequence][token]`, where they are known.
+    /// The entropies `[sequence][token]`, if they are known.
     pub entropies: Option<&'a [Vec<f32>]>,
-    /// The norm of the gradient, where it is known.
+    /// The norm of the gradient, if it is known.
     pub grad_norm: Option<f64>,
 }
 
-/// What was found out about an update.
+/// The result of the diagnosis of an update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PolicyDiagnosis {
-    /// Every check that could be made.
+    /// The findings of all checks that could be made.
     pub findings: Vec<Finding>,
 }
 
 impl PolicyDiagnosis {
-    /// Whether the update may be made: no check failed.
+    /// Returns whether the update may be made, because no check failed.
     pub fn healthy(&self) -> bool {
         self.of(Level::Failure).next().is_none()
     }
 
-    /// The findings of a level.
+    /// Returns the findings of one level.
     pub fn of(&self, level: Level) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |finding| finding.level == level)
     }
 
+    /// Adds the finding of a check.
     fn check(&mut self, name: &'static str, bounds: Bounds, value: f64) {
         self.findings.push(Finding::new(name, bounds, value));
     }
 }
 
-/// Checks an update of `loss` against the bounds (health ranges: axolotl's GRPO documentation).
+/// Checks an update with the loss `loss` against the bounds (health ranges: axolotl's GRPO documentation).
 ///
 /// # Errors
-/// Samples that are empty or do not line up, or lists beside them that do not.
+/// There are no samples, or the lengths of their lists or of the lists beside them do not match.
 pub fn diagnose_update(config: &PolicyDoctorConfig, loss: &LossConfig, update: &PolicyUpdate<'_>) -> Result<PolicyDiagnosis> {
     let mut diagnosis = PolicyDiagnosis::default();
     let groups = update.group_rewards;
@@ -100,7 +101,7 @@ pub fn diagnose_update(config: &PolicyDoctorConfig, loss: &LossConfig, update: &
         let share = (groups.len() - varied) as f64 / groups.len() as f64;
         diagnosis.check("groups_without_variance", config.groups_without_variance, share);
     }
-    // First, because it checks the samples.
+    // This comes first, because it checks the samples.
     let clipped = clip_fraction(loss, update.samples)?;
     let old: Vec<Vec<f32>> = update.samples.iter().map(|s| s.old_logprobs.clone()).collect();
     if let Some(entropies) = update.entropies {
@@ -119,13 +120,13 @@ pub fn diagnose_update(config: &PolicyDoctorConfig, loss: &LossConfig, update: &
     Ok(diagnosis)
 }
 
-/// How far the largest reward lies from the least.
+/// Returns the difference between the largest and the smallest reward.
 fn spread(rewards: &[f32]) -> f32 {
     let (least, most) = rewards.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), r| (a.min(*r), b.max(*r)));
     most - least
 }
 
-/// The trainer's log-probability of each trained token less the sampler's.
+/// Returns the trainer's log-probability of each trained token minus the sampler's.
 fn differences(update: &PolicyUpdate<'_>) -> Result<Vec<f64>> {
     let lists = |of: fn(&Sample) -> &Vec<f32>| update.samples.iter().map(|s| of(s).clone()).collect::<Vec<_>>();
     let (trainer, sampler) = match update.sampler_logprobs {
@@ -137,7 +138,7 @@ fn differences(update: &PolicyUpdate<'_>) -> Result<Vec<f64>> {
     Ok(trainer.zip(sampler).map(|(trainer, sampler)| trainer - sampler).collect())
 }
 
-/// The values of a list beside the samples at their trained tokens.
+/// Returns the values of `lists`, which run parallel to the samples, at the trained tokens.
 fn trained<'a>(samples: &'a [Sample], lists: &'a [Vec<f32>], name: &str) -> Result<impl Iterator<Item = f64> + 'a> {
     let odd = (0..samples.len()).find(|i| lists.get(*i).map(Vec::len) != Some(samples[*i].mask.len()));
     if let Some(index) = odd {
@@ -148,7 +149,7 @@ fn trained<'a>(samples: &'a [Sample], lists: &'a [Vec<f32>], name: &str) -> Resu
     Ok(values.filter(|(trained, _)| **trained).map(|(_, value)| f64::from(*value)))
 }
 
-/// The mean; `NaN`, which is a failure, of nothing.
+/// Returns the mean of the values; that of no values is `NaN`, which is a failure.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
     sum / count as f64
@@ -158,7 +159,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
 
-    /// Two sequences of two trained tokens and one that is not, whose log-probabilities moved by these log-ratios.
+    /// Returns two sequences, each of two trained tokens and one that is not trained, whose log-probabilities changed by these log-ratios.
     fn samples(moved: [f32; 4], advantage: f32) -> Vec<Sample> {
         let sample = |moved: &[f32]| Sample {
             mask: vec![true, false, true],
@@ -170,7 +171,7 @@ mod tests {
         moved.chunks(2).map(sample).collect()
     }
 
-    /// A healthy update, to be spoilt.
+    /// A healthy update, which the tests change in one respect.
     struct Case {
         samples: Vec<Sample>,
         groups: Vec<Vec<f32>>,
@@ -201,7 +202,7 @@ mod tests {
         diagnose_update(&PolicyDoctorConfig::default(), &LossConfig::default(), &update)
     }
 
-    /// The value and level of one check; every other check is fine, but those that are named.
+    /// Checks the value and level of one finding, and that all other findings except those named in `besides` are fine.
     fn check(name: &str, value: f64, level: Level, besides: &[&str], change: impl FnOnce(&mut Case)) {
         let diagnosis = findings(change).unwrap();
         let found = diagnosis.findings.iter().find(|finding| finding.name == name).unwrap();
@@ -243,7 +244,7 @@ mod tests {
         check("least_ratio", (-3.0f64).exp(), Level::Warning, &["sampler_difference", "kl"], |c| {
             c.samples = samples([-3.0, 0.0, 0.0, 0.0], 1.0)
         });
-        // A sampler of its own: the new log-probabilities do not matter then.
+        // If the sampler's log-probabilities are given, the new ones do not matter.
         let sampler = vec![vec![-2.3, 0.0, -1.9]; 2];
         check("sampler_difference", 0.2, Level::Warning, &[], |c| c.sampler = Some(sampler));
         let problem = findings(|c| c.sampler = Some(vec![])).unwrap_err().to_string();
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn steps_must_be_small() {
         check("clip_fraction", 0.25, Level::Warning, &[], |c| c.samples = samples([0.26, 0.0, 0.0, 0.0], 1.0));
-        // k3 of a reference above by d is e^d - d - 1.
+        // The k3 estimate for a reference log-probability that is higher by d is e^d - d - 1.
         for (d, level) in [(0.5, Level::Ok), (1.0, Level::Warning), (1.6, Level::Failure)] {
             check("kl", f64::from(d).exp() - f64::from(d) - 1.0, level, &[], |c| c.reference = Some(vec![vec![d - 2.0; 3]; 2]));
         }

@@ -1,58 +1,60 @@
-//! What a policy loss can be told.
+//! The configuration of a policy loss.
 
 use serde::{Deserialize, Serialize};
 
 use super::Sample;
-use super::kl::KL_CAP;
+use super::k3::KL_CAP;
 use crate::{Error, Result};
 
-/// What a token or a sequence adds to the loss, for a ratio `ρ` to the old policy and an advantage `A`.
+/// The term that a token or a sequence adds to the loss, for a ratio `ρ` to the old policy and an advantage `A`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
     /// `-min(ρ A, clip(ρ) A)` for every token (PPO, 1707.06347, equation 7).
     #[default]
     Clipped,
-    /// The same with the sequence's geometric mean ratio for `ρ` (GSPO, 2507.18071, section 4.1).
+    /// The clipped term with the geometric mean ratio of the sequence as `ρ` (GSPO, 2507.18071, section 4.1).
     Gspo,
     /// `-min(ρ, max) A logprob`, without a gradient through the ratio (CISPO, 2506.13585; the bound as in TRL).
     Cispo,
 }
 
-/// What the sum over tokens is divided by.
+/// The denominator of the sum over tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// A mean over each sequence, then over sequences: a token of a short sequence counts more (GRPO, 2402.03300, equation 3).
+    /// The mean over each sequence, then over sequences: a token of a short sequence counts more (GRPO, 2402.03300, equation 3).
     Grpo,
-    /// A mean over all trained tokens of the batch (DAPO, 2503.14476, section 3.3); on one micro-batch it is TRL's `bnpo` as well.
+    /// The mean over all trained tokens of the batch (DAPO, 2503.14476, section 3.3); with one micro-batch it equals TRL's `bnpo`.
     #[default]
     Dapo,
-    /// A sum over tokens, divided by sequences times a constant length (Dr. GRPO, 2503.20783, section 3.2).
+    /// The sum over tokens, divided by the number of sequences times a constant length (Dr. GRPO, 2503.20783, section 3.2).
     DrGrpo,
 }
 
-/// A policy loss.
+/// The constants of a policy loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
-    /// What a token adds.
+    /// The term that a token adds.
     pub objective: Objective,
-    /// What the sum is divided by.
+    /// The denominator of the sum over tokens.
     pub normalisation: Normalisation,
-    /// Ratios are clipped below `1 - eps_low`; GSPO's paper has 3e-4.
+    /// Ratios are clipped below `1 - eps_low`; GSPO's paper uses 3e-4.
     pub eps_low: f64,
-    /// Ratios are clipped above `1 + eps_high`; more than `eps_low` is clip-higher (DAPO, 2503.14476, section 3.1), GSPO's paper has 4e-4.
+    /// Ratios are clipped above `1 + eps_high`; a value above `eps_low` is clip-higher (DAPO, 2503.14476, section 3.1). GSPO's paper uses
+    /// 4e-4.
     pub eps_high: f64,
-    /// A negative advantage costs at most this many times itself, over 1; `None` for no bound (dual clip, 1912.09729; verl has 3).
+    /// The maximum loss of a token with a negative advantage `A`, as a multiple of `-A`; it must be above 1, and `None` means no bound
+    /// (dual clip, 1912.09729; verl uses 3).
     pub dual_clip: Option<f64>,
-    /// The largest ratio that CISPO weighs a token with (TRL's `cispo`; ScaleRL has 5).
+    /// The maximum ratio with which CISPO weights a token (TRL's `cispo`; ScaleRL uses 5).
     pub cispo_max_ratio: f64,
-    /// The constant length of `dr_grpo`, in tokens: the limit of a completion. It has no default.
+    /// The constant length of `dr_grpo`: the maximum number of tokens of a completion. It has no default.
     pub max_tokens: usize,
     /// Weight of the KL divergence from the reference policy; 0 for none.
     pub kl_weight: f64,
-    /// The largest KL of a token, which has no gradient beyond it; `None` for no bound (verl has 10).
+    /// The maximum KL divergence of a token, beyond which it has no gradient; `None` for no bound (verl uses 10).
     pub kl_cap: Option<f64>,
 }
 
@@ -73,7 +75,10 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
-    /// Refuses constants under which the loss means nothing.
+    /// Refuses constants that make the loss meaningless.
+    ///
+    /// # Errors
+    /// A constant is out of its range.
     pub fn check(&self) -> Result<()> {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let (key, problem) = if !(0.0..1.0).contains(&self.eps_low) {
@@ -96,9 +101,9 @@ impl LossConfig {
         Err(Error::Config { key, problem })
     }
 
-    /// How much a trained token of each sequence counts.
-    pub(super) fn shares(&self, samples: &[Sample]) -> Vec<f64> {
-        let counts: Vec<usize> = samples.iter().map(|s| super::trained(&s.mask).count()).collect();
+    /// Returns, for each sequence, the weight of one of its trained tokens under the configured normalisation.
+    pub(super) fn token_weights(&self, samples: &[Sample]) -> Vec<f64> {
+        let counts: Vec<usize> = samples.iter().map(|s| super::trained_positions(&s.mask).count()).collect();
         let sequences = samples.len() as f64;
         let total = counts.iter().sum::<usize>().max(1) as f64;
         let share = |count: &usize| match self.normalisation {

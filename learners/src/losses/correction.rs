@@ -1,55 +1,55 @@
 //! Corrections for a sampler whose log-probabilities differ from the trainer's: factors of the policy loss, without a gradient.
 //!
-//! Where the old log-probabilities *are* the sampler's, the ratio of the loss corrects already: use no factor then.
+//! If the old log-probabilities *are* the sampler's, the loss's ratio corrects for the difference already, and no factor should be used.
 
 use serde::{Deserialize, Serialize};
 
-use super::{LOG_RATIO_LIMIT, check_lists, trained};
+use super::{LOG_RATIO_LIMIT, check_lists, trained_positions};
 use crate::{Error, Result};
 
-/// What becomes of the ratio `w` of the trainer's to the sampler's probability; "sequence" is the product over trained tokens.
+/// How the ratio `w` of the trainer's to the sampler's probability becomes a factor. A sequence's `w` is the product over its tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// 1 whatever `w` is.
+    /// Always 1.
     None,
-    /// TIS: `w` of the token, brought into the band.
+    /// Truncated importance sampling (TIS): `w` of the token, clamped to the band.
     #[default]
     TokenTruncate,
-    /// TIS: `w` of the sequence, brought into the band. Products of long sequences leave any band.
+    /// Truncated importance sampling (TIS): `w` of the sequence, clamped to the band. The product over a long sequence leaves any band.
     SequenceTruncate,
-    /// MIS: `w` of the token, or 0 outside the band; with [0.5, 2] it is IcePop.
+    /// Masked importance sampling (MIS): `w` of the token, or 0 outside the band; with the band [0.5, 2] it is IcePop.
     TokenMask,
-    /// MIS: `w` of the sequence, or 0 outside the band; TRL's default, with at most 3.
+    /// Masked importance sampling (MIS): `w` of the sequence, or 0 outside the band; TRL's default, with a maximum of 3.
     SequenceMask,
 }
 
-/// The least and the largest ratio.
+/// A range of ratios, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Band {
-    /// The least.
+    /// The smallest ratio.
     pub min: f64,
-    /// The largest.
+    /// The largest ratio.
     pub max: f64,
 }
 
 impl Default for Band {
-    /// SkyRL's band of geometric means.
+    /// Returns SkyRL's band of geometric means.
     fn default() -> Self {
         Self { min: 0.99, max: 1.01 }
     }
 }
 
-/// How a sampler is corrected for.
+/// How the difference between sampler and trainer is corrected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorrectionConfig {
-    /// What becomes of the ratio.
+    /// How the ratio becomes a factor.
     pub rule: Rule,
-    /// Its band; verl cuts token ratios at 2, TRL at 3.
+    /// The band of the ratio; verl truncates token ratios at 2, TRL at 3.
     pub band: Band,
-    /// Drop sequences whose geometric mean ratio leaves this band, whatever the rule says of the rest; `None` keeps them.
+    /// The band outside which a sequence's geometric mean ratio drops the sequence, whatever the rule; `None` drops no sequence.
     pub geometric_mask: Option<Band>,
 }
 
@@ -59,35 +59,38 @@ impl Default for CorrectionConfig {
     }
 }
 
-/// The factor of every token of one sequence, 0 outside the mask: TIS, MIS and the geometric mask (after TRL 1.16, verl and SkyRL).
+/// Computes the factor of every token of a sequence, 0 outside the mask: TIS, MIS and the geometric mask (after TRL 1.16, verl and SkyRL).
 ///
-/// `trainer` are log-probabilities under the old policy in the trainer, `sampler` those that the sampler recorded.
+/// `trainer` holds the trainer's log-probabilities under the old policy, `sampler` those that the sampler recorded.
+///
+/// # Errors
+/// A band does not include 1, or the lists do not match the mask.
 pub fn correction(config: &CorrectionConfig, mask: &[bool], trainer: &[f32], sampler: &[f32]) -> Result<Vec<f32>> {
     check_band("band", config.band)?;
     config.geometric_mask.map_or(Ok(()), |band| check_band("geometric_mask", band))?;
     check_lists(1, |_| (mask, vec![("trainer log-probabilities", trainer), ("sampler log-probabilities", sampler)]))?;
     let difference = |t: usize| f64::from(trainer[t]) - f64::from(sampler[t]);
-    let sum: f64 = trained(mask).map(difference).sum();
-    let mean = sum / trained(mask).count().max(1) as f64;
+    let sum: f64 = trained_positions(mask).map(difference).sum();
+    let mean = sum / trained_positions(mask).count().max(1) as f64;
     let mut factors = vec![0.0; mask.len()];
-    if config.geometric_mask.is_some_and(|band| !band.holds(ratio(mean))) {
+    if config.geometric_mask.is_some_and(|band| !band.contains(ratio(mean))) {
         return Ok(factors);
     }
-    for t in trained(mask) {
-        let of_rule = match config.rule {
+    for t in trained_positions(mask) {
+        let factor = match config.rule {
             Rule::None => 1.0,
             Rule::TokenTruncate => config.band.truncate(ratio(difference(t))),
             Rule::SequenceTruncate => config.band.truncate(ratio(sum)),
             Rule::TokenMask => config.band.mask(ratio(difference(t))),
             Rule::SequenceMask => config.band.mask(ratio(sum)),
         };
-        factors[t] = of_rule as f32;
+        factors[t] = factor as f32;
     }
     Ok(factors)
 }
 
 impl Band {
-    fn holds(self, ratio: f64) -> bool {
+    fn contains(self, ratio: f64) -> bool {
         (self.min..=self.max).contains(&ratio)
     }
 
@@ -96,7 +99,7 @@ impl Band {
     }
 
     fn mask(self, ratio: f64) -> f64 {
-        if self.holds(ratio) { ratio } else { 0.0 }
+        if self.contains(ratio) { ratio } else { 0.0 }
     }
 }
 
@@ -116,7 +119,7 @@ fn check_band(key: &'static str, band: Band) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Factors of a sequence with these ratios, all of it trained but its first token.
+    /// Computes the factors of a sequence with these ratios, in which every token but the first is trained.
     fn factors(rule: Rule, band: Band, geometric_mask: Option<Band>, ratios: &[f64]) -> Vec<f32> {
         let mut mask = vec![true; ratios.len() + 1];
         mask[0] = false;
@@ -143,9 +146,9 @@ mod tests {
         check(Rule::SequenceMask, &[3.0, 0.5], &[1.5, 1.5]);
     }
 
-    /// Products of long sequences explode, their geometric means do not.
+    /// The product of ratios over a long sequence explodes; the geometric mean does not.
     #[test]
-    fn the_length_trap() {
+    fn a_long_sequence_fails_the_product_and_passes_the_geometric_mean() {
         let long = [1.005; 1000];
         assert_eq!(factors(Rule::SequenceMask, Band { min: 0.0, max: 3.0 }, None, &long), vec![0.0; 1000]);
         assert_eq!(factors(Rule::None, Band { min: 0.0, max: 3.0 }, Some(Band::default()), &long), vec![1.0; 1000]);

@@ -1,33 +1,35 @@
-//! MiRA's actor loss: the log-ratio of a whole action to the reference, regressed on the advantage.
+//! MiRA's actor loss: regresses the log-ratio of a whole action to the reference on the advantage.
 
 use serde::{Deserialize, Serialize};
 
-use super::kl::KL_CAP;
-use super::{Loss, check_lists, k3, trained};
+use super::k3::{KL_CAP, k3};
+use super::{Loss, check_lists, trained_positions};
 use crate::{Error, Result};
 
-/// What an action costs.
+/// The loss of an action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorLoss {
-    /// `(beta log(π / π_ref) - A)²`: its minimum does not depend on who sampled the action, so replay may be old.
+    /// `(beta log(π / π_ref) - A)²`: its minimum does not depend on the policy that sampled the action, so old episodes may be replayed.
     #[default]
     SquaredLogRatio,
-    /// `-A log(π / π_ref) + beta KL`, the KL divergence by k3 ("KL instead of squares" among MiRA's ablations, whose exact form is not
+    /// `-A log(π / π_ref) + beta KL`, with the KL divergence by k3 ("KL instead of squares" among MiRA's ablations, whose exact form is not
     /// published).
     Kl,
 }
 
-/// The actor's constants.
+/// The constants of MiRA's actor loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MiraLossConfig {
-    /// How close the policy is held to the reference. MiRA's value is not published; in WebRL 0.01 collapses, and its code has 1 and 5.
+    /// Strength with which the policy is held to the reference. MiRA's value is not published; in WebRL 0.01 collapses, and its code uses 1
+    /// and 5.
     pub beta: f64,
-    /// What an action costs.
+    /// The loss of an action.
     pub loss: ActorLoss,
-    /// Most tokens of an action: a longer completion, such as a plan, is several actions with one advantage. MiRA's actions are short; the
-    /// log-ratio of hundreds of tokens swings by nats at every step, and its square is all that would be learned.
+    /// The maximum number of tokens of an action: a longer completion, such as a plan, is split into several actions with one advantage.
+    /// MiRA's actions are short; the log-ratio of hundreds of tokens changes by several nats at every step, and its square would dominate
+    /// the loss.
     pub action_tokens: usize,
 }
 
@@ -37,20 +39,23 @@ impl Default for MiraLossConfig {
     }
 }
 
-/// One action in the sequence it was sampled in; the lists are as long as it.
+/// One action in the sequence in which it was sampled; the lists have one entry per token of the sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Action {
-    /// The action's tokens.
+    /// Marks the action's tokens.
     pub mask: Vec<bool>,
     /// Log-probabilities under the policy in training.
     pub logprobs: Vec<f32>,
-    /// Those under the reference: the policy of the phase before.
+    /// Log-probabilities under the reference, which is the policy of the previous phase.
     pub reference_logprobs: Vec<f32>,
     /// The action's advantage.
     pub advantage: f64,
 }
 
-/// The mean over actions of [`ActorLoss`] and its derivatives (MiRA, 2603.19685, actor loss; WebRL, 2411.02337, equations 5 to 9).
+/// Computes the mean over actions of [`ActorLoss`] and its derivatives (MiRA, 2603.19685, actor loss; WebRL, 2411.02337, equations 5 to 9).
+///
+/// # Errors
+/// There are no actions, an action has no tokens, lists differ in length, or a number is out of range.
 pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     let beta = config.beta;
     if !(beta > 0.0 && beta.is_finite()) {
@@ -61,12 +66,12 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
     }
     check(actions)?;
     let mut loss = Loss::zero(actions.iter().map(|action| &action.mask));
-    let tokens: Vec<Vec<usize>> = actions.iter().map(|action| trained(&action.mask).collect()).collect();
+    let tokens: Vec<Vec<usize>> = actions.iter().map(|action| trained_positions(&action.mask).collect()).collect();
     let count = tokens.iter().map(|tokens| tokens.len().div_ceil(config.action_tokens)).sum::<usize>() as f64;
     for ((action, tokens), derivatives) in actions.iter().zip(&tokens).zip(&mut loss.derivatives) {
         for tokens in tokens.chunks(config.action_tokens) {
             let log_ratio: f64 = tokens.iter().map(|t| f64::from(action.logprobs[*t]) - f64::from(action.reference_logprobs[*t])).sum();
-            let (value, slope) = config.of(log_ratio, action.advantage);
+            let (value, slope) = config.action_loss(log_ratio, action.advantage);
             loss.value += value / count;
             tokens.iter().for_each(|t| derivatives[*t] = (slope / count) as f32);
         }
@@ -75,8 +80,8 @@ pub fn mira_loss(config: &MiraLossConfig, actions: &[Action]) -> Result<Loss> {
 }
 
 impl MiraLossConfig {
-    /// The loss of an action, and its derivative in the action's log-ratio.
-    fn of(&self, log_ratio: f64, advantage: f64) -> (f64, f64) {
+    /// Computes the loss of one action and its derivative in the action's log-ratio.
+    fn action_loss(&self, log_ratio: f64, advantage: f64) -> (f64, f64) {
         match self.loss {
             ActorLoss::SquaredLogRatio => {
                 let error = self.beta * log_ratio - advantage;
@@ -112,15 +117,15 @@ fn check(actions: &[Action]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// An action of one token after one of prompt, with these probabilities.
+    /// Builds an action of one token that follows one prompt token, with these probabilities.
     fn action(policy: f64, reference: f64, advantage: f64) -> Action {
         let list = |p: f64| vec![f32::NAN, p.ln() as f32];
         Action { mask: vec![false, true], logprobs: list(policy), reference_logprobs: list(reference), advantage }
     }
 
-    /// The squared loss, worked by hand.
+    /// The squared loss, computed by hand.
     #[test]
-    fn the_worked_vector() {
+    fn the_squared_loss_of_one_action() {
         let loss = mira_loss(&MiraLossConfig { beta: 0.5, ..Default::default() }, &[action(0.30, 0.25, 0.31)]).unwrap();
         let error: f64 = 0.5 * 1.2_f64.ln() - 0.31;
         assert!((loss.value - 0.04789).abs() < 5e-6 && (loss.value - error * error).abs() < 1e-6, "{loss:?}");
@@ -129,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_all_its_tokens() {
+    fn the_log_ratio_of_an_action_sums_over_its_tokens() {
         let two = Action { mask: vec![true; 2], logprobs: vec![-1.0, -2.0], reference_logprobs: vec![-1.5, -2.25], advantage: 0.25 };
         let loss = mira_loss(&MiraLossConfig { beta: 2.0, ..Default::default() }, &[two.clone(), two]).unwrap();
         assert_eq!((loss.value, &loss.derivatives[1][..]), (1.5625, &[2.5, 2.5][..]));
@@ -145,7 +150,7 @@ mod tests {
         assert!((loss.derivatives[0][0] - 1.0 / 3.0).abs() < 1e-6 && loss.derivatives[0][4] == 0.0, "{loss:?}");
     }
 
-    /// At the reference the divergence is flat, so the gradient is the advantage's alone; far off it pulls back.
+    /// At the reference the divergence has no gradient, so that only the advantage counts; away from it the divergence pulls back.
     #[test]
     fn the_kl_ablation_is_a_policy_gradient_held_at_the_reference() {
         let config = MiraLossConfig { beta: 0.5, loss: ActorLoss::Kl, ..Default::default() };

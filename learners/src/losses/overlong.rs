@@ -1,16 +1,16 @@
-//! A penalty on completions that near their limit.
+//! A penalty on completions whose length comes close to the limit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Where the penalty begins and how much it grows to; the defaults are those of PilotRL's scripts.
+/// Where the penalty begins, and its maximum; the defaults are those of PilotRL's scripts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverlongConfig {
-    /// The limit of a completion, in tokens.
+    /// The maximum number of tokens of a completion.
     pub max_tokens: usize,
-    /// The tokens before the limit over which the penalty grows.
+    /// The number of tokens before the limit over which the penalty grows.
     pub buffer: usize,
     /// The penalty at the limit.
     pub factor: f64,
@@ -22,7 +22,11 @@ impl Default for OverlongConfig {
     }
 }
 
-/// What is added to the reward of a completion of so many tokens: 0 to `-factor`, linear over the buffer (DAPO, 2503.14476, section 3.4).
+/// Computes the reward penalty of a completion with this number of tokens: 0 to `-factor`, linear over the buffer (DAPO, 2503.14476,
+/// section 3.4).
+///
+/// # Errors
+/// A constant is out of its range.
 pub fn overlong(config: &OverlongConfig, tokens: usize) -> Result<f64> {
     let &OverlongConfig { max_tokens, buffer, factor } = config;
     if !(1..=max_tokens).contains(&buffer) {
@@ -39,9 +43,9 @@ pub fn overlong(config: &OverlongConfig, tokens: usize) -> Result<f64> {
 mod tests {
     use super::*;
 
-    /// DAPO's fine (2503.14476), worked by hand.
+    /// DAPO's penalty (2503.14476), computed by hand.
     #[test]
-    fn the_worked_vectors() {
+    fn the_penalty_grows_linearly_over_the_buffer() {
         for (tokens, want) in [(1, 0.0), (11_264, 0.0), (12_800, -0.5), (14_336, -1.0), (20_000, -1.0)] {
             assert_eq!(overlong(&OverlongConfig::default(), tokens).unwrap(), want, "{tokens} tokens");
         }
@@ -49,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_lies_within_the_limit() {
+    fn a_buffer_outside_the_limit_is_refused() {
         for buffer in [0, 101] {
             let config = OverlongConfig { max_tokens: 100, buffer, ..Default::default() };
             assert!(overlong(&config, 5).unwrap_err().to_string().contains("`buffer`"));

@@ -1,21 +1,24 @@
-//! Losses that raise what went better than expected: clipped ratios per token or sequence, and CISPO.
+//! Policy-gradient losses: clipped ratios per token (PPO) or per sequence (GSPO), and CISPO.
 
-use super::{LOG_RATIO_LIMIT, Loss, LossConfig, Objective, Sample, check_samples, trained};
+use super::{LOG_RATIO_LIMIT, Loss, LossConfig, Objective, Sample, check_samples, trained_positions};
 use crate::Result;
 
-/// A value and its derivative in the log-ratio, which is that in the new log-probability.
+/// A loss term and its derivative in the log-ratio, which equals the derivative in the new log-probability.
 struct Term {
     value: f64,
     slope: f64,
 }
 
-/// The policy loss of a batch and its derivatives; the KL is [`super::kl_loss`]'s to add (the papers of [`Objective`] and
-/// [`super::Normalisation`]; the order of factors as in TRL 1.16, `_compute_loss`).
+/// Computes the policy loss of a batch and its derivatives, without the KL term of [`super::kl_loss`] (see the papers of [`Objective`] and
+/// [`super::Normalisation`]; the factors are applied in the order of TRL 1.16, `_compute_loss`).
+///
+/// # Errors
+/// The configuration or a sample is invalid.
 pub fn policy_loss(config: &LossConfig, samples: &[Sample]) -> Result<Loss> {
     config.check()?;
     check_samples(samples)?;
     let mut loss = Loss::zero(samples.iter().map(|s| &s.mask));
-    for ((sample, share), derivatives) in samples.iter().zip(config.shares(samples)).zip(&mut loss.derivatives) {
+    for ((sample, share), derivatives) in samples.iter().zip(config.token_weights(samples)).zip(&mut loss.derivatives) {
         loss.value += match config.objective {
             Objective::Gspo => sequence_level(config, sample, share, derivatives),
             Objective::Clipped | Objective::Cispo => token_level(config, sample, share, derivatives),
@@ -24,31 +27,34 @@ pub fn policy_loss(config: &LossConfig, samples: &[Sample]) -> Result<Loss> {
     Ok(loss)
 }
 
-/// The fraction of trained tokens, or under GSPO of sequences, that their advantage pushes on beyond the clip range (TRL's
-/// `clip_ratio/region_mean`); of 0 trained tokens it is 0.
+/// Computes the fraction of trained tokens (for GSPO of sequences) whose ratio lies beyond the clip range in the direction of their
+/// advantage (TRL's `clip_ratio/region_mean`); 0 if there are no trained tokens.
+///
+/// # Errors
+/// The configuration or a sample is invalid.
 pub fn clip_fraction(config: &LossConfig, samples: &[Sample]) -> Result<f64> {
     config.check()?;
     check_samples(samples)?;
     let (mut clipped, mut all) = (0usize, 0usize);
     for sample in samples {
         let mean = mean_log_ratio(sample);
-        let mut tokens = trained(&sample.mask).map(|t| {
+        let mut tokens = trained_positions(&sample.mask).map(|t| {
             let log_ratio = if config.objective == Objective::Gspo { mean } else { log_ratio(sample, t) };
-            beyond(config, log_ratio.exp(), f64::from(sample.advantages[t]))
+            is_clipped(config, log_ratio.exp(), f64::from(sample.advantages[t]))
         });
         if config.objective == Objective::Gspo {
             all += usize::from(sample.mask.contains(&true));
-            clipped += usize::from(tokens.any(|beyond| beyond));
+            clipped += usize::from(tokens.any(|is_clipped| is_clipped));
         } else {
             let flags: Vec<bool> = tokens.collect();
             all += flags.len();
-            clipped += flags.iter().filter(|beyond| **beyond).count();
+            clipped += flags.iter().filter(|is_clipped| **is_clipped).count();
         }
     }
     Ok(clipped as f64 / all.max(1) as f64)
 }
 
-fn beyond(config: &LossConfig, ratio: f64, advantage: f64) -> bool {
+fn is_clipped(config: &LossConfig, ratio: f64, advantage: f64) -> bool {
     match config.objective {
         Objective::Cispo => ratio > config.cispo_max_ratio && advantage > 0.0,
         Objective::Clipped | Objective::Gspo => {
@@ -61,16 +67,16 @@ fn log_ratio(sample: &Sample, t: usize) -> f64 {
     f64::from(sample.logprobs[t]) - f64::from(sample.old_logprobs[t])
 }
 
-/// The logarithm of the sequence's ratio to the power of one over its length; 0 for no trained token.
+/// Computes the logarithm of the sequence's geometric mean ratio over its trained tokens; 0 if there are none.
 fn mean_log_ratio(sample: &Sample) -> f64 {
-    let tokens = trained(&sample.mask);
+    let tokens = trained_positions(&sample.mask);
     let count = tokens.clone().count().max(1) as f64;
     tokens.map(|t| log_ratio(sample, t)).sum::<f64>() / count
 }
 
 fn token_level(config: &LossConfig, sample: &Sample, share: f64, derivatives: &mut [f32]) -> f64 {
     let mut value = 0.0;
-    for t in trained(&sample.mask) {
+    for t in trained_positions(&sample.mask) {
         let advantage = f64::from(sample.advantages[t]);
         let term = match config.objective {
             Objective::Cispo => cispo(config, log_ratio(sample, t), f64::from(sample.logprobs[t]), advantage),
@@ -84,7 +90,7 @@ fn token_level(config: &LossConfig, sample: &Sample, share: f64, derivatives: &m
 }
 
 fn sequence_level(config: &LossConfig, sample: &Sample, share: f64, derivatives: &mut [f32]) -> f64 {
-    let tokens = trained(&sample.mask);
+    let tokens = trained_positions(&sample.mask);
     let log_ratio = mean_log_ratio(sample);
     let (mut value, mut slope) = (0.0, 0.0);
     for t in tokens.clone() {
@@ -93,7 +99,7 @@ fn sequence_level(config: &LossConfig, sample: &Sample, share: f64, derivatives:
         value += weight * term.value;
         slope += weight * term.slope;
     }
-    // Every trained token moves the mean alike.
+    // Every trained token has the same derivative in the mean.
     let each = slope / tokens.clone().count().max(1) as f64;
     for t in tokens {
         derivatives[t] = each as f32;
@@ -101,7 +107,7 @@ fn sequence_level(config: &LossConfig, sample: &Sample, share: f64, derivatives:
     value
 }
 
-/// `-min(ρ A, clip(ρ, 1 - eps_low, 1 + eps_high) A)`, for negative `A` at most `-dual_clip A`.
+/// Computes `-min(ρ A, clip(ρ, 1 - eps_low, 1 + eps_high) A)`, bounded by `-dual_clip A` for negative `A`.
 fn clipped(config: &LossConfig, log_ratio: f64, advantage: f64) -> Term {
     let ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp();
     let free = -ratio * advantage;
@@ -115,7 +121,7 @@ fn clipped(config: &LossConfig, log_ratio: f64, advantage: f64) -> Term {
     Term { value, slope: if moves { free } else { 0.0 } }
 }
 
-/// `-sg(min(ρ, max)) A logprob`.
+/// Computes `-sg(min(ρ, max)) A logprob`, where `sg` stops the gradient.
 fn cispo(config: &LossConfig, log_ratio: f64, logprob: f64, advantage: f64) -> Term {
     let ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp();
     let slope = -ratio.min(config.cispo_max_ratio) * advantage;
@@ -132,7 +138,7 @@ mod tests {
         LossConfig { objective, normalisation, max_tokens: 10, ..Default::default() }
     }
 
-    /// The loss of one token and its derivative.
+    /// Checks the loss of one token and its derivative.
     fn check_token(config: &LossConfig, ratio: f64, advantage: f32, value: f64, slope: f64) {
         let loss = policy_loss(config, &[sample(&[ratio], advantage)]).unwrap();
         assert!((loss.value - value).abs() < 1e-6, "ratio {ratio}, advantage {advantage}: {loss:?}, not {value}");
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_clipped_only_where_the_advantage_pushes_it_on() {
+    fn a_ratio_is_clipped_only_in_the_direction_of_the_advantage() {
         let config = LossConfig::default();
         check_token(&config, 1.1, 2.0, -2.2, -2.2);
         check_token(&config, 1.5, 2.0, -2.56, 0.0);
@@ -152,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn normalisations_divide_by_what_they_say() {
-        // Tokens with a loss of -1: two of them, and four.
+    fn each_normalisation_divides_by_its_denominator() {
+        // Every token has a loss of -1; the first sequence has two tokens, the second four.
         let batch = [sample(&[1.0; 2], 1.0), sample(&[1.0; 4], 1.0)];
         for (normalisation, value, first, second) in [
             (Normalisation::Grpo, -1.0, -0.25, -0.125),
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn cispo_never_silences_a_token() {
+    fn with_cispo_every_token_keeps_a_gradient() {
         let config = config(Objective::Cispo, Normalisation::Dapo);
         check_token(&config, 2.0, 1.0, -2.0 * (2.0_f64.ln() - 2.0), -2.0);
         check_token(&config, 6.0, 1.0, -5.0 * (6.0_f64.ln() - 2.0), -5.0);
@@ -191,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_out_of_all_bounds_stays_finite() {
+    fn the_loss_of_an_extreme_ratio_is_finite() {
         let mut s = sample(&[1.0], -1.0);
         s.logprobs[0] = 500.0;
         let config = LossConfig { dual_clip: None, ..Default::default() };

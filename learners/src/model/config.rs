@@ -1,4 +1,4 @@
-//! The `config.json` of a Hugging Face directory of a Qwen3, Qwen2 or Llama model.
+//! The `config.json` of a Hugging Face model directory of a Qwen3, Qwen2 or Llama model.
 
 use std::path::Path;
 
@@ -7,104 +7,105 @@ use serde::{Deserialize, Serialize};
 use crate::ops::attention::Heads;
 use crate::{Error, Result};
 
-/// The shape of a model, in the keys of Hugging Face's `config.json`.
+/// The shape of a model; the fields have the names of the keys of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// Class names, such as `["Qwen3ForCausalLM"]`.
+    /// The class names in transformers, such as `["Qwen3ForCausalLM"]`.
     pub architectures: Vec<String>,
-    /// `qwen3`, `qwen2` or `llama`.
+    /// The architecture: `qwen3`, `qwen2` or `llama`.
     pub model_type: String,
-    /// Tokens in the vocabulary.
+    /// The number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// The width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the MLP.
+    /// The width inside the MLP.
     pub intermediate_size: usize,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads.
     pub num_key_value_heads: usize,
-    /// Width of a head; where a file does not say, `hidden_size / num_attention_heads`.
+    /// The width of a head; if the file has no such key, it is `hidden_size / num_attention_heads`.
     #[serde(default)]
     pub head_dim: usize,
-    /// `silu`.
+    /// The activation function; only `silu` is supported.
     #[serde(default = "silu")]
     pub hidden_act: String,
-    /// Positions; a multiple of 512 when this crate writes it, which mistralrs asks for.
+    /// The maximum number of positions. [`ModelConfig::seed`] uses a multiple of 512, which mistralrs requires.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in every norm.
+    /// The number that every norm adds to the mean square.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
+    /// The base of the rotary frequencies.
     #[serde(default = "rope_theta")]
     pub rope_theta: f64,
-    /// How the rotary frequencies are stretched.
+    /// The scaling of the rotary frequencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
-    /// Base and stretching together, as newer files have them.
+    /// Base and scaling of the rotary frequencies in one key, as newer files have them; [`ModelConfig::load`] moves them to `rope_theta` and
+    /// `rope_scaling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
     /// Whether the embedding is also the output matrix.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Always false here; the bias of Qwen2 is part of its type.
+    /// Must be false; Qwen2's biases follow from `model_type`.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Read by other programs only.
+    /// Unused by this crate; other programs read it.
     #[serde(default)]
     pub attention_dropout: f64,
-    /// Always false here.
+    /// Must be false.
     #[serde(default)]
     pub use_sliding_window: bool,
-    /// Always null here.
+    /// Unused by this crate, because sliding windows are not supported.
     #[serde(default)]
     pub sliding_window: Option<usize>,
-    /// Read by other programs only.
+    /// Unused by this crate; other programs read it.
     #[serde(default)]
     pub max_window_layers: usize,
-    /// Standard deviation of fresh weights.
+    /// The standard deviation of randomly initialised weights.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
     /// The type of the stored tensors; `float32` when this crate writes it.
     #[serde(default = "float32", alias = "dtype")]
     pub torch_dtype: String,
-    /// Read by other programs only.
+    /// Unused by this crate; other programs read it.
     #[serde(default = "yes")]
     pub use_cache: bool,
-    /// The token that begins a text.
+    /// The token that marks the beginning of a text.
     #[serde(default)]
     pub bos_token_id: Option<u32>,
-    /// The token that ends a text.
+    /// The token that marks the end of a text.
     #[serde(default)]
     pub eos_token_id: Option<u32>,
 }
 
-/// How rotary frequencies are stretched for longer texts.
+/// A scaling of the rotary frequencies for contexts that are longer than those of the original training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
-    /// They are not.
+    /// No scaling.
     Default,
-    /// Low frequencies are divided by `factor`, high ones stay, those between are mixed (Llama 3.1).
+    /// Low frequencies are divided by `factor`, high frequencies are unchanged, and those between are interpolated (Llama 3.1).
     Llama3 {
-        /// What low frequencies are divided by.
+        /// The divisor of low frequencies.
         factor: f64,
-        /// Wavelengths above `original / low_freq_factor` are low.
+        /// Frequencies whose wavelength is over `original_max_position_embeddings / low_freq_factor` are low.
         low_freq_factor: f64,
-        /// Wavelengths below `original / high_freq_factor` are high.
+        /// Frequencies whose wavelength is under `original_max_position_embeddings / high_freq_factor` are high.
         high_freq_factor: f64,
-        /// Positions that the model was first trained on.
+        /// The maximum number of positions of the original training.
         original_max_position_embeddings: usize,
     },
 }
 
-/// Base and stretching of the rotary frequencies in one.
+/// Base and scaling of the rotary frequencies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RopeParameters {
-    /// Base of the frequencies.
+    /// The base of the frequencies.
     pub rope_theta: f64,
-    /// Their stretching.
+    /// The scaling of the frequencies.
     #[serde(flatten)]
     pub scaling: RopeScaling,
 }
@@ -130,7 +131,7 @@ fn yes() -> bool {
 }
 
 impl ModelConfig {
-    /// The bundled seed's shape: width 256, 4 layers, 4 query and 2 key heads of 64, MLP 768, 2,048 positions.
+    /// Returns the shape of the bundled seed model: width 256, 4 layers, 4 query and 2 key heads of 64, MLP 768, 2,048 positions.
     pub fn seed(vocab_size: usize, bos_token_id: u32, eos_token_id: u32) -> Self {
         Self {
             architectures: vec!["Qwen3ForCausalLM".into()],
@@ -162,7 +163,10 @@ impl ModelConfig {
         }
     }
 
-    /// Reads and checks `config.json` of a model directory.
+    /// Reads and checks the `config.json` of a model directory.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed, or [`ModelConfig::check`] refuses it.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -177,7 +181,10 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Writes `config.json` into a model directory.
+    /// Writes `config.json` into a model directory, with `float32` as the type of the tensors.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("config.json");
         let config = Self { torch_dtype: float32(), ..self.clone() };
@@ -185,22 +192,25 @@ impl ModelConfig {
         crate::files::replace(&path, text.as_bytes())
     }
 
-    /// The attention heads.
+    /// Returns the numbers of attention heads and their width.
     pub fn heads(&self) -> Heads {
         Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim }
     }
 
-    /// Whether queries, keys and values have a bias.
+    /// Returns whether the projections of queries, keys and values have biases.
     pub fn has_bias(&self) -> bool {
         self.model_type == "qwen2"
     }
 
-    /// Whether each query and key head is normalised.
+    /// Returns whether each query and key head is normalised.
     pub fn has_head_norm(&self) -> bool {
         self.model_type == "qwen3"
     }
 
-    /// Refuses what this crate cannot train.
+    /// Checks that this crate can compute a model of this shape.
+    ///
+    /// # Errors
+    /// The architecture or one of its features is not supported, or a width, a count or their proportion is invalid.
     pub fn check(&self) -> Result<()> {
         let refuse = |key, problem: String| Err(Error::Config { key, problem });
         if !["qwen3", "qwen2", "llama"].contains(&self.model_type.as_str()) {

@@ -1,45 +1,54 @@
-//! Sequences laid end to end, with the rows whose predictions are needed.
+//! Packed sequences: the tokens of several sequences end to end, with the rows whose predictions are needed.
 
 use std::ops::Range;
 
-use crate::Sequence;
 use crate::ops::attention::Span;
-use crate::ops::head::Lens;
+use crate::ops::head::LogitsProcessor;
+use crate::sequence::Sequence;
 
-/// Sequences of one micro-batch, packed without padding.
+/// The rows of a layer's output that are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputRows {
+    /// All rows: another layer follows.
+    All,
+    /// The rows whose next token is predicted: this is the last layer, which computes queries, attention output and MLP only for them.
+    Needed,
+}
+
+/// The sequences of one micro-batch, packed without padding. `N` is the number of tokens, `M` the number of needed rows.
 ///
-/// A sequence's tokens behind its last needed prediction are left out, and so is a sequence that needs none. Sequences that begin
-/// alike can share one copy of their beginning.
+/// A sequence's tokens after its last needed prediction are left out, and so is a sequence without any needed prediction. Sequences with a
+/// common prefix can share one copy of it.
 #[derive(Default)]
 pub struct Packed {
-    /// Input tokens `[N]`.
+    /// The input tokens `[N]`.
     pub tokens: Vec<u32>,
-    /// Their positions in their sequences `[N]`.
+    /// The position of each token in its sequence `[N]`.
     pub positions: Vec<u32>,
-    /// Every token as query and as key.
+    /// The spans of attention in which every token is a query and a key.
     pub spans: Vec<Span>,
-    /// Rows among the tokens whose next token is needed `[M]`.
+    /// The indices of the tokens whose next token is predicted, the needed rows `[M]`.
     pub rows: Vec<u32>,
-    /// Their positions in their sequences `[M]`.
+    /// The position of each needed row in its sequence `[M]`.
     pub row_positions: Vec<u32>,
-    /// The needed rows as queries, every token as key; one per sequence.
+    /// The spans of attention in which the needed rows are the queries and every token is a key; one per sequence.
     pub row_spans: Vec<Span>,
-    /// What the rows should predict `[M]`.
+    /// The token that each needed row should predict `[M]`.
     pub targets: Vec<u32>,
-    /// The weights of their losses `[M]`.
+    /// The weight of each row's negative log-probability in the loss `[M]`.
     pub weights: Vec<f32>,
-    /// The weights of their entropies `[M]`.
+    /// The weight of each row's entropy `[M]`.
     pub entropy_weights: Vec<f32>,
-    /// What each row's distribution is narrowed to `[M]`.
-    pub lenses: Vec<Lens>,
-    /// Which sequence of the batch each span is.
+    /// The grammar mask and temperature of each row's distribution `[M]`.
+    pub processors: Vec<LogitsProcessor>,
+    /// The index in the batch of the sequence of each row span.
     pub sequences: Vec<usize>,
-    /// Rows of keys and values that an earlier pass has left before these tokens'; 0 but where a sequence is read on.
+    /// The number of earlier positions whose keys and values are cached; 0 except when a decoder extends a sequence.
     pub past: usize,
 }
 
 impl Packed {
-    /// Forgets the sequences and keeps the memory.
+    /// Removes all sequences and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.positions.clear();
@@ -50,13 +59,14 @@ impl Packed {
         self.targets.clear();
         self.weights.clear();
         self.entropy_weights.clear();
-        self.lenses.clear();
+        self.processors.clear();
         self.sequences.clear();
         self.past = 0;
     }
 
-    /// The rest of one sequence, whose first `past` tokens have been read: only what follows the last token is needed.
-    pub(crate) fn read_on(&mut self, past: usize, tokens: &[u32]) {
+    /// Replaces the content by the tokens of one sequence after its first `past` tokens, which are cached. Only the prediction after the last
+    /// token is needed.
+    pub(super) fn set_continuation(&mut self, past: usize, tokens: &[u32]) {
         self.clear();
         let (count, total) = (tokens.len(), past + tokens.len());
         self.past = past;
@@ -68,12 +78,13 @@ impl Packed {
         self.row_spans.push(Span { queries: 0..1, prefix: 0..0, keys: 0..total });
     }
 
-    /// Adds a sequence, which is number `index` of its batch.
+    /// Adds the sequence with the index `index` in its batch.
     pub fn push(&mut self, index: usize, sequence: &Sequence) {
         self.push_after(index, sequence, 0..0);
     }
 
-    /// Adds sequences whose first `shared` tokens are the same and are not trained: those go through the model once.
+    /// Adds sequences, given with their indices in the batch, whose first `shared` tokens are the same and are not trained; those tokens are
+    /// computed once for all of them.
     pub fn push_group(&mut self, group: &[(usize, &Sequence)], shared: usize) {
         let Some((_, first)) = group.first() else { return };
         let prefix = self.tokens.len()..self.tokens.len() + shared;
@@ -85,7 +96,7 @@ impl Packed {
         }
     }
 
-    /// Adds what follows a prefix that is there already.
+    /// Adds the tokens of a sequence that follow `prefix`, the rows of its shared beginning; an empty prefix adds all tokens.
     fn push_after(&mut self, index: usize, sequence: &Sequence, prefix: Range<usize>) {
         let (inputs, shared) = (input_len(sequence), prefix.len());
         if inputs == 0 {
@@ -102,7 +113,7 @@ impl Packed {
                 self.targets.push(sequence.tokens[position + 1]);
                 self.weights.push(sequence.weights[position + 1]);
                 self.entropy_weights.push(sequence.entropy_weight(position + 1));
-                self.lenses.push(sequence.lens(position + 1));
+                self.processors.push(sequence.logits_processor(position + 1));
             }
         }
         let keys = start..self.tokens.len();
@@ -112,12 +123,12 @@ impl Packed {
     }
 }
 
-/// How many of a sequence's tokens have to go through the model.
+/// Returns the number of a sequence's tokens that the model must compute: those before the last needed prediction.
 pub(crate) fn input_len(sequence: &Sequence) -> usize {
     (0..sequence.tokens.len()).rfind(|at| sequence.needs(*at)).unwrap_or(0)
 }
 
-/// How many first tokens two sequences share without training any of them.
+/// Returns the length of the longest common prefix of two sequences in which neither trains a token.
 pub(crate) fn shared_len(a: &Sequence, b: &Sequence) -> usize {
     let same = a.tokens.iter().zip(&b.tokens).take_while(|(a, b)| a == b).count();
     let untrained = |s: &Sequence| (1..s.tokens.len()).find(|at| s.needs(*at)).unwrap_or(s.tokens.len());

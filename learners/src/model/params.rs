@@ -1,116 +1,117 @@
-//! All parameters in one flat slice, so that the optimiser is one loop and fused projections are one product.
+//! The parameters of a model, in one flat slice: the optimiser is one loop over it, and neighbouring projections are computed by one product.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::ModelConfig;
-use super::frozen::FrozenMatrices;
+use crate::ops::frozen::FrozenMatrix;
 
-/// What a tensor is, as far as weight decay and initialisation care.
+/// The role of a tensor, which decides its weight decay and its initialisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The embedding, which is also the output matrix: no decay.
+    /// The embedding or the output matrix: no weight decay.
     Embedding,
-    /// A norm's weight: begins at one, no decay.
+    /// The weight of a norm: initialised to 1, no weight decay.
     Norm,
-    /// A bias: begins at zero, no decay.
+    /// A bias: initialised to 0, no weight decay.
     Bias,
-    /// A matrix inside a layer.
+    /// A matrix inside a transformer layer.
     Matrix,
-    /// A matrix that writes to the residual stream: begins smaller by `√(2 layers)` (Radford et al. 2019, 2.3).
+    /// A matrix whose output is added to the residual stream: its initial values are divided by `√(2 layers)` (Radford et al. 2019, section 2.3).
     ResidualMatrix,
 }
 
-/// One named tensor and its place in the flat slice.
+/// A named tensor and its range in the flat slice.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Its name in Hugging Face's files.
+    /// The name in Hugging Face's files.
     pub name: String,
-    /// Its shape.
+    /// The shape.
     pub shape: Vec<usize>,
-    /// Its place.
+    /// The range in the flat slice.
     pub range: Range<usize>,
-    /// What it is.
+    /// The role.
     pub role: Role,
 }
 
-/// The places of one layer's tensors; neighbours that are used by one product are one range.
+/// The ranges of one layer's tensors in the flat slice. Neighbouring tensors that one product uses together are one range.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LayerRanges {
     pub input_norm: Range<usize>,
     pub q: Range<usize>,
-    /// Empty where there is none.
+    /// Empty if the model has none.
     pub q_bias: Range<usize>,
     /// Keys, then values.
     pub kv: Range<usize>,
-    /// Keys, then values; empty where there is none.
+    /// Keys, then values; empty if the model has none.
     pub kv_bias: Range<usize>,
-    /// Empty where there is none.
+    /// Empty if the model has none.
     pub q_norm: Range<usize>,
-    /// Empty where there is none.
+    /// Empty if the model has none.
     pub k_norm: Range<usize>,
     pub o: Range<usize>,
     pub post_norm: Range<usize>,
-    /// Gates, then ups.
+    /// The gate projection, then the up projection.
     pub gate_up: Range<usize>,
     pub down: Range<usize>,
 }
 
-/// Where every tensor lies.
+/// The layout of all tensors in the flat slice.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The tensors, in the order of the flat slice.
     pub tensors: Vec<Tensor>,
     pub(crate) embedding: Range<usize>,
-    /// The output matrix; the embedding where the two are tied.
+    /// The output matrix; equal to `embedding` if the two are tied.
     pub(crate) head: Range<usize>,
     pub(crate) layers: Vec<LayerRanges>,
     pub(crate) final_norm: Range<usize>,
-    /// Where the matrices of the layers begin; they come last.
+    /// The start of the layers' matrices, which come last in the slice.
     pub(crate) matrices: usize,
 }
 
 impl Layout {
-    /// The layout of a model.
+    /// Creates the layout of a model.
     pub fn new(config: &ModelConfig) -> Self {
         let c = config.hidden_size;
         let mut tensors: Vec<Tensor> = Vec::new();
-        let mut place = |name: String, shape: &[usize], role: Role| {
+        let mut allocate = |name: String, shape: &[usize], role: Role| {
             let start = tensors.last().map_or(0, |t| t.range.end);
             let range = start..start + shape.iter().product::<usize>();
             tensors.push(Tensor { name, shape: shape.to_vec(), range: range.clone(), role });
             range
         };
-        let embedding = place("model.embed_tokens.weight".into(), &[config.vocab_size, c], Role::Embedding);
-        let small: Vec<_> = (0..config.num_hidden_layers).map(|layer| place_small(config, layer, &mut place)).collect();
-        let final_norm = place("model.norm.weight".into(), &[c], Role::Norm);
+        let embedding = allocate("model.embed_tokens.weight".into(), &[config.vocab_size, c], Role::Embedding);
+        let small: Vec<_> = (0..config.num_hidden_layers).map(|layer| lay_out_small(config, layer, &mut allocate)).collect();
+        let final_norm = allocate("model.norm.weight".into(), &[c], Role::Norm);
         let head = match config.tie_word_embeddings {
             true => embedding.clone(),
-            false => place("lm_head.weight".into(), &[config.vocab_size, c], Role::Embedding),
+            false => allocate("lm_head.weight".into(), &[config.vocab_size, c], Role::Embedding),
         };
         let layers: Vec<_> =
-            small.into_iter().enumerate().map(|(layer, ranges)| place_matrices(ranges, config, layer, &mut place)).collect();
+            small.into_iter().enumerate().map(|(layer, ranges)| lay_out_matrices(ranges, config, layer, &mut allocate)).collect();
         let matrices = layers.first().map_or(0, |layer| layer.q.start);
         Self { tensors, embedding, head, layers, final_norm, matrices }
     }
 
-    /// How many numbers all tensors have together.
+    /// Returns the number of parameters in all tensors together.
     pub fn len(&self) -> usize {
         self.tensors.last().map_or(0, |t| t.range.end)
     }
 
-    /// Whether there is no tensor, which is never so for a checked configuration.
+    /// Returns whether there are no parameters, which is never the case for a checked configuration.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Places the small tensors of one layer.
-fn place_small(config: &ModelConfig, layer: usize, mut place: impl FnMut(String, &[usize], Role) -> Range<usize>) -> LayerRanges {
+/// Lays out the small tensors of one layer: norms and biases.
+fn lay_out_small(config: &ModelConfig, layer: usize, mut allocate: impl FnMut(String, &[usize], Role) -> Range<usize>) -> LayerRanges {
     let (c, d) = (config.hidden_size, config.head_dim);
     let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
-    let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}"), shape, role);
+    let mut at = |name: &str, shape: &[usize], role: Role| allocate(format!("model.layers.{layer}.{name}"), shape, role);
     let mut ranges = LayerRanges { input_norm: at("input_layernorm.weight", &[c], Role::Norm), ..Default::default() };
     if config.has_bias() {
         ranges.q_bias = at("self_attn.q_proj.bias", &[q], Role::Bias);
@@ -124,16 +125,16 @@ fn place_small(config: &ModelConfig, layer: usize, mut place: impl FnMut(String,
     ranges
 }
 
-/// Places the matrices of one layer.
-fn place_matrices(
+/// Lays out the matrices of one layer, and completes its ranges with them.
+fn lay_out_matrices(
     ranges: LayerRanges,
     config: &ModelConfig,
     layer: usize,
-    mut place: impl FnMut(String, &[usize], Role) -> Range<usize>,
+    mut allocate: impl FnMut(String, &[usize], Role) -> Range<usize>,
 ) -> LayerRanges {
     let (c, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
     let (q, kv) = (config.num_attention_heads * d, config.num_key_value_heads * d);
-    let mut at = |name: &str, shape: &[usize], role: Role| place(format!("model.layers.{layer}.{name}.weight"), shape, role);
+    let mut at = |name: &str, shape: &[usize], role: Role| allocate(format!("model.layers.{layer}.{name}.weight"), shape, role);
     LayerRanges {
         q: at("self_attn.q_proj", &[q, c], Role::Matrix),
         kv: at("self_attn.k_proj", &[kv, c], Role::Matrix).start..at("self_attn.v_proj", &[kv, c], Role::Matrix).end,
@@ -144,19 +145,22 @@ fn place_matrices(
     }
 }
 
-/// The parameters, or anything else of their shape.
+/// Linear weights in a compact number format, by the start of their range in the layout.
+pub(crate) type FrozenMatrices = BTreeMap<usize, FrozenMatrix>;
+
+/// The parameters of a model.
 #[derive(Clone, Debug)]
 pub struct Params {
-    /// Where every tensor lies.
+    /// The layout of the tensors.
     pub layout: Layout,
-    /// All tensors; without the matrices of the layers where those are frozen in a smaller type.
+    /// The values of all tensors, without the matrices of the layers if those are frozen in a compact format.
     pub data: Vec<f32>,
-    /// Those.
+    /// The matrices of the layers, if they are frozen in a compact format.
     pub(crate) frozen: FrozenMatrices,
 }
 
 impl Params {
-    /// Fresh parameters: normal with the configuration's `initializer_range`.
+    /// Creates random parameters: matrices are drawn from a normal distribution with the standard deviation `initializer_range`.
     pub fn random(config: &ModelConfig, seed: u64) -> Self {
         let layout = Layout::new(config);
         let mut rng = StdRng::seed_from_u64(seed);
@@ -176,13 +180,14 @@ impl Params {
         Self { layout, data, frozen: FrozenMatrices::new() }
     }
 
-    /// The numbers of one tensor, by its name in Hugging Face's files.
+    /// Returns the values of a tensor by its name in Hugging Face's files; `None` if there is no such tensor.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         self.layout.tensors.iter().find(|t| t.name == name).map(|t| &self.data[t.range.clone()])
     }
 }
 
-/// A standard normal number (Box and Muller 1958).
+/// Draws a standard normal number (Box and Muller 1958). It is written by hand because a model that a recipe trains from a seed depends on
+/// these very draws.
 fn normal(rng: &mut StdRng) -> f64 {
     let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()

@@ -1,8 +1,9 @@
-//! Safetensors files with the names of Hugging Face.
+//! Reading and writing models as safetensors files with the tensor names of Hugging Face.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -12,14 +13,20 @@ use crate::{Error, Result, files};
 const FILE: &str = "model.safetensors";
 
 impl Model {
-    /// A fresh model.
+    /// Creates a model with random parameters.
+    ///
+    /// # Errors
+    /// [`ModelConfig::check`] refuses the configuration.
     pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         config.check()?;
         let params = Params::random(&config, seed);
         Self::new(config, params)
     }
 
-    /// Reads a Hugging Face directory: `config.json`, and `model.safetensors` or its shards, in F32 or BF16.
+    /// Reads a Hugging Face model directory: `config.json`, and `model.safetensors` or its shards, in F32 or BF16.
+    ///
+    /// # Errors
+    /// A file cannot be read or parsed, the configuration is refused, or a tensor is missing or has another shape or type.
     pub fn load(directory: &Path) -> Result<Self> {
         let config = ModelConfig::load(directory)?;
         let layout = Layout::new(&config);
@@ -30,9 +37,12 @@ impl Model {
         Self::new(config, Params { layout, data, frozen: Default::default() })
     }
 
-    /// Writes a Hugging Face directory; each file is replaced at once.
+    /// Writes a Hugging Face model directory; each file is replaced atomically.
+    ///
+    /// # Errors
+    /// The weights are frozen in a compact format, or a file cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
-        self.params.check_whole()?;
+        self.params.check_not_frozen()?;
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let parts = [("", &self.params.data[..])];
         write_tensors(&directory.join(FILE), &self.params.layout.tensors, &parts)?;
@@ -40,13 +50,13 @@ impl Model {
     }
 }
 
-/// The index of a model in several files.
+/// The index file of a model whose tensors are spread over several files.
 #[derive(serde::Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The files of a model with the tensors that each holds.
+/// Returns the files of a model with the tensors that each holds.
 fn shards(directory: &Path, tensors: &[Tensor]) -> Result<BTreeMap<PathBuf, Vec<Tensor>>> {
     let index_path = directory.join(format!("{FILE}.index.json"));
     if !index_path.exists() {
@@ -66,7 +76,10 @@ fn shards(directory: &Path, tensors: &[Tensor]) -> Result<BTreeMap<PathBuf, Vec<
     Ok(shards)
 }
 
-/// Writes several flat slices of the same tensors to a file, each under its own prefix.
+/// Writes several flat slices with the same layout of tensors to one safetensors file, each slice with its own prefix of the tensors' names.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_tensors(path: &Path, tensors: &[Tensor], parts: &[(&str, &[f32])]) -> Result<()> {
     let mut bytes = Vec::new();
     for (prefix, data) in parts {
@@ -86,13 +99,17 @@ pub fn write_tensors(path: &Path, tensors: &[Tensor], parts: &[(&str, &[f32])]) 
     })
 }
 
-/// Reads a flat slice of all of these tensors, which lie under a prefix in the file.
+/// Reads all of these tensors, whose names have a prefix in the file, into one flat slice.
+///
+/// # Errors
+/// The file cannot be read, or a tensor is missing or has another shape or type.
 pub fn read_tensors(path: &Path, tensors: &[Tensor], prefix: &str) -> Result<Vec<f32>> {
     let mut data = vec![0.0; tensors.last().map_or(0, |tensor| tensor.range.end)];
     read_into(path, tensors, prefix, &mut data)?;
     Ok(data)
 }
 
+/// Reads tensors into their ranges of `data`, converting BF16 to single precision.
 fn read_into(path: &Path, tensors: &[Tensor], prefix: &str, data: &mut [f32]) -> Result<()> {
     let raw = std::fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&raw).map_err(Error::safetensors(path))?;
@@ -112,7 +129,7 @@ fn read_into(path: &Path, tensors: &[Tensor], prefix: &str, data: &mut [f32]) ->
             }
             Dtype::BF16 => {
                 for (x, b) in out.iter_mut().zip(view.data().as_chunks::<2>().0) {
-                    *x = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+                    *x = bf16::from_le_bytes(*b).to_f32();
                 }
             }
             other => return Err(refuse(format!("is {other:?}; F32 and BF16 can be read"))),

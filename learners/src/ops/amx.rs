@@ -1,24 +1,26 @@
-//! Matrix products in bf16 with f32 sums, on the tile unit (AMX) of x86 servers since Sapphire Rapids.
+//! Matrix products in bf16 with f32 sums, on the tile unit (AMX) that x86 server processors have since Sapphire Rapids.
 //!
-//! Inputs are rounded to bf16 while they are packed into tiles of 16 lines by 32 steps; products are summed in f32. The
-//! instructions are those of Intel's "Architectures Software Developer's Manual", volume 1, chapter 18.
-#![allow(unsafe_code)]
+//! Inputs are rounded to bf16 while they are packed into tiles of 16 lines by 32 steps; products are summed in f32. A line is a row of the left
+//! operand or a column of the right one; steps run along the inner dimension. The instructions are described in Intel's "Architectures Software
+//! Developer's Manual", volume 1, chapter 18.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-/// Lines of a tile.
+use super::matrix::Write;
+
+/// The number of lines in a tile.
 const LINES: usize = 16;
-/// Steps of the inner dimension in a tile; two neighbours share one 32-bit element.
+/// The number of steps of the inner dimension in a tile; two neighbouring steps share one 32-bit element.
 const STEPS: usize = 32;
-/// Vectors of 64 bytes in a tile.
+/// The number of vectors of 64 bytes in a tile.
 const TILE: usize = LINES;
-/// Bytes of the left operand that are packed at once: they stay in the second-level cache until they are used up.
+/// The number of bytes of the left operand that are packed at once: they stay in the second-level cache until all products with them are done.
 const CHUNK: usize = 256 * 1024;
 
-/// The read-only operand of a product: `lines` of `steps` each.
+/// A read-only operand of a product: `lines` lines of `steps` steps each.
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
     pub data: *const f32,
@@ -28,24 +30,24 @@ pub(super) struct Operand {
     pub step_stride: usize,
 }
 
-/// The output of a product, dense along its columns.
+/// The output of a product, whose rows are contiguous.
 #[derive(Clone, Copy)]
 pub(super) struct Output {
     pub data: *mut f32,
     pub row_stride: usize,
-    pub write: super::matmul::Write,
+    pub write: Write,
 }
 
-/// How a packed tile lies in memory.
+/// The order of the elements of a packed tile in memory.
 #[derive(Clone, Copy, PartialEq)]
 enum Order {
-    /// One line after the other: the left operand.
+    /// One line after the other, as the left operand needs.
     Lines,
-    /// One pair of steps after the other: the right operand.
+    /// One pair of steps after the other, as the right operand needs.
     Pairs,
 }
 
-/// Whether this machine has the instructions and the system lets this process use them.
+/// Returns whether this machine has the instructions and the operating system lets this process use them; the answer is computed only once.
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
@@ -62,10 +64,11 @@ pub fn available() -> bool {
     })
 }
 
-/// Palette 1, eight tiles of 16 rows of 64 bytes.
+/// The memory layout that `ldtilecfg` reads.
 #[repr(C, align(64))]
 struct TileConfig([u8; 64]);
 
+/// The tile configuration: palette 1 with eight tiles of 16 rows of 64 bytes.
 static CONFIG: TileConfig = {
     let mut config = [0u8; 64];
     config[0] = 1;
@@ -79,11 +82,11 @@ static CONFIG: TileConfig = {
 };
 
 thread_local! {
-    /// The packed operands of the latest product.
+    /// Buffers for the packed operands, which are reused from product to product.
     static PACKED: RefCell<[Vec<__m512i>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// `out = alpha a bᵀ` or `out += alpha a bᵀ`, where both operands are given as lines.
+/// Computes `out = alpha a bᵀ` or `out += alpha a bᵀ`, where both operands are given as lines.
 ///
 /// # Safety
 /// [`available`] is true; the operands can be read and the output written at every index that their shapes name; each
@@ -112,20 +115,19 @@ pub(super) unsafe fn matmul(out: Output, a: Operand, b: Operand, alpha: f32) {
     });
 }
 
-/// A block of 32 by 32 of the output; at the edges through a buffer.
+/// Computes a block of 32 by 32 of the output, through a buffer at the edges of the output.
 ///
 /// # Safety
-/// As [`matmul`]; the tiles hold `blocks` steps of two blocks of lines each.
+/// The conditions of [`matmul`] hold; `a` and `b` each point to two blocks of lines, which consist of `blocks` tiles.
 unsafe fn block(
     out: Output,
     (row, rows): (usize, usize),
     (column, columns): (usize, usize),
     (a, b, blocks): (*const __m512i, *const __m512i, usize),
 ) {
-    use super::matmul::Write;
     let (height, width) = ((rows - row).min(2 * LINES), (columns - column).min(2 * LINES));
-    // SAFETY: row and column are inside the output. A whole block lies inside it, and a part of one is computed in a
-    // buffer of a whole block's size, of which only the inside is copied.
+    // SAFETY: row and column lie inside the output. A whole block also lies inside it; a partial block is computed in a buffer of the size of a
+    // whole one, and only the part that lies inside the output is copied.
     unsafe {
         let at = out.data.add(row * out.row_stride + column);
         if height == 2 * LINES && width == 2 * LINES {
@@ -144,21 +146,21 @@ unsafe fn block(
     }
 }
 
-/// Two by two tiles of sums over all steps.
+/// Computes two by two tiles of the output: the sums over all steps.
 ///
 /// # Safety
-/// As [`block`], with a whole block at `out`; the tiles are configured.
+/// The conditions of [`block`] hold, a whole block can be written at `out`, and the tiles are configured.
 #[inline]
-unsafe fn tiles(out: *mut f32, row_stride: usize, write: super::matmul::Write, a: *const __m512i, b: *const __m512i, blocks: usize) {
-    // SAFETY: reads `blocks` tiles from each of the four panels and reads or writes 32 rows of 32 at `out`, all valid by
-    // the contract. Tiles 0 to 7 are not used by compiled code.
+unsafe fn tiles(out: *mut f32, row_stride: usize, write: Write, a: *const __m512i, b: *const __m512i, blocks: usize) {
+    // SAFETY: this reads `blocks` tiles from each of the four panels, and reads or writes 32 rows of 32 elements at `out`, all of which are valid
+    // by the contract. Compiled code does not use tiles 0 to 7.
     unsafe {
         let (below, stride) = (out.add(LINES * row_stride), row_stride * 4);
         match write {
-            super::matmul::Write::Set => {
+            Write::Set => {
                 asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
             }
-            super::matmul::Write::Add => asm!(
+            Write::Add => asm!(
                 "tileloadd tmm0, [{c} + {s}*1]",
                 "tileloadd tmm1, [{c} + {s}*1 + 64]",
                 "tileloadd tmm2, [{d} + {s}*1]",
@@ -197,7 +199,8 @@ unsafe fn tiles(out: *mut f32, row_stride: usize, write: super::matmul::Write, a
     }
 }
 
-/// Rounds an operand to bf16 tiles `[line blocks, step blocks, tile]`, zero at the edges; line blocks come in pairs.
+/// Rounds an operand, scaled by `alpha`, to bf16 and packs it into tiles `[line blocks, step blocks, tile]`. Lines and steps beyond the operand
+/// are zero, and the number of line blocks is even.
 ///
 /// # Safety
 /// The vector instructions exist and the operand is readable.
@@ -214,11 +217,11 @@ unsafe fn pack(out: &mut Vec<__m512i>, m: Operand, alpha: f32, order: Order) {
         Order::Lines => (line_blocks, step_blocks),
         Order::Pairs => (step_blocks, line_blocks),
     };
-    // The inner loop goes along the operand's memory.
+    // The inner loop runs along the memory of the operand.
     for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
         let (line_block, step_block) = if natural == Order::Lines { (o, i) } else { (i, o) };
         let (line, step) = (line_block * LINES, step_block * STEPS);
-        // SAFETY: by this function's contract; the loads are masked to the operand's lines and steps.
+        // SAFETY: the operand is readable by this function's contract, and the loads are masked to its lines and steps.
         let tile = unsafe {
             match natural {
                 Order::Lines => load_lines(m, line, step, factor),
@@ -231,13 +234,13 @@ unsafe fn pack(out: &mut Vec<__m512i>, m: Operand, alpha: f32, order: Order) {
     }
 }
 
-/// A mask of the first `count` of 16 lanes.
+/// Returns a mask of the first `count` of 16 lanes.
 #[inline]
 fn first(count: usize) -> __mmask16 {
     if count >= 16 { u16::MAX } else { (1u16 << count) - 1 }
 }
 
-/// Lines of 16 pairs, from an operand whose steps lie side by side.
+/// Loads a tile of 16 lines of 16 pairs of steps from an operand whose steps are contiguous.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn load_lines(m: Operand, line: usize, step: usize, factor: __m512) -> [__m512i; TILE] {
@@ -246,14 +249,14 @@ unsafe fn load_lines(m: Operand, line: usize, step: usize, factor: __m512) -> [_
     let (low, high) = (first(left), first(left.saturating_sub(16)));
     for (i, vector) in tile.iter_mut().enumerate().take(m.lines.saturating_sub(line)) {
         let at = m.data.wrapping_add((line + i) * m.line_stride + step);
-        // SAFETY: masked to the steps of an existing line.
+        // SAFETY: the line exists, and the loads are masked to its steps.
         let (a, b) = unsafe { (_mm512_maskz_loadu_ps(low, at), _mm512_maskz_loadu_ps(high, at.wrapping_add(16))) };
         *vector = round(_mm512_mul_ps(b, factor), _mm512_mul_ps(a, factor));
     }
     tile
 }
 
-/// Pairs of 16 lines, from an operand whose lines lie side by side.
+/// Loads a tile of 16 pairs of steps of 16 lines from an operand whose lines are contiguous.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn load_pairs(m: Operand, line: usize, step: usize, factor: __m512) -> [__m512i; TILE] {
@@ -264,7 +267,7 @@ unsafe fn load_pairs(m: Operand, line: usize, step: usize, factor: __m512) -> [_
         let at = step + 2 * pair;
         let row = |step: usize| {
             let mask = if step < m.steps { lanes } else { 0 };
-            // SAFETY: masked to the lines of an existing step.
+            // SAFETY: the load is masked to the lines of an existing step, and to nothing if the step does not exist.
             unsafe { _mm512_maskz_loadu_ps(mask, m.data.wrapping_add(step * m.step_stride + line)) }
         };
         let both = round(_mm512_mul_ps(row(at + 1), factor), _mm512_mul_ps(row(at), factor));
@@ -273,20 +276,20 @@ unsafe fn load_pairs(m: Operand, line: usize, step: usize, factor: __m512) -> [_
     tile
 }
 
-/// Rounds to bf16: `low` in the lower half.
+/// Rounds two vectors to bf16, `low` into the lower half of the result and `high` into the upper half.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round(high: __m512, low: __m512) -> __m512i {
-    // SAFETY: both are 512 bits of plain data.
+    // SAFETY: both types are 512 bits of plain data.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
-/// Word `i` of the lower half next to word `i` of the upper half.
+/// Returns the permutation that places word `i` of the lower half beside word `i` of the upper half.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn interleave() -> __m512i {
     let indices: [u16; 32] = std::array::from_fn(|i| (i as u16 / 2) + if i % 2 == 1 { 16 } else { 0 });
-    // SAFETY: both are 512 bits of plain data.
+    // SAFETY: both types are 512 bits of plain data.
     unsafe { std::mem::transmute::<[u16; 32], __m512i>(indices) }
 }
 
@@ -299,7 +302,7 @@ fn transpose(m: [__m512i; 16]) -> [__m512i; 16] {
         a[i] = _mm512_unpacklo_epi32(m[i], m[i + 1]);
         a[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
     }
-    // Now a[4i + j] holds, in each lane of 128 bits, column j (of 4) of rows 4i to 4i + 3.
+    // After the next step b[4i + j] holds, in each lane of 128 bits, column j (of 4) of rows 4i to 4i + 3.
     let mut b = a;
     for i in (0..16).step_by(4) {
         b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);

@@ -1,5 +1,5 @@
-//! Causal attention with grouped keys over packed sequences, in blocks of queries; what lies above the diagonal block is
-//! never computed, and only the log-sum-exp of each row is kept for the way back (Dao et al. 2022, algorithm 4).
+//! Causal attention with grouped query heads over packed sequences, in blocks of queries. Scores above the diagonal block are never computed,
+//! and only the log-sum-exp of each row is saved for the backward pass (Dao et al. 2022, algorithm 4).
 
 use std::ops::Range;
 
@@ -7,78 +7,78 @@ use super::fit;
 use super::matmul::{Mat, MatMut, Precision, Write, matmul};
 use super::vector::{dot, exp, exp_shifted_in_place, max, scale};
 
-/// Queries in one block.
+/// The number of queries in one block.
 const BLOCK: usize = 64;
 
-/// How many heads there are and how wide they are; `heads` is a multiple of `kv_heads`.
+/// The numbers of attention heads and their width; `heads` is a multiple of `kv_heads`.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// The width of a head.
     pub head_dim: usize,
 }
 
-/// Where one sequence lies in the packed rows.
+/// The rows of one sequence among the packed rows.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Its rows among the queries.
+    /// The sequence's rows among the queries.
     pub queries: Range<usize>,
-    /// The rows, among the keys and values, of its first positions, where it shares them with other sequences; else empty.
+    /// The rows among the keys and values of the first positions, if the sequence shares them with other sequences; empty otherwise.
     pub prefix: Range<usize>,
-    /// Its own rows among the keys and values: the positions after the prefix.
+    /// The sequence's own rows among the keys and values: the positions after the prefix.
     pub keys: Range<usize>,
 }
 
 impl Span {
-    /// Where the first `columns` positions lie, in at most two parts: `(columns, first row)`.
+    /// Returns the rows of the first `columns` positions in at most two parts, each as `(columns, first row)`.
     fn parts(&self, columns: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
         let shared = self.prefix.len().min(columns);
         [(0..shared, self.prefix.start), (shared..columns, self.keys.start)].into_iter().filter(|(columns, _)| !columns.is_empty())
     }
 }
 
-/// What attention reads.
+/// The inputs of attention.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// Queries `[M, heads * D]`.
+    /// The queries `[M, heads * D]`.
     pub q: &'a [f32],
-    /// Keys `[N, kv_heads * D]`.
+    /// The keys `[N, kv_heads * D]`.
     pub k: &'a [f32],
-    /// Values `[N, kv_heads * D]` in rows `v_stride` apart.
+    /// The values `[N, kv_heads * D]`, in rows that start `v_stride` elements apart.
     pub v: &'a [f32],
-    /// Elements from a row of `v` to the next.
+    /// The number of elements from the start of a row of `v` to the start of the next.
     pub v_stride: usize,
-    /// The position of each query in its sequence `[M]`, ascending in each span.
+    /// The position of each query in its sequence `[M]`, ascending within each span.
     pub positions: &'a [u32],
     /// The sequences.
     pub spans: &'a [Span],
-    /// The heads.
+    /// The numbers of heads and their width.
     pub heads: Heads,
-    /// The numbers that products are computed in.
+    /// The precision of matrix products.
     pub precision: Precision,
 }
 
-/// Where the gradients go; all three are overwritten.
+/// The outputs of [`backward`]; all three are overwritten.
 pub struct Gradients<'a> {
-    /// Of the queries `[M, heads * D]`.
+    /// The gradient of the queries `[M, heads * D]`.
     pub dq: &'a mut [f32],
-    /// Of the keys `[N, kv_heads * D]`.
+    /// The gradient of the keys `[N, kv_heads * D]`.
     pub dk: &'a mut [f32],
-    /// Of the values, with the stride of the values.
+    /// The gradient of the values, with the stride of the values.
     pub dv: &'a mut [f32],
 }
 
-/// Buffers that are kept from call to call.
+/// Buffers that are reused from call to call.
 #[derive(Default)]
 pub struct Scratch {
     scores: Vec<f32>,
     slopes: Vec<f32>,
 }
 
-/// One block of queries of one head, and the keys that it can see.
+/// A block of queries, and the number of keys that its last query can see.
 struct Block {
     queries: Range<usize>,
     keys: usize,
@@ -101,7 +101,7 @@ impl<'a> Inputs<'a> {
         1.0 / (self.heads.head_dim as f32).sqrt()
     }
 
-    /// The blocks of one sequence.
+    /// Returns the blocks of queries of one sequence.
     fn blocks(&self, span: &'a Span) -> impl Iterator<Item = Block> + 'a {
         let positions = self.positions;
         span.queries.clone().step_by(BLOCK).map(move |start| {
@@ -110,26 +110,26 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    /// A block's rows of a matrix that is laid out like the queries.
-    fn of_queries<'b>(&self, data: &'b [f32], block: &Block, head: usize) -> Mat<'b> {
+    /// Returns one head's columns of a block's rows of a matrix that is laid out like the queries.
+    fn query_rows<'b>(&self, data: &'b [f32], block: &Block, head: usize) -> Mat<'b> {
         let at = block.queries.start * self.q_width() + head * self.heads.head_dim;
         Mat::strided(&data[at..], block.queries.len(), self.heads.head_dim, self.q_width())
     }
 
-    /// `rows` keys from `first` on.
+    /// Returns `rows` keys from row `first` on, for one query head.
     fn keys(&self, first: usize, rows: usize, head: usize) -> Mat<'a> {
         let at = first * self.k_width() + self.kv_head(head) * self.heads.head_dim;
         Mat::strided(&self.k[at..], rows, self.heads.head_dim, self.k_width())
     }
 
-    /// `rows` values from `first` on.
+    /// Returns `rows` values from row `first` on, for one query head.
     fn values(&self, first: usize, rows: usize, head: usize) -> Mat<'a> {
         let at = first * self.v_stride + self.kv_head(head) * self.heads.head_dim;
         Mat::strided(&self.v[at..], rows, self.heads.head_dim, self.v_stride)
     }
 }
 
-/// `out = softmax(q kᵀ / √D) v` for every head, and `lse[m, h] = log Σ exp` of each row.
+/// Computes `out = softmax(q kᵀ / √D) v` for every head, and `lse[m, h] = log Σ exp` of each row of scores.
 ///
 /// Shapes: `out` `[M, heads * D]`, `lse` `[M, heads]`.
 pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: &mut [f32]) {
@@ -140,7 +140,7 @@ pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: 
             let rows = block.queries.len();
             for head in 0..heads {
                 let scores = fit(&mut scratch.scores, rows * block.keys);
-                let q = inputs.of_queries(inputs.q, &block, head);
+                let q = inputs.query_rows(inputs.q, &block, head);
                 for (columns, first) in span.parts(block.keys) {
                     let s = MatMut::strided(&mut scores[columns.start..], rows, columns.len(), block.keys);
                     matmul(inputs.precision, s, q, inputs.keys(first, columns.len(), head).t(), inputs.softmax_scale(), Write::Set);
@@ -169,7 +169,7 @@ pub fn forward(scratch: &mut Scratch, inputs: Inputs<'_>, out: &mut [f32], lse: 
     }
 }
 
-/// The gradients of queries, keys and values, given those of the output; `out` and `lse` are those of [`forward`].
+/// Computes the gradients of queries, keys and values from `dout`, the gradient of the output; `out` and `lse` are the results of [`forward`].
 pub fn backward(scratch: &mut Scratch, inputs: Inputs<'_>, (out, lse): (&[f32], &[f32]), dout: &[f32], gradients: Gradients<'_>) {
     let Heads { heads, head_dim, .. } = inputs.heads;
     let Gradients { dq, dk, dv } = gradients;
@@ -184,8 +184,8 @@ pub fn backward(scratch: &mut Scratch, inputs: Inputs<'_>, (out, lse): (&[f32], 
             let (rows, cols) = (block.queries.len(), block.keys);
             for head in 0..heads {
                 let (probabilities, slopes) = (fit(&mut scratch.scores, rows * cols), fit(&mut scratch.slopes, rows * cols));
-                let q = inputs.of_queries(inputs.q, &block, head);
-                let dout_block = inputs.of_queries(dout, &block, head);
+                let q = inputs.query_rows(inputs.q, &block, head);
+                let dout_block = inputs.query_rows(dout, &block, head);
                 for (columns, first) in span.parts(cols) {
                     let (k, v) = (inputs.keys(first, columns.len(), head), inputs.values(first, columns.len(), head));
                     let p = MatMut::strided(&mut probabilities[columns.start..], rows, columns.len(), cols);
@@ -233,7 +233,7 @@ mod tests {
 
     const HEADS: Heads = Heads { heads: 4, kv_heads: 2, head_dim: 4 };
 
-    /// Two sequences; the second has queries at some positions only, and the first fills more than a block.
+    /// The inputs of two sequences: the first can fill more than a block, and the second has queries at some positions only.
     struct Case {
         spans: Vec<Span>,
         positions: Vec<u32>,

@@ -1,8 +1,8 @@
-//! Rows picked out of a matrix, and their gradients put back.
+//! Embedding lookup: gathering rows of a matrix, and adding their gradients to the matrix's gradient.
 
 use super::vector::add;
 
-/// `out[i] = table[rows[i]]`; shapes: `table` `[V, C]`, `out` `[N, C]`.
+/// Computes `out[i] = table[rows[i]]`. Shapes: `table` `[V, C]`, `out` `[N, C]`.
 pub fn gather(out: &mut [f32], table: &[f32], rows: &[u32], width: usize) {
     for (out, &row) in out.chunks_exact_mut(width).zip(rows) {
         let at = row as usize * width;
@@ -10,7 +10,7 @@ pub fn gather(out: &mut [f32], table: &[f32], rows: &[u32], width: usize) {
     }
 }
 
-/// `table[rows[i]] += x[i]`: the gradient of [`gather`].
+/// Computes `table[rows[i]] += x[i]`, the backward pass of [`gather`].
 pub fn scatter_add(table: &mut [f32], x: &[f32], rows: &[u32], width: usize) {
     for (x, &row) in x.chunks_exact(width).zip(rows) {
         let at = row as usize * width;

@@ -1,45 +1,45 @@
-//! Linear layers without bias: `y = x Wᵀ`.
+//! Linear layers without bias, `y = x Wᵀ`, with weights in single precision or frozen in a compact format.
 
 use super::fit;
+use super::frozen::FrozenMatrix;
 use super::matmul::{Mat, MatMut, Precision, Write, matmul};
-use crate::model::frozen::Matrix;
 
-/// Rows of a frozen matrix that are expanded to single precision at once.
+/// The number of rows of a frozen matrix that are expanded to single precision at once.
 const PANEL: usize = 512;
 
-/// The shape of a linear layer's use: `x` is `[rows, inputs]`, `W` is `[outputs, inputs]`, `y` is `[rows, outputs]`.
+/// The shape of a call of a linear layer: `x` is `[rows, inputs]`, `W` is `[outputs, inputs]`, `y` is `[rows, outputs]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Rows of the input.
+    /// The number of rows of the input.
     pub rows: usize,
-    /// Width of the input.
+    /// The width of the input.
     pub inputs: usize,
-    /// Width of the output.
+    /// The width of the output.
     pub outputs: usize,
-    /// The numbers that products are computed in.
+    /// The precision of matrix products.
     pub precision: Precision,
 }
 
-/// `y = x Wᵀ`, or `y += x Wᵀ` (a residual).
+/// Computes `y = x Wᵀ`, or `y += x Wᵀ` for a residual connection.
 pub fn forward(y: &mut [f32], x: &[f32], w: &[f32], d: Dims, write: Write) {
     let out = MatMut::new(y, d.rows, d.outputs);
     matmul(d.precision, out, Mat::new(x, d.rows, d.inputs), Mat::new(w, d.outputs, d.inputs).t(), 1.0, write);
 }
 
-/// `dx = dy W`, or `dx += dy W`.
+/// Computes `dx = dy W` or `dx += dy W`.
 pub fn backward_input(dx: &mut [f32], dy: &[f32], w: &[f32], d: Dims, write: Write) {
     let out = MatMut::new(dx, d.rows, d.inputs);
     matmul(d.precision, out, Mat::new(dy, d.rows, d.outputs), Mat::new(w, d.outputs, d.inputs), 1.0, write);
 }
 
-/// `dW += dyᵀ x`.
+/// Computes `dW += dyᵀ x`.
 pub fn backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], d: Dims) {
     let out = MatMut::new(dw, d.outputs, d.inputs);
     matmul(d.precision, out, Mat::new(dy, d.rows, d.outputs).t(), Mat::new(x, d.rows, d.inputs), 1.0, Write::Add);
 }
 
-/// [`forward`] with a frozen matrix, expanded panel by panel.
-pub(crate) fn forward_frozen(y: &mut [f32], x: &[f32], w: &Matrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
+/// Computes [`forward`] with a frozen matrix, which is expanded panel by panel.
+pub(crate) fn forward_frozen(y: &mut [f32], x: &[f32], w: &FrozenMatrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
     for first in (0..d.outputs).step_by(PANEL) {
         let rows = PANEL.min(d.outputs - first);
         let panel = fit(panel, rows * d.inputs);
@@ -49,8 +49,8 @@ pub(crate) fn forward_frozen(y: &mut [f32], x: &[f32], w: &Matrix, d: Dims, writ
     }
 }
 
-/// [`backward_input`] with a frozen matrix, expanded panel by panel.
-pub(crate) fn backward_input_frozen(dx: &mut [f32], dy: &[f32], w: &Matrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
+/// Computes [`backward_input`] with a frozen matrix, which is expanded panel by panel.
+pub(crate) fn backward_input_frozen(dx: &mut [f32], dy: &[f32], w: &FrozenMatrix, d: Dims, write: Write, panel: &mut Vec<f32>) {
     for first in (0..d.outputs).step_by(PANEL) {
         let rows = PANEL.min(d.outputs - first);
         let panel = fit(panel, rows * d.inputs);

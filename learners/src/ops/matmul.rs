@@ -1,87 +1,25 @@
-//! Matrix products over strided views.
+//! Matrix products.
 
-/// A read-only matrix view: element `(r, c)` is `data[r * row_stride + c * col_stride]`.
-#[derive(Clone, Copy)]
-pub struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
+pub use super::matrix::{Mat, MatMut, Write};
 
-/// A writable matrix view whose columns lie side by side.
-pub struct MatMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-}
-
-/// What a product does with what is already in its output.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Write {
-    /// Overwrite it.
-    Set,
-    /// Add to it.
-    Add,
-}
-
-/// In what numbers products are computed; everything else is `f32`.
+/// The precision of matrix products; everything else is computed in `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
     F32,
-    /// Factors rounded to bf16, sums in `f32`, where the machine has tile instructions; single precision elsewhere.
+    /// Factors are rounded to bf16 and products summed in `f32` if the machine has tile instructions; otherwise single precision.
     #[default]
     Bf16,
 }
 
-impl<'a> Mat<'a> {
-    /// A dense `[rows, cols]` matrix.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
+/// The number of multiplications from which a product is divided among several cores.
+const PARALLEL_FROM: usize = 1 << 25;
 
-    /// A `[rows, cols]` matrix whose rows begin `row_stride` elements apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        check(data.len(), rows, cols, row_stride);
-        Self { data, rows, cols, row_stride, col_stride: 1 }
-    }
-
-    /// The transposed view.
-    pub fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-}
-
-impl<'a> MatMut<'a> {
-    /// A dense `[rows, cols]` matrix.
-    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// A `[rows, cols]` matrix whose rows begin `row_stride` elements apart.
-    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        check(data.len(), rows, cols, row_stride);
-        Self { data, rows, cols, row_stride }
-    }
-}
-
-fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
-    assert!(cols <= row_stride || rows <= 1, "rows of {cols} elements overlap at a stride of {row_stride}");
-    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols };
-    assert!(len >= needed, "a {rows} x {cols} view at stride {row_stride} needs {needed} elements, the slice has {len}");
-}
-
-/// Multiplications from which on a product is worth dividing among idle cores.
-const PARALLEL: usize = 1 << 25;
-
-/// `out = alpha * a b`, or `out += alpha * a b`; large products in single precision use cores that are idle.
+/// Computes `out = alpha * a b` or `out += alpha * a b`. Large products in single precision also use idle cores of the rayon pool.
 ///
 /// # Panics
-/// When the shapes do not fit together.
+/// The shapes do not fit together.
 pub fn matmul(precision: Precision, out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, alpha: f32, write: Write) {
     assert_eq!((out.rows, out.cols, a.cols), (a.rows, b.cols, b.rows), "matrix shapes do not fit");
     if out.rows == 0 || out.cols == 0 {
@@ -93,20 +31,18 @@ pub fn matmul(precision: Precision, out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, alp
         let left = Operand { data: a.data.as_ptr(), lines: a.rows, steps: a.cols, line_stride: a.row_stride, step_stride: a.col_stride };
         let right = Operand { data: b.data.as_ptr(), lines: b.cols, steps: b.rows, line_stride: b.col_stride, step_stride: b.row_stride };
         let output = Output { data: out.data.as_mut_ptr(), row_stride: out.row_stride, write };
-        // SAFETY: as below; a view has a stride of 1 in one direction, because it was made so and at most transposed.
-        #[allow(unsafe_code)]
+        // SAFETY: `amx::available` is true. The views cover their slices, the shapes fit and the output is a unique borrow, as explained below
+        // for `gemm`. A view has a stride of 1 in one direction, because `Mat::strided` sets it and `Mat::t` only swaps the two.
         unsafe {
             amx::matmul(output, left, right, alpha);
         }
         return;
     }
     let _ = precision;
-    let large = out.rows * out.cols * a.cols >= PARALLEL;
+    let large = out.rows * out.cols * a.cols >= PARALLEL_FROM;
     let parallelism = if large { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // SAFETY: the views were checked against their slices when they were made (`check`), a transposed view covers the
-    // same elements, the shapes fit by the assertion above, and `out` is a unique borrow that overlaps neither input.
-    // All three slices are initialised.
-    #[allow(unsafe_code)]
+    // SAFETY: the views were checked against their slices when they were created (`matrix::check`), a transposed view covers the same elements,
+    // the shapes fit by the assertion above, and `out` is a unique borrow that overlaps neither input. All three slices are initialised.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -154,7 +90,7 @@ mod tests {
     #[test]
     fn bf16_products_agree_with_f32_to_its_rounding() {
         use crate::testing::random;
-        // Sizes around the tiles' edges, every pair of layouts, with strides.
+        // The sizes lie around the edges of tiles; every pair of layouts is tested, with strides.
         for (m, n, k) in [(1, 1, 1), (5, 3, 2), (16, 16, 32), (33, 31, 33), (64, 100, 70), (96, 64, 128)] {
             for layouts in 0..4 {
                 let (a, b, old) = (random((m + 3) * (k + 3), 1), random((k + 3) * (n + 3), 2), random(m * (n + 2), 3));
@@ -177,11 +113,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "needs")]
-    fn a_view_longer_than_its_slice_is_refused() {
-        Mat::new(&[0.0; 5], 2, 3);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::vector::{dot, fma};
 
-/// `y[n] = x[n] * inv[n] * w`, with `inv[n] = 1 / sqrt(mean(x[n]²) + eps)` kept for the way back.
+/// Computes `y[n] = x[n] * inv[n] * w`, and saves `inv[n] = 1 / sqrt(mean(x[n]²) + eps)` for the backward pass.
 ///
 /// Shapes: `x`, `y` `[N, C]`; `inv` `[N]`; `w` `[C]`.
 pub fn forward(y: &mut [f32], inv: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
@@ -16,13 +16,13 @@ pub fn forward(y: &mut [f32], inv: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
     }
 }
 
-/// `1 / sqrt(mean(x²) + eps)`.
+/// Returns `1 / sqrt(mean(x²) + eps)`.
 #[inline]
 pub fn inverse_rms(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
-/// Adds the gradient of the input to `dx` and that of the weight to `dw`.
+/// Adds the gradient of the input to `dx` and the gradient of the weight to `dw`.
 ///
 /// With `g = dy * w`: `dx += inv * g - x * inv³ * mean(g * x)`, `dw += dy * x * inv`.
 pub fn backward(dx: &mut [f32], dw: &mut [f32], dy: &[f32], x: &[f32], inv: &[f32], w: &[f32]) {
@@ -33,7 +33,7 @@ pub fn backward(dx: &mut [f32], dw: &mut [f32], dy: &[f32], x: &[f32], inv: &[f3
     }
 }
 
-/// One row of [`backward`].
+/// Computes one row of [`backward`]; `r` is the row's `inv`.
 #[inline]
 pub fn row_backward(dx: &mut [f32], dw: &mut [f32], dy: &[f32], x: &[f32], r: f32, w: &[f32]) {
     let mean = triple_dot(dy, w, x) / x.len() as f32;
@@ -44,6 +44,7 @@ pub fn row_backward(dx: &mut [f32], dw: &mut [f32], dy: &[f32], x: &[f32], r: f3
     }
 }
 
+/// Returns `Σ a b c`.
 #[inline]
 fn triple_dot(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     const LANES: usize = 16;

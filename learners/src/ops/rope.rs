@@ -1,8 +1,9 @@
-//! Query and key preparation: per-head RMS norm where the model has it (Qwen3), then rotary positions (Su et al. 2021) on split halves.
+//! Preparation of queries and keys: an RMS norm of each head if the model has one (Qwen3), then rotary position embeddings (Su et al. 2021) whose
+//! pairs are element `i` of the first and of the second half of a head.
 
 use super::norm::{inverse_rms, row_backward};
 
-/// Cosines and sines of every position and pair.
+/// The cosines and sines of the rotation angle of every position and pair.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     half: usize,
@@ -13,10 +14,11 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table for heads of `head_dim` at positions `0..positions`: angle `p * theta^(-2i / head_dim)`, with `stretch` over each frequency.
-    pub fn new(head_dim: usize, theta: f64, positions: usize, stretch: impl Fn(f64) -> f64) -> Self {
+    /// Creates the table for heads of width `head_dim` at positions `0..positions`. The angle of pair `i` at position `p` is `p` times its
+    /// frequency, `theta^(-2i / head_dim)` after `scale_frequency`.
+    pub fn new(head_dim: usize, theta: f64, positions: usize, scale_frequency: impl Fn(f64) -> f64) -> Self {
         let half = head_dim / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| stretch(theta.powf(-2.0 * i as f64 / head_dim as f64))).collect();
+        let frequencies: Vec<f64> = (0..half).map(|i| scale_frequency(theta.powf(-2.0 * i as f64 / head_dim as f64))).collect();
         let angle = |p: usize, i: usize| p as f64 * frequencies[i];
         let every = || (0..positions).flat_map(|p| (0..half).map(move |i| (p, i)));
         Self {
@@ -26,18 +28,20 @@ impl RopeTable {
         }
     }
 
-    /// Cosines and sines `[positions, half]`, and `half`.
+    /// Returns the cosines and sines `[positions, half]`, and `half`.
+    #[cfg(feature = "gpu-training")]
     pub(crate) fn tables(&self) -> (&[f32], &[f32], usize) {
         (&self.cos, &self.sin, self.half)
     }
 
+    /// Returns the cosines and sines of one position.
     fn at(&self, position: u32) -> (&[f32], &[f32]) {
         let at = position as usize * self.half;
         (&self.cos[at..at + self.half], &self.sin[at..at + self.half])
     }
 }
 
-/// Turns pairs `(x[i], x[i + half])` by the angle of a position.
+/// Rotates the pairs `(x[i], x[i + half])` by the angles of a position.
 #[inline]
 fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = x.split_at_mut(cos.len());
@@ -46,7 +50,7 @@ fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// Turns pairs back: the transpose of [`rotate`].
+/// Rotates the pairs by the opposite angles: the transpose of [`rotate`].
 #[inline]
 fn rotate_back(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = x.split_at_mut(cos.len());
@@ -55,9 +59,9 @@ fn rotate_back(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// Normalises each head of each row, unless `w` is empty, and turns it by its position.
+/// Normalises each head of each row, unless `w` is empty, and rotates it by the angles of its position.
 ///
-/// Shapes: `y` `[N, heads * D]` dense; `x` has the heads at the beginning of rows `x_stride` apart; `inv` `[N, heads]`;
+/// Shapes: `y` `[N, heads * D]`, dense; `x` has the heads at the start of its rows, which start `x_stride` elements apart; `inv` `[N, heads]`;
 /// `w` `[D]` or `[0]`; `positions` `[N]`.
 pub fn forward(
     y: &mut [f32],
@@ -86,9 +90,9 @@ pub fn forward(
     }
 }
 
-/// Writes the gradient of the un-normalised heads to `dx` and adds that of the norm's weight to `dw`; `dy` is overwritten.
+/// Writes the gradient of the heads before the norm to `dx` and adds the gradient of the norm's weight to `dw`; `dy` is overwritten.
 ///
-/// Shapes as in [`forward`]; `dx` has the stride of `x`, and only the heads' columns of it are written.
+/// Shapes are as in [`forward`]; `dx` has the stride of `x`, and only the columns of the heads are written.
 pub fn backward(
     dx: &mut [f32],
     dw: &mut [f32],
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        // Three rows of two heads of four, inside rows of eleven.
+        // There are three rows of two heads of width four, inside rows of eleven elements.
         let table = RopeTable::new(4, 100.0, 16, |f| f);
         let positions = [0, 3, 11];
         let (x, w, dy) = (random(33, 1), random(4, 2), random(24, 3));

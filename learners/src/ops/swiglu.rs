@@ -1,8 +1,8 @@
-//! The gated unit of the MLP (Shazeer 2020): `act = silu(gate) * up`.
+//! The gated activation of the MLP, SwiGLU (Shazeer 2020): `act = silu(gate) * up`.
 
 use super::vector::{fma, sigmoid};
 
-/// `act[n] = silu(gate[n]) * up[n]`; shapes: `gate_up` `[N, 2 I]` (gates first), `act` `[N, I]`.
+/// Computes `act[n] = silu(gate[n]) * up[n]`. Shapes: `gate_up` `[N, 2 I]`, gates first; `act` `[N, I]`.
 pub fn forward(act: &mut [f32], gate_up: &[f32], inner: usize) {
     for (act, gate_up) in act.chunks_exact_mut(inner).zip(gate_up.chunks_exact(2 * inner)) {
         let (gate, up) = gate_up.split_at(inner);

@@ -1,21 +1,20 @@
-//! Elementwise building blocks that the compiler turns into vector instructions.
+//! Elementwise operations and reductions that the compiler turns into vector instructions.
 
 const LANES: usize = 16;
 
-/// `a * b + c`, in one rounding where the target has the instruction.
+/// Returns `a * b + c`, with one rounding if the target has a fused instruction.
 #[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// The exponential, to about 2 units in the last place; below -87 it is about 1e-38, above 88 it saturates.
+/// Returns the exponential, accurate to about 2 units in the last place; below -87 it is about 1e-38, above 88 it saturates.
 ///
-/// Cephes `expf`: range reduction by powers of two, then a polynomial of degree 5.
+/// The algorithm is `expf` of Cephes: range reduction by powers of two, then a polynomial of degree 5.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    // `clamp` would keep a NaN out of the comparison chain in a slower way.
-    #[allow(clippy::manual_clamp)]
+    #[allow(clippy::manual_clamp, reason = "`clamp` keeps NaN, which compiles to slower code")]
     let x = x.max(-87.3).min(88.3);
     let shifted = fma(x, std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
@@ -32,13 +31,13 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
-/// The logistic function.
+/// Returns the logistic function of `x`.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The inner product of two slices of one length.
+/// Returns the inner product of two slices of the same length.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -53,7 +52,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The largest element, or negative infinity.
+/// Returns the largest element, or negative infinity if there is none.
 #[inline]
 pub fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -72,7 +71,7 @@ pub fn exp_shifted_in_place(a: &mut [f32], shift: f32) -> f32 {
     exp_sums_in_place(a, shift).total
 }
 
-/// What normalisation and entropy need of a row.
+/// The sums over a row that its normalisation and its entropy need.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSums {
     /// `Σ e`, with `e = exp(x - shift)`.
@@ -81,10 +80,10 @@ pub struct ExpSums {
     pub weighted: f32,
 }
 
-/// Replaces every element by `exp(x - shift)` and adds up; a caller that does not read `weighted` does not pay for it.
+/// Replaces every element by `exp(x - shift)` and returns the sums. For a caller that does not read `weighted` the compiler leaves it out.
 #[inline(always)]
 pub fn exp_sums_in_place(a: &mut [f32], shift: f32) -> ExpSums {
-    // Below this `exp` stays put; the product with a much lower number would not vanish.
+    // Below this number `exp` is constant and not 0, so the product with a much lower number would not vanish.
     const LEAST: f32 = -87.3;
     let (mut totals, mut weighteds) = ([0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = a.as_chunks_mut::<LANES>();
@@ -106,7 +105,7 @@ pub fn exp_sums_in_place(a: &mut [f32], shift: f32) -> ExpSums {
     sums
 }
 
-/// `y += x`.
+/// Computes `y += x`.
 #[inline]
 pub fn add(y: &mut [f32], x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
@@ -114,7 +113,7 @@ pub fn add(y: &mut [f32], x: &[f32]) {
     }
 }
 
-/// `y *= factor`.
+/// Computes `y *= factor`.
 #[inline]
 pub fn scale(y: &mut [f32], factor: f32) {
     for y in y {

@@ -1,4 +1,7 @@
-//! Recipes: one algorithm per file, readable from top to bottom.
+//! Training recipes: one algorithm per module, readable from top to bottom.
 
+mod average;
 pub mod policy;
 pub mod sft;
+
+pub use average::MovingAverage;

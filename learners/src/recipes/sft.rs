@@ -1,66 +1,36 @@
-//! Supervised fine-tuning with a curriculum: examples that get harder as they are mastered, on a budget of steps or minutes.
+//! Supervised fine-tuning with a curriculum: the examples get harder as the model learns them, within a budget of steps or minutes.
 
 mod config;
 mod feed;
 mod progress;
 mod resume;
+mod status;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::example::Example;
 pub use config::{Budget, OptimizerKind, SftConfig};
-pub use feed::{Example, ExampleSource, weigh};
+pub use feed::{ExampleSource, weighted_sequence};
+pub use status::Status;
 
+use super::MovingAverage;
 use crate::optim::Step;
-use crate::statistics::Average;
 use crate::{Error, Metrics, Result, Trainer};
-use feed::{Feed, Work};
+use feed::{BatchFeed, TrainingBatch};
 use progress::Progress;
-
-/// Where a run stands; one line of `metrics.jsonl` after every step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Steps of the optimiser, skipped ones included.
-    pub step: u64,
-    /// Seconds of training, those before a resume included.
-    pub seconds: f64,
-    /// Tokens that went through the model.
-    pub tokens: u64,
-    /// Predictions that were trained.
-    pub trained_tokens: u64,
-    /// Examples that were trained.
-    pub examples: u64,
-    /// The latest step's loss.
-    pub loss: f64,
-    /// The latest step's fraction of examples whose whole completion was the likeliest.
-    pub exact: f64,
-    /// The moving average of `exact` at this difficulty.
-    pub exact_average: Average,
-    /// The moving average of `exact` of every tag.
-    pub exact_by_tag: BTreeMap<String, Average>,
-    /// The difficulty that examples are made at, 0 to 1.
-    pub difficulty: f32,
-    /// The latest step's learning rate.
-    pub lr: f32,
-    /// The latest step's gradient norm; `None` if the step was skipped.
-    pub grad_norm: Option<f32>,
-    /// Tokens a second over the latest step.
-    pub tokens_per_second: f64,
-    /// Steps skipped for a gradient that was not finite.
-    pub skipped: u64,
-}
 
 /// Trains until the budget is spent, writing `metrics.jsonl`, checkpoints and the final model into `directory`.
 ///
-/// With `config.resume` and a checkpoint in `directory`, training goes on from there; the model in `trainer` is replaced.
+/// With `config.resume` and a checkpoint in `directory`, training continues from the checkpoint, which replaces the model in `trainer`.
+///
+/// # Errors
+/// The configuration is invalid, a file cannot be read or written, the source yields no more examples, or most gradients are not finite.
 pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftConfig, directory: &Path) -> Result<Status> {
     config.check()?;
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    let begun = if config.resume { resume::load(trainer, directory)? } else { None };
-    let (mut status, position) = match begun {
+    let checkpoint = if config.resume { resume::load(trainer, directory)? } else { None };
+    let (mut status, position) = match checkpoint {
         Some((status, position)) => (status, Some(position)),
         None => (Status { difficulty: config.curriculum_start, ..Status::default() }, None),
     };
@@ -68,23 +38,23 @@ pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftCo
     trainer.set_device(config.device)?;
     trainer.set_precision(config.precision);
     trainer.set_recompute(config.recompute);
-    let mut feed = Feed::start(source, config, &status, position);
+    let mut feed = BatchFeed::start(source, config, &status, position);
     let mut progress = Progress::new(config, directory, &status)?;
     let (start, before) = (Instant::now(), status.seconds);
-    let difficulty = Curriculum::new(config);
-    while config.budget().done(&status) < 1.0 && config.stop_after.is_none_or(|steps| status.step < steps) {
-        let Some(work) = feed.next() else {
+    let curriculum = Curriculum::new(config);
+    while config.budget().fraction_spent(&status) < 1.0 && config.stop_after.is_none_or(|steps| status.step < steps) {
+        let Some(batch) = feed.next() else {
             return Err(Error::Unhealthy("the source of examples ended".into()));
         };
         let step_start = Instant::now();
-        let metrics = trainer.forward_backward(&work.batch)?;
+        let metrics = trainer.forward_backward(&batch.batch)?;
         status.lr = config.learning_rate(&status);
         let step = trainer.optim_step(status.lr);
         status.seconds = before + start.elapsed().as_secs_f64();
         status.tokens_per_second = metrics.tokens as f64 / step_start.elapsed().as_secs_f64();
-        account(&mut status, &metrics, &work, step)?;
-        difficulty.update(&mut status, &metrics, &work);
-        feed.order(status.difficulty);
+        record_step(&mut status, &metrics, &batch, step)?;
+        curriculum.update(&mut status, &metrics, &batch);
+        feed.request(status.difficulty);
         progress.step(&status)?;
         if config.checkpoint_every > 0 && status.step.is_multiple_of(config.checkpoint_every) {
             resume::save(trainer, &status, feed.position(), directory)?;
@@ -95,19 +65,19 @@ pub fn run(trainer: &mut Trainer, source: Box<dyn ExampleSource>, config: &SftCo
     Ok(status)
 }
 
-/// Takes one step's findings into the status.
-fn account(status: &mut Status, metrics: &Metrics, work: &Work, step: Step) -> Result<()> {
+/// Updates the status with the results of one step.
+fn record_step(status: &mut Status, metrics: &Metrics, batch: &TrainingBatch, step: Step) -> Result<()> {
     status.step += 1;
     status.tokens += metrics.tokens as u64;
     status.trained_tokens += metrics.trained_tokens as u64;
-    status.examples += work.tags.len() as u64;
+    status.examples += batch.tags.len() as u64;
     (status.loss, status.exact) = (metrics.loss, metrics.exact);
     status.grad_norm = match step {
         Step::Applied { grad_norm } => Some(grad_norm),
         Step::Skipped => None,
     };
     status.skipped += u64::from(step == Step::Skipped);
-    for (tag, exact) in work.tags.iter().zip(&metrics.exact_sequences) {
+    for (tag, exact) in batch.tags.iter().zip(&metrics.exact_sequences) {
         if let Some(exact) = exact {
             let average = status.exact_by_tag.entry(tag.clone()).or_default();
             average.push(f64::from(u8::from(*exact)), 200.0);
@@ -119,7 +89,7 @@ fn account(status: &mut Status, metrics: &Metrics, work: &Work, step: Step) -> R
     Ok(())
 }
 
-/// The rule by which examples get harder: up by a step once the average passes a threshold, never down.
+/// The rule by which examples get harder: the difficulty rises by a step once the average passes a threshold, and never falls.
 struct Curriculum {
     threshold: f64,
     step: f32,
@@ -127,23 +97,24 @@ struct Curriculum {
 }
 
 impl Curriculum {
-    /// Batches at a difficulty that must have been seen before it can be passed.
-    const PATIENCE: u64 = 3;
+    /// The minimum number of batches at one difficulty before the difficulty can rise.
+    const MIN_BATCHES: u64 = 3;
 
     fn new(config: &SftConfig) -> Self {
         Self { threshold: config.curriculum_threshold, step: config.curriculum_step, memory: config.curriculum_memory }
     }
 
-    /// Only batches made at the present difficulty count: some from before are still on their way when it moves.
-    fn update(&self, status: &mut Status, metrics: &Metrics, work: &Work) {
-        if work.difficulty != status.difficulty || metrics.exact.is_nan() {
+    /// Updates the average and the difficulty. Only batches made at the current difficulty count: when the difficulty rises, some batches
+    /// made at the previous one are still queued.
+    fn update(&self, status: &mut Status, metrics: &Metrics, batch: &TrainingBatch) {
+        if batch.difficulty != status.difficulty || metrics.exact.is_nan() {
             return;
         }
         status.exact_average.push(metrics.exact, self.memory);
-        let passed = status.exact_average.value >= self.threshold && status.exact_average.count >= Self::PATIENCE;
+        let passed = status.exact_average.value >= self.threshold && status.exact_average.count >= Self::MIN_BATCHES;
         if passed && status.difficulty < 1.0 {
             status.difficulty = (status.difficulty + self.step).min(1.0);
-            status.exact_average = Average::default();
+            status.exact_average = MovingAverage::default();
         }
     }
 }
@@ -157,8 +128,8 @@ mod tests {
         let mut status = Status::default();
         for exact in exact {
             let metrics = Metrics { exact: *exact, ..Default::default() };
-            let work = Work { difficulty: status.difficulty, ..Default::default() };
-            curriculum.update(&mut status, &metrics, &work);
+            let batch = TrainingBatch { difficulty: status.difficulty, ..Default::default() };
+            curriculum.update(&mut status, &metrics, &batch);
         }
         assert_eq!(status.difficulty, want);
     }
@@ -178,7 +149,7 @@ mod tests {
         let curriculum = Curriculum::new(&SftConfig::default());
         let mut status = Status { difficulty: 0.5, ..Default::default() };
         let metrics = Metrics { exact: 1.0, ..Default::default() };
-        curriculum.update(&mut status, &metrics, &Work { difficulty: 0.4, ..Default::default() });
-        assert_eq!(status.exact_average, Average::default());
+        curriculum.update(&mut status, &metrics, &TrainingBatch { difficulty: 0.4, ..Default::default() });
+        assert_eq!(status.exact_average, MovingAverage::default());
     }
 }

@@ -5,7 +5,7 @@ use milepost_runtime::{
 
 use super::*;
 
-/// A step on page `path` that holds link "Next" under this id.
+/// Builds a step on page `path`, which holds the link "Next" with this id.
 fn step(path: &str, id: u32, action: &str, ok: bool) -> Step {
     let link = Element { id, role: "link".into(), name: "Next".into(), ..Element::default() };
     Step {
@@ -29,12 +29,12 @@ fn episode(steps: Vec<Step>, success: Option<bool>) -> Episode {
     episode
 }
 
-/// An episode of so many steps, none of which repeats another.
-pub(crate) fn walk(steps: usize, success: bool) -> Episode {
+/// Builds an episode of `steps` steps, none of which repeats another.
+pub(crate) fn episode_of(steps: usize, success: bool) -> Episode {
     episode((0..steps).map(|at| step(&format!("/{at}"), 1, "click 1", true)).collect(), Some(success))
 }
 
-fn said<T>(verdict: T) -> Option<Judged<T>> {
+fn judged<T>(verdict: T) -> Option<Judged<T>> {
     Some(Judged { verdict, by: JudgeRef { model: "judge".into(), samples: 3, parsed: 3, ..JudgeRef::default() } })
 }
 
@@ -52,18 +52,18 @@ fn check_total(episode: &Episode, verdicts: &Verdicts, config: &RewardConfig, wa
     check_close(&[compose(episode, verdicts, config).total().unwrap()], &[want]);
 }
 
-/// `s1 s1 s2 c1 c1 c1`, the last one invalid.
+/// Builds the calls `s1 s1 s2 c1 c1 c1`, of which the last one is invalid.
 fn calls() -> Vec<Step> {
     let call = |text: &str, ok| step("/", 1, text, ok);
     let (one, two, code) = (r#"call search {"q":"a"}"#, r#"call search {"q":"b"}"#, r#"call code {"q":"a"}"#);
     vec![call(one, true), call(one, true), call(two, true), call(code, true), call(code, true), call(code, false)]
 }
 
-/// RLTR (2508.19598, algorithm 1), total and malformed, worked by hand.
+/// RLTR (2508.19598, algorithm 1): the total and the malformed case, computed by hand.
 #[test]
 fn rltr_is_completeness_less_repetitions_and_errors() {
     let rltr = Preset::Rltr.config();
-    let verdicts = Verdicts { completeness: said(vec![true, true, false]), ..Verdicts::default() };
+    let verdicts = Verdicts { completeness: judged(vec![true, true, false]), ..Verdicts::default() };
     check_total(&episode(calls(), None), &verdicts, &rltr, 2.0 / 3.0 - 0.3 - 0.2);
     for verdicts in [verdicts, Verdicts::default()] {
         let mut malformed = episode(calls(), None);
@@ -73,9 +73,9 @@ fn rltr_is_completeness_less_repetitions_and_errors() {
 }
 
 #[test]
-fn what_can_be_read_is_never_worse_than_what_cannot() {
+fn output_that_can_be_parsed_is_never_worse_than_malformed_output() {
     let hopeless = episode((0..9).map(|_| step("/", 1, "click 5", false)).collect(), Some(false));
-    let verdicts = Verdicts { completeness: said(vec![false]), ..Verdicts::default() };
+    let verdicts = Verdicts { completeness: judged(vec![false]), ..Verdicts::default() };
     check_total(&hopeless, &verdicts, &Preset::Rltr.config(), -1.0);
     check_total(&hopeless, &verdicts, &RewardConfig { floor: None, ..Preset::Rltr.config() }, -9.0 * 0.2 - 8.0 * 0.1);
     check_total(&hopeless, &verdicts, &RewardConfig { floor: Some(-0.5), ..Preset::Rltr.config() }, -0.5);
@@ -84,7 +84,7 @@ fn what_can_be_read_is_never_worse_than_what_cannot() {
 #[test]
 fn a_repetition_is_the_same_action_on_the_same_element_of_the_same_page() {
     let penalty = |steps: Vec<Step>| {
-        let verdicts = Verdicts { completeness: said(vec![true]), ..Verdicts::default() };
+        let verdicts = Verdicts { completeness: judged(vec![true]), ..Verdicts::default() };
         compose(&episode(steps, None), &verdicts, &Preset::Rltr.config()).total().unwrap() - 1.0
     };
     let two = |one: (&str, u32, &str), other: (&str, u32, &str)| {
@@ -101,29 +101,29 @@ fn a_repetition_is_the_same_action_on_the_same_element_of_the_same_page() {
 #[test]
 fn pilotrl_has_a_mix_for_each_stage() {
     let mut verdicts = Verdicts {
-        end_to_end: said(1.0),
-        plan_quality: said(PlanScores { correctness: 5.0, executability: 4.0, standardization: 3.0 }),
-        adherence: vec![said(2.0), None, said(1.0), said(0.0)],
+        end_to_end: judged(1.0),
+        plan_quality: judged(PlanScores { correctness: 5.0, executability: 4.0, standardization: 3.0 }),
+        adherence: vec![judged(2.0), None, judged(1.0), judged(0.0)],
         ..Verdicts::default()
     };
-    let played = walk(4, true);
+    let played = episode_of(4, true);
     for (preset, want) in [(Preset::Pilotrl1, 1.0 + 0.5 + 0.5), (Preset::Pilotrl2, 1.0 + 0.5 + 0.75), (Preset::Pilotrl3, 1.5)] {
         check_total(&played, &verdicts, &preset.config(), want);
     }
-    for (over, want) in [(Over::Mean, 0.5), (Over::Last, 0.0), (Over::Sum, 1.5)] {
+    for (over, want) in [(StepAggregation::Mean, 0.5), (StepAggregation::Last, 0.0), (StepAggregation::Sum, 1.5)] {
         check_total(&played, &verdicts, &RewardConfig { adherence_over: over, ..Preset::Pilotrl1.config() }, 1.5 + want);
     }
     let mut malformed = played.clone();
     malformed.stop = Some(Stop::Malformed("cannot read turn".into()));
-    verdicts.end_to_end = said(0.0);
+    verdicts.end_to_end = judged(0.0);
     check_total(&malformed, &verdicts, &Preset::Pilotrl3.config(), 0.0);
-    // Nothing that could be read: no plan and no action. The lowest reward of all, and not a missing one.
+    // Without any output that could be parsed (no plan and no action) the reward is the lowest of all, and not missing.
     (malformed.steps, malformed.plans) = (Vec::new(), Vec::new());
-    let nothing = Verdicts { end_to_end: said(0.0), ..Verdicts::default() };
+    let nothing = Verdicts { end_to_end: judged(0.0), ..Verdicts::default() };
     for preset in [Preset::Pilotrl1, Preset::Pilotrl2, Preset::Pilotrl3] {
         check_total(&malformed, &nothing, &preset.config(), 0.0);
     }
-    // What the judge of a plan that is there did not say stays missing.
+    // If there is a plan but no verdict on it, the verdict stays missing.
     malformed.plans = vec![milepost_runtime::Plan::new(milepost_runtime::Plan::parse_steps("answer").unwrap())];
     assert_eq!(compose(&malformed, &nothing, &Preset::Pilotrl2.config()).missing, [name::PLAN_QUALITY]);
 }
@@ -138,38 +138,38 @@ fn a_missing_verdict_is_no_zero() {
         (Preset::SingleTurn, vec![name::EXPERT_MATCH]),
     ];
     for (preset, missing) in wanted {
-        let reward = compose(&walk(2, true), &Verdicts::default(), &preset.config());
+        let reward = compose(&episode_of(2, true), &Verdicts::default(), &preset.config());
         assert_eq!((reward.missing.clone(), reward.total()), (missing, None), "{preset:?}");
     }
     let unverified = episode(vec![step("/", 1, "answer", true)], None);
     for preset in [Preset::Outcome, Preset::RltrEndToEnd] {
         assert_eq!(compose(&unverified, &Verdicts::default(), &preset.config()).missing, [name::OUTCOME]);
     }
-    let mut broken = walk(2, false);
+    let mut broken = episode_of(2, false);
     for stop in [None, Some(Stop::Failed("the browser died".into())), Some(Stop::Cancelled)] {
         broken.stop = stop;
         assert_eq!(compose(&broken, &Verdicts::default(), &Preset::Outcome.config()).total(), None);
     }
 }
 
-/// MiRA (2603.19685), labels and shaping, worked by hand.
+/// MiRA (2603.19685): labels and shaping, computed by hand.
 #[test]
 fn mira_shapes_by_progress_between_milestones() {
     let verdicts = milestones(MilestoneSource::Reference, 3, &[2, 4]);
-    let reward = compose(&walk(9, true), &verdicts, &Preset::Mira.config());
+    let reward = compose(&episode_of(9, true), &verdicts, &Preset::Mira.config());
     let shaping: Vec<RewardTerm> = reward.terms.iter().filter(|term| term.name == name::POTENTIAL).cloned().collect();
     check_close(&per_step(&shaping, 9).0, &[0.05, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02]);
     check_close(&[by_name(&reward.terms)[name::POTENTIAL], by_name(&reward.terms)[name::OUTCOME]], &[0.3, 1.0]);
 }
 
-/// With the invariant form, the shaping of an episode is `-Φ(s_0)` whatever happens in it; a critic's potential takes the labels' place.
+/// With the invariant form, the shaping of an episode is `-Φ(s_0)` whatever happens in it; a critic's potential replaces the labels.
 #[test]
-fn a_critics_potential_is_taken_and_its_invariant_form_sums_to_the_first_state() {
+fn a_critics_potential_is_used_and_its_invariant_form_sums_to_the_first_state() {
     let verdicts = Verdicts { potential: Some(vec![0.2, 0.5, 0.9]), ..Verdicts::default() };
     let invariant = RewardConfig { shaping: Shaping::Invariant { gamma: 1.0 }, ..Preset::Mira.config() };
-    check_total(&walk(2, true), &verdicts, &Preset::Mira.config(), 1.0 + 0.3 * 0.7);
-    check_total(&walk(2, true), &verdicts, &invariant, 1.0 - 0.3 * 0.2);
-    assert_eq!(compose(&walk(3, true), &verdicts, &Preset::Mira.config()).missing, [name::POTENTIAL]);
+    check_total(&episode_of(2, true), &verdicts, &Preset::Mira.config(), 1.0 + 0.3 * 0.7);
+    check_total(&episode_of(2, true), &verdicts, &invariant, 1.0 - 0.3 * 0.2);
+    assert_eq!(compose(&episode_of(3, true), &verdicts, &Preset::Mira.config()).missing, [name::POTENTIAL]);
 }
 
 #[test]
@@ -177,14 +177,14 @@ fn a_failure_earns_at_most_the_cap_for_its_milestones() {
     let config = RewardConfig { credit: 0.4, ..RewardConfig::default() };
     for (reached, success, want) in [(1, false, 0.1), (4, false, 0.2), (0, false, 0.0), (4, true, 1.0)] {
         let turns: Vec<u32> = (1..=reached).collect();
-        check_total(&walk(6, success), &milestones(MilestoneSource::Reference, 4, &turns), &config, want);
+        check_total(&episode_of(6, success), &milestones(MilestoneSource::Reference, 4, &turns), &config, want);
     }
 }
 
-/// The agent's plan and what its checks reached stand in the episode; the reward never looks at them.
+/// The episode records the agent's own plan and the milestones that its checks reached; the reward ignores them.
 #[test]
 fn a_policy_that_writes_trivial_milestones_gains_nothing() {
-    let plain = walk(4, false);
+    let plain = episode_of(4, false);
     let mut trivial = plain.clone();
     let plan = milepost_runtime::Plan::parse_steps("look => url contains \"/\"\nlook again => text visible \"\"").unwrap();
     trivial.plans.push(milepost_runtime::Plan::new(plan));
@@ -206,14 +206,14 @@ fn the_experts_action_is_matched_as_the_key_says() {
         assert_eq!((expert_match(&taken, &experts, Match::Exact), expert_match(&taken, &experts, Match::Folded)), (exact, folded));
     }
     let verdicts = Verdicts { experts: vec![Some(vec![action("click 1")]), Some(vec![action("back")]), None], ..Verdicts::default() };
-    check_total(&walk(3, true), &verdicts, &Preset::SingleTurn.config(), 0.5);
+    check_total(&episode_of(3, true), &verdicts, &Preset::SingleTurn.config(), 0.5);
 }
 
 #[test]
 fn steps_share_the_whole_reward() {
     let mut verdicts = milestones(MilestoneSource::Reference, 3, &[1]);
     verdicts.put(Question::Adherence { step: 1 }, Judged { verdict: Judgement::Adherence(1.0), by: JudgeRef::default() });
-    let reward = compose(&walk(3, true), &verdicts, &RewardConfig { adherence: 2.0, ..Preset::Mira.config() });
+    let reward = compose(&episode_of(3, true), &verdicts, &RewardConfig { adherence: 2.0, ..Preset::Mira.config() });
     let (steps, whole) = per_step(&reward.terms, 3);
     check_close(&[steps.iter().sum::<f64>() + whole, steps[1] - steps[0], whole], &[reward.total().unwrap(), 1.0, 1.0]);
     assert_eq!(per_step(&reward.terms, 0), (Vec::new(), reward.total().unwrap()));

@@ -1,23 +1,25 @@
-//! Which sequences go through the model together, and on which core.
+//! Grouping of sequences that share a prefix, and distribution of the groups over the workers.
 
-use super::Sequence;
 use crate::model::{Packed, input_len, shared_len};
+use crate::sequence::Sequence;
 
-/// The shortest common beginning that is worth sharing, in tokens.
-const LEAST_SHARED: usize = 16;
-/// The most tokens of a group, which goes through the model in one piece: thousands of samples of one prompt would fill the memory.
-const MOST_TOKENS: usize = 4096;
+/// The minimum length of a common prefix that is shared, in tokens.
+const MIN_SHARED: usize = 16;
+/// The maximum number of tokens of a group. A group is computed in one piece, so that thousands of samples of one prompt would fill the memory.
+const MAX_TOKENS: usize = 4096;
 
-/// Sequences that share a beginning, or one alone.
+/// Sequences that share a prefix, or a single sequence.
 pub(super) struct Group {
+    /// The indices of the sequences in the batch.
     pub members: Vec<usize>,
-    /// Tokens that all members begin with, and none is trained on.
+    /// The length of the shared prefix, whose tokens no member trains.
     pub shared: usize,
-    /// Tokens that go through the model.
+    /// The number of tokens that the model computes for the group.
     pub tokens: usize,
 }
 
 impl Group {
+    /// Appends the group to `packed`.
     pub fn pack(&self, packed: &mut Packed, sequences: &[Sequence]) {
         let members: Vec<_> = self.members.iter().map(|index| (*index, &sequences[*index])).collect();
         match members[..] {
@@ -27,15 +29,15 @@ impl Group {
     }
 }
 
-/// Every needed sequence alone.
-pub(super) fn singles(sequences: &[Sequence]) -> Vec<Group> {
+/// Returns a group of its own for every sequence that needs a prediction.
+pub(super) fn ungrouped(sequences: &[Sequence]) -> Vec<Group> {
     let needed = (0..sequences.len()).filter(|&i| input_len(&sequences[i]) > 0);
     needed.map(|i| Group { members: vec![i], shared: 0, tokens: input_len(&sequences[i]) }).collect()
 }
 
-/// Sequences with a long enough common beginning together, wherever they stand in the batch.
-pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
-    let mut sorted = singles(sequences);
+/// Groups the sequences that have a long enough common prefix, wherever they are in the batch.
+pub(super) fn group_by_prefix(sequences: &[Sequence]) -> Vec<Group> {
+    let mut sorted = ungrouped(sequences);
     sorted.sort_by(|a, b| sequences[a.members[0]].tokens.cmp(&sequences[b.members[0]].tokens));
     let mut groups: Vec<Group> = Vec::new();
     for single in sorted {
@@ -43,10 +45,10 @@ pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
         if let Some(last) = groups.last_mut() {
             let with_first = shared_len(&sequences[last.members[0]], &sequences[index]);
             let shared = if last.members.len() == 1 { with_first } else { with_first.min(last.shared) };
-            // A group keeps the beginning that it has: giving some of it up would cost every member more.
+            // A group keeps the length of its shared prefix: a shorter prefix would make every member longer.
             let more = single.tokens - shared.min(single.tokens);
-            let fits = last.tokens + more <= MOST_TOKENS;
-            if fits && shared >= LEAST_SHARED && (last.members.len() == 1 || shared == last.shared) {
+            let fits = last.tokens + more <= MAX_TOKENS;
+            if fits && shared >= MIN_SHARED && (last.members.len() == 1 || shared == last.shared) {
                 last.tokens += more;
                 last.members.push(index);
                 last.shared = shared;
@@ -58,8 +60,8 @@ pub(super) fn groups(sequences: &[Sequence]) -> Vec<Group> {
     groups
 }
 
-/// Deals the groups out, longest first and always to the least loaded; the same for the same lengths.
-pub(super) fn share(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
+/// Distributes the groups over the workers, longest first and always to the least loaded worker. The result depends on the lengths only.
+pub(super) fn distribute(groups: &[Group], workers: usize) -> Vec<Vec<&Group>> {
     let mut order: Vec<&Group> = groups.iter().collect();
     order.sort_by_key(|group| std::cmp::Reverse(group.tokens));
     let mut shares = vec![(0usize, Vec::new()); workers];
@@ -84,8 +86,8 @@ mod tests {
             Sequence { weights, tokens, ..Sequence::default() }
         };
         let sequences: Vec<Sequence> = (0..200).map(sample).collect();
-        let found = groups(&sequences);
-        assert!(found.len() >= 3 && found.iter().all(|group| group.tokens <= MOST_TOKENS && group.members.len() > 1));
+        let found = group_by_prefix(&sequences);
+        assert!(found.len() >= 3 && found.iter().all(|group| group.tokens <= MAX_TOKENS && group.members.len() > 1));
         let mut members: Vec<usize> = found.iter().flat_map(|group| group.members.clone()).collect();
         members.sort_unstable();
         assert_eq!(members, (0..200).collect::<Vec<_>>());

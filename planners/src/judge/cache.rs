@@ -1,4 +1,4 @@
-//! Verdicts that were given before, by the hash of what they were given on.
+//! A cache of verdicts, by the hash of everything that they depend on.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Asks a judge only what it was not asked before. Failures are not kept: they are asked again.
+/// Caches the answers of another judge. Failures are not cached, so that the judge is asked again.
 pub struct CachedJudge<J> {
     inner: J,
-    known: Mutex<HashMap<String, Judged<Judgement>>>,
+    verdicts: Mutex<HashMap<String, Judged<Judgement>>>,
     file: Option<PathBuf>,
 }
 
-/// A line of the file.
+/// One line of the cache file.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     key: String,
@@ -26,12 +26,12 @@ struct Entry {
 }
 
 impl<J: Judge> CachedJudge<J> {
-    /// A cache that lives as long as the process.
+    /// Creates a cache in memory.
     pub fn new(inner: J) -> Self {
-        Self { inner, known: Mutex::default(), file: None }
+        Self { inner, verdicts: Mutex::default(), file: None }
     }
 
-    /// A cache in a file of JSON lines, which need not exist yet. Lines that cannot be read are asked again.
+    /// Opens a cache in a file of JSON lines, which need not exist yet. Lines that cannot be parsed are ignored.
     ///
     /// # Errors
     /// The file exists and cannot be read.
@@ -41,19 +41,20 @@ impl<J: Judge> CachedJudge<J> {
             text => text.map_err(|error| unusable(file, &error))?,
         };
         let known = text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(|Entry { key, judged }| (key, judged)).collect();
-        Ok(Self { inner, known: Mutex::new(known), file: Some(file.to_owned()) })
+        Ok(Self { inner, verdicts: Mutex::new(known), file: Some(file.to_owned()) })
     }
 
+    /// Adds a verdict to the cache, and to its file.
     fn keep(&self, key: String, judged: &Judged<Judgement>) -> Result<()> {
         // The lock is held while the line is written, so that lines never mix.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &self.file {
             let entry = serde_json::to_string(&Entry { key: key.clone(), judged: judged.clone() });
             let line = entry.map_err(|error| Error::Judge(format!("it cannot be written down: {error}")))? + "\n";
             let mut out = std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(|error| unusable(file, &error))?;
             out.write_all(line.as_bytes()).map_err(|error| unusable(file, &error))?;
         }
-        known.insert(key, judged.clone());
+        verdicts.insert(key, judged.clone());
         Ok(())
     }
 }
@@ -62,7 +63,7 @@ fn unusable(file: &Path, error: &std::io::Error) -> Error {
     Error::BadInput(format!("the verdict cache {} cannot be used: {error}; remove it or free its disk", file.display()))
 }
 
-/// All of an episode that an answer to this question may depend on; completeness never on answer, plan or end.
+/// Returns everything of an episode that the answer to this question may depend on. For completeness it leaves out answer, plan and stop reason.
 fn content(episode: &Episode, question: Question) -> Value {
     let step = |step: &Step| {
         let page = (&step.observation.title, step.observation.fingerprint());
@@ -97,7 +98,7 @@ impl<J: Judge> Judge for CachedJudge<J> {
     async fn judge(&self, episode: &Episode, question: Question) -> Result<Judged<Judgement>> {
         let asked = json!([self.identity(), question, content(episode, question)]).to_string();
         let key: String = Sha256::digest(asked.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(judged) = known {
             return Ok(judged);
         }

@@ -1,10 +1,11 @@
-//! What a model judge is shown, and what it may write.
+//! The prompts of the model judge, and the grammars of its answers.
 
+use milepost_runtime::hash::hash16;
 use milepost_runtime::{Action, Episode, Error, Grammar, Message, Plan, Planned, Question, Result, Step, StepStatus};
 use minijinja::{Environment, context};
-use sha2::{Digest, Sha256};
 
-use crate::prompts::{StepView, messages, told};
+use crate::prompts::{StepView, messages, past_action};
+use crate::templates::{TemplateSource, compile, joined_texts};
 
 const TEMPLATES: [(&str, &str); 4] = [
     ("completeness", include_str!("../../prompts/judge/completeness.jinja")),
@@ -13,28 +14,20 @@ const TEMPLATES: [(&str, &str); 4] = [
     ("plan_quality", include_str!("../../prompts/judge/plan_quality.jinja")),
 ];
 
-/// The compiled templates of the judge; they are no part of the acting model's identity.
+/// The compiled templates of the judge; they are not part of the acting model's identity.
 pub(super) struct JudgePrompts {
     templates: Environment<'static>,
-    /// Hash of all templates.
+    /// The hash of all templates.
     pub(super) hash: String,
 }
 
 impl JudgePrompts {
     pub(super) fn new() -> Result<Self> {
-        let mut templates = Environment::new();
-        templates.set_trim_blocks(true);
-        templates.set_lstrip_blocks(true);
-        let mut hasher = Sha256::new();
-        for (name, source) in TEMPLATES {
-            hasher.update(source.as_bytes());
-            templates.add_template(name, source).map_err(|error| Error::Policy(format!("prompt template {name}: {error}")))?;
-        }
-        let hash = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { templates, hash })
+        let sources = TEMPLATES.map(TemplateSource::built_in);
+        Ok(Self { templates: compile(&sources)?, hash: hash16(joined_texts(&sources).as_bytes()) })
     }
 
-    /// The messages of a question, with at most so many lines of a page.
+    /// Renders the messages of a question, with at most `page_lines` lines of a page.
     ///
     /// Completeness is judged from the actions alone, without answer, plan or pages (RLTR, 2508.19598, section 3.2).
     pub(super) fn messages(&self, episode: &Episode, question: Question, page_lines: usize) -> Result<Vec<Message>> {
@@ -53,7 +46,7 @@ impl JudgePrompts {
                 let plan = episode.plan().ok_or_else(|| Error::Judge("the episode has no plan".into()))?;
                 let first = episode.steps.first().map(|step| &step.observation).or(episode.last_observation.as_ref());
                 let page = first.map(|page| page.render(page_lines)).unwrap_or_default();
-                self.render("plan_quality", context! { goal, page, steps => lines(plan) })
+                self.render("plan_quality", context! { goal, page, steps => plan_lines(plan) })
             }
         }
     }
@@ -80,7 +73,7 @@ impl JudgePrompts {
                 steps => steps.collect::<Vec<_>>(),
                 before,
                 page => taken.observation.render(page_lines),
-                action => told(&taken.action, &taken.observation, None),
+                action => past_action(&taken.action, &taken.observation, None),
             },
         )
     }
@@ -90,22 +83,22 @@ impl JudgePrompts {
     }
 }
 
-/// The actions, each in one line with the name of its element, without the text of an answer.
+/// Writes the actions, each in one line with the name of its element, and without the text of an answer.
 fn actions(episode: &Episode) -> Vec<String> {
     let line = |step: &Step| match &step.action {
         Action::Answer { .. } => "answer".to_owned(),
-        action => told(action, &step.observation, step.outcome.error.as_deref()),
+        action => past_action(action, &step.observation, step.outcome.error.as_deref()),
     };
     episode.steps.iter().map(line).collect()
 }
 
-/// The plan as a planner writes it, without the steps that it gave up.
-fn lines(plan: &Plan) -> Vec<String> {
+/// Writes the plan as a planner writes it, without the steps that it gave up.
+fn plan_lines(plan: &Plan) -> Vec<String> {
     let kept = plan.steps.iter().filter(|step| step.status != StepStatus::Failed);
     kept.map(|step| Planned { text: step.text.clone(), check: step.milestone.check.clone() }.to_string()).collect()
 }
 
-/// What may be written.
+/// Returns the grammar of the answer to a question.
 pub(super) fn grammar(question: Question) -> Grammar {
     Grammar(match question {
         Question::Completeness => "start: /[01]/".into(),

@@ -1,4 +1,4 @@
-//! Whole episodes: what each planner may do, and how each of them ends.
+//! Whole episodes: what each planner may do, and how episodes end.
 
 use std::sync::Arc;
 
@@ -6,11 +6,13 @@ use milepost_planners::{ModelPolicy, ModelVerifier, PlannerKind, PlannersConfig,
 use milepost_runtime::config::Screenshots;
 use milepost_runtime::{Agent, Engine, Episode, EpisodeStore, NoListener, Overseer, Role, SqliteStore, StepStatus, Stop, Task, Verifier};
 
+use tokio_util::sync::CancellationToken;
+
 use super::scripted::{ScriptedEngine, Site};
 
 pub const PLAN: &str = "open the cart => url contains \"/cart\"\npay => text visible \"thank you\"\nanswer\nend";
 
-/// One episode and what it left.
+/// A played episode, as the loop returned it and as the store recorded it.
 pub struct Played {
     pub episode: Episode,
     pub engine: Arc<ScriptedEngine>,
@@ -18,12 +20,13 @@ pub struct Played {
     resets: usize,
 }
 
-/// How an episode is set up.
+/// The setup of an episode.
 pub struct Setup {
     pub kind: PlannerKind,
     pub config: PlannersConfig,
     pub site: Site,
-    pub longest: Option<usize>,
+    /// The maximum length of a prompt in bytes.
+    pub max_prompt_bytes: Option<usize>,
     pub cancelled: bool,
     pub verify: bool,
     pub max_steps: u32,
@@ -37,7 +40,7 @@ impl Default for Setup {
             kind: PlannerKind::Adaplan,
             config: PlannersConfig::default(),
             site: Site::default(),
-            longest: None,
+            max_prompt_bytes: None,
             cancelled: false,
             verify: false,
             max_steps: 20,
@@ -48,10 +51,10 @@ impl Default for Setup {
 }
 
 pub async fn play(setup: Setup, answers: &[&str]) -> Played {
-    let Setup { kind, config, mut site, longest, cancelled, verify, max_steps, limits_seconds, overseer } = setup;
+    let Setup { kind, config, mut site, max_prompt_bytes, cancelled, verify, max_steps, limits_seconds, overseer } = setup;
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
-    let engine = Arc::new(ScriptedEngine::new(answers, longest));
+    let engine = Arc::new(ScriptedEngine::new(answers, max_prompt_bytes));
     let shared: Arc<dyn Engine> = engine.clone();
     let prompts = Arc::new(Prompts::new(&config).unwrap());
     let verifier = ModelVerifier::new(shared.clone(), prompts.clone());
@@ -59,7 +62,10 @@ pub async fn play(setup: Setup, answers: &[&str]) -> Played {
     let mut task = Task::new("Buy the mug.", "http://shop.local/home").unwrap();
     task.limits.max_steps = max_steps;
     task.limits.max_seconds = limits_seconds;
-    let (_keep, cancel) = tokio::sync::watch::channel(cancelled);
+    let cancel = CancellationToken::new();
+    if cancelled {
+        cancel.cancel();
+    }
     let agent = Agent {
         policy: &policy,
         verifier: verify.then_some(&verifier as &dyn Verifier),
@@ -152,7 +158,7 @@ async fn an_action_outside_the_capability_waits_for_a_person() {
 }
 
 #[tokio::test]
-async fn the_first_stall_is_told_and_the_second_ends() {
+async fn the_first_stall_is_shown_in_the_prompt_and_the_second_ends_the_episode() {
     let again = "keep\ntype \"Search\" 1 \"x\"";
     let played = play(Setup::default(), &[&[PLAN], &[again; 8][..]].concat()).await;
     assert!(matches!(played.episode.stop, Some(Stop::NoProgress(_))), "{:?}", played.episode.stop);
@@ -171,9 +177,9 @@ async fn a_verifier_decides_milestones_without_a_check() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_is_too_long_is_asked_again_with_less_of_the_page() {
+async fn a_prompt_that_is_too_long_is_sent_again_with_less_of_the_page() {
     let config = PlannersConfig { page_lines: 200, ..PlannersConfig::default() };
-    let played = play(Setup { config, longest: Some(10), ..Setup::default() }, &[PLAN]).await;
+    let played = play(Setup { config, max_prompt_bytes: Some(10), ..Setup::default() }, &[PLAN]).await;
     let Some(Stop::Failed(reason)) = &played.episode.stop else { panic!("{:?}", played.episode.stop) };
     assert!(reason.contains("policy.page_lines"), "{reason}");
 }
@@ -181,10 +187,10 @@ async fn a_prompt_that_is_too_long_is_asked_again_with_less_of_the_page() {
 #[tokio::test]
 async fn a_dead_browser_is_started_once_more() {
     let answers = [PLAN, "keep\nclick \"cart\" 3", "keep\nclick \"done\" 4", "keep\nanswer", "42"];
-    let played = play(Setup { site: Site::mortal(1), ..Setup::default() }, &answers).await;
+    let played = play(Setup { site: Site::with_crashes(1), ..Setup::default() }, &answers).await;
     assert_eq!((played.episode.stop.as_ref(), played.resets), (Some(&Stop::Answered), 2));
     let again = [PLAN, "keep\nclick \"cart\" 3", "keep\nclick \"cart\" 3"];
-    let played = play(Setup { site: Site::mortal(2), ..Setup::default() }, &again).await;
+    let played = play(Setup { site: Site::with_crashes(2), ..Setup::default() }, &again).await;
     let Some(Stop::Failed(reason)) = &played.episode.stop else { panic!("{:?}", played.episode.stop) };
     assert!(reason.contains("the browser was killed"));
     assert_eq!(played.recorded.steps.len(), 2, "the steps before it are recorded");
@@ -207,11 +213,11 @@ async fn an_invalid_action_is_recorded_and_the_agent_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_ends_as_malformed_and_what_breaks_down_as_failed() {
+async fn an_answer_that_cannot_be_parsed_ends_as_malformed_and_an_engine_error_as_failed() {
     let played = play(Setup::default(), &[PLAN, "keep\nclick the cart"]).await;
     assert!(matches!(played.episode.stop, Some(Stop::Malformed(_))), "{:?}", played.episode.stop);
     assert_eq!(played.recorded.stop, played.episode.stop);
-    // What could not be read is what a learner has to see.
+    // The call that could not be parsed is recorded, because a learner needs it.
     assert_eq!(played.recorded.calls.last().map(|call| call.role), Some(milepost_runtime::Role::Executor));
     let played = play(Setup::default(), &[PLAN]).await;
     assert!(matches!(played.episode.stop, Some(Stop::Failed(_))), "{:?}", played.episode.stop);

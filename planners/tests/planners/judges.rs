@@ -1,4 +1,4 @@
-//! The model judge on a scripted engine: what it is shown, what is read, what is missing, what is asked once.
+//! The model judge on a scripted engine: its prompts, how answers are parsed, missing verdicts, and the cache.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ async fn episode() -> Episode {
         [(0, "click 3", Outcome::done()), (1, "click 9", Outcome::failed("invalid: no such element")), (2, "answer", Outcome::done())]
     {
         let observation = site.observe().await.unwrap();
-        // An executor that writes the answer itself.
+        // This executor writes the answer's text itself.
         let action = match Action::parse(action).unwrap() {
             Action::Answer { .. } => Action::Answer { text: Some("the magic word".into()) },
             action => action,
@@ -56,7 +56,7 @@ async fn ask(question: Question, answers: &[&str]) -> Result<Judged<Judgement>> 
 }
 
 #[tokio::test]
-async fn what_a_judge_is_shown() {
+async fn the_prompts_of_a_judge() {
     let (engine, judge) = judge(&["1"; 12]);
     let episode = episode().await;
     let questions = [Question::Completeness, Question::Adherence { step: 1 }, Question::EndToEnd, Question::PlanQuality];
@@ -74,7 +74,7 @@ async fn what_a_judge_is_shown() {
 }
 
 #[tokio::test]
-async fn samples_are_put_together() {
+async fn samples_are_combined() {
     let check = async |question, answers: &[&str], want: Judgement| {
         let judged = ask(question, answers).await.unwrap();
         assert_eq!((judged.verdict, judged.by.samples, judged.by.parsed, judged.by.failed), (want, 3, 3, 0));
@@ -89,10 +89,10 @@ async fn samples_are_put_together() {
 }
 
 #[tokio::test]
-async fn a_sample_that_failed_is_missing_and_no_zero() {
+async fn a_failed_sample_is_missing_and_not_zero() {
     let judged = ask(Question::Completeness, &["1", "perhaps", "1"]).await.unwrap();
     assert_eq!((judged.verdict, judged.by.parsed, judged.by.failed), (Judgement::Completeness(vec![true, true]), 2, 1));
-    // An engine that breaks down after the first sample, and one from the start.
+    // The engine fails after the first sample, and from the first sample on.
     assert_eq!(ask(Question::EndToEnd, &["2"]).await.unwrap().by.failed, 2);
     for answers in [&[][..], &["7", "eight", "-"]] {
         assert!(ask(Question::EndToEnd, answers).await.is_err());
@@ -102,7 +102,7 @@ async fn a_sample_that_failed_is_missing_and_no_zero() {
 }
 
 #[tokio::test]
-async fn a_verdict_is_asked_for_once() {
+async fn a_verdict_is_cached() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("verdicts.jsonl");
     let (first, mut other) = (episode().await, episode().await);
@@ -115,7 +115,7 @@ async fn a_verdict_is_asked_for_once() {
     };
     let complete = Judgement::Completeness(vec![true, true, false]);
     assert_eq!(asked(&cached, &first, Question::Completeness, &engine).await, (complete.clone(), 3));
-    // Another episode with the same actions; only the end differs, on which completeness does not depend.
+    // The other episode has the same actions; only its answer differs, on which completeness does not depend.
     assert_eq!(asked(&cached, &other, Question::Completeness, &engine).await, (complete.clone(), 0));
     assert_eq!(asked(&cached, &first, Question::EndToEnd, &engine).await, (Judgement::EndToEnd(2.0), 3));
     assert_eq!(asked(&cached, &other, Question::EndToEnd, &engine).await, (Judgement::EndToEnd(0.0), 3));
@@ -125,7 +125,7 @@ async fn a_verdict_is_asked_for_once() {
     let (engine, inner) = judge(&[]);
     let reopened = CachedJudge::open(inner, &file).unwrap();
     assert_eq!(asked(&reopened, &first, Question::Completeness, &engine).await, (complete, 0));
-    // A judge with other samples is another judge.
+    // A judge with another number of samples has another identity.
     let engine = Arc::new(ScriptedEngine::new(&["0"], None));
     let inner = ModelJudge::new(engine.clone(), JudgeConfig { samples: 1, ..JudgeConfig::default() }).unwrap();
     let one = CachedJudge::open(inner, &file).unwrap();

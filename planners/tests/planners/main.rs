@@ -1,4 +1,4 @@
-//! Planners and loop, on a scripted engine and a site in memory.
+//! Tests of the planners in the agent loop, on a scripted engine and a site in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod episodes;

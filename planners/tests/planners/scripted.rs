@@ -1,36 +1,34 @@
-//! An engine that answers from a list, and a site of a few pages: what stands above an engine is tested on them alone.
+//! An engine that answers from a list, and a site of three pages, on which the tests of this crate run.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use milepost_runtime::{
-    Action, Call, Element, Engine, Environment, Error, GenerateRequest, Generated, Generation, Observation, Outcome, Probes, Result,
-    ScoreRequest, Span, Task,
+    Action, Call, Element, Engine, Environment, Error, GenerateRequest, Generated, Generation, Observation, Outcome, Result, Span, Task,
 };
 
-/// Answers each request with the next text of its list and remembers the requests.
+/// An engine that answers each request with the next text of a list, and records the requests.
 #[derive(Debug, Default)]
 pub struct ScriptedEngine {
     answers: Mutex<VecDeque<String>>,
     requests: Mutex<Vec<GenerateRequest>>,
-    /// Prompts longer than this, in bytes, are refused.
-    longest: Option<usize>,
+    /// The maximum length of a prompt in bytes; longer ones are refused.
+    max_prompt_bytes: Option<usize>,
 }
 
 impl ScriptedEngine {
-    /// An engine that will give these answers, in order, to prompts of at most `longest` bytes.
-    pub fn new(answers: &[&str], longest: Option<usize>) -> Self {
-        Self { answers: Mutex::new(answers.iter().map(|text| (*text).to_owned()).collect()), longest, ..Self::default() }
+    /// Creates an engine that gives these answers, in order, to prompts of at most `max_prompt_bytes`.
+    pub fn new(answers: &[&str], max_prompt_bytes: Option<usize>) -> Self {
+        Self { answers: Mutex::new(answers.iter().map(|text| (*text).to_owned()).collect()), max_prompt_bytes, ..Self::default() }
     }
 
-    /// The requests that were answered, oldest first.
+    /// Returns the requests that were answered, oldest first.
     pub fn requests(&self) -> Vec<GenerateRequest> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// The prompt of the n-th answered request.
+    /// Returns the prompt of the n-th answered request.
     pub fn prompt(&self, n: usize) -> String {
         self.requests()[n].messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n---\n")
     }
@@ -40,11 +38,11 @@ impl ScriptedEngine {
 impl Engine for ScriptedEngine {
     async fn generate(&self, request: GenerateRequest) -> Result<Generated> {
         let length: usize = request.messages.iter().map(|message| message.content.len()).sum();
-        if let Some(limit) = self.longest.filter(|limit| length > *limit) {
+        if let Some(limit) = self.max_prompt_bytes.filter(|limit| length > *limit) {
             return Err(Error::PromptTooLong { tokens: length, limit, reserved: 0 });
         }
         let text = self.answers.lock().unwrap().pop_front().ok_or_else(|| Error::Engine("the script has no more answers".into()))?;
-        // One token a byte.
+        // Each byte is one token.
         let ids: Vec<u32> = text.bytes().map(u32::from).collect();
         let call = Call {
             role: request.role,
@@ -63,41 +61,29 @@ impl Engine for ScriptedEngine {
         Ok(Generated { ends: (1..=text.len()).collect(), text, call })
     }
 
-    async fn score(&self, _request: ScoreRequest) -> Result<Vec<f32>> {
-        Err(Error::Engine("a script has no log-probabilities".into()))
-    }
-
     fn generation(&self) -> Generation {
         Generation { base: "script".into(), ..Generation::default() }
     }
-
-    async fn swap(&self, _adapter: &Path, _probes: &Probes) -> Result<Generation> {
-        Err(Error::Engine("a script takes no adapter".into()))
-    }
-
-    async fn serve_base(&self) -> Result<Generation> {
-        Ok(self.generation())
-    }
 }
 
-/// A page: a field `Search` (1), and a link (from 2) to every page.
+/// The names of the pages. Each page has a field `Search` (1) and links (from 2 on) to all pages.
 pub const PAGES: [&str; 3] = ["home", "cart", "done"];
 
-/// A site in memory. A link leads to the page of its name; page `done` says "thank you".
+/// A site in memory. A link leads to the page of its name; the page `done` shows "thank you".
 #[derive(Default)]
 pub struct Site {
     page: usize,
     field: String,
-    /// How often the browser still dies when page `cart` is looked at.
-    deaths: usize,
-    /// How often it was started.
+    /// How many more times the browser crashes when the page `cart` is observed.
+    crashes: usize,
+    /// How many times the environment was reset.
     pub resets: usize,
 }
 
 impl Site {
-    /// A site whose browser dies so often.
-    pub fn mortal(deaths: usize) -> Self {
-        Self { deaths, ..Self::default() }
+    /// Creates a site whose browser crashes this number of times.
+    pub fn with_crashes(crashes: usize) -> Self {
+        Self { crashes, ..Self::default() }
     }
 }
 
@@ -109,8 +95,8 @@ impl Environment for Site {
     }
 
     async fn observe(&mut self) -> Result<Observation> {
-        if self.deaths > 0 && self.page == 1 {
-            self.deaths -= 1;
+        if self.crashes > 0 && self.page == 1 {
+            self.crashes -= 1;
             return Err(Error::EnvironmentGone("the browser was killed".into()));
         }
         let element = |id, role: &str, name: &str, value| Element { id, role: role.into(), name: name.into(), value, ..Element::default() };

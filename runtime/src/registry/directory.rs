@@ -1,4 +1,4 @@
-//! Generations as directories: `ID/` holds an adapter with its `generation.json`, `current.json` says which one serves.
+//! A registry in a directory: `ID/` contains an adapter with its `generation.json`, and `current.json` says which generation serves.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use chrono::Utc;
 
 use super::pointer::{Pointer, Pointers};
-use super::{AdapterRegistry, Claim, Figure, Over, Record, Rollback, Status, files};
+use super::{AdapterRegistry, Figure, Incumbent, Lineage, Record, Rollback, Status, files};
 use crate::call::Generation;
 use crate::error::{Error, Result};
 use crate::hash::adapter_hash;
 
-const RECORD: &str = "generation.json";
+/// The name of the file in an adapter directory of the registry that contains its record.
+pub(super) const RECORD: &str = "generation.json";
 const CURRENT: &str = "current.json";
-/// Held for the moment of a change.
+/// The lock file of a change.
 const CHANGES: &str = "changes.lock";
-/// Held for as long as an updater works.
+/// The lock file of an updater.
 const UPDATER: &str = "updater.lock";
 
 /// The registry in a directory of this machine.
@@ -26,35 +27,35 @@ pub struct DirectoryRegistry {
     root: PathBuf,
 }
 
-/// The right to be the one updater of a registry; it ends with this value, or with the process.
+/// The lock of a registry's only updater; it is released when this value is dropped, or when the process ends.
 #[derive(Debug)]
 pub struct UpdaterLock {
     _file: File,
 }
 
 impl DirectoryRegistry {
-    /// The registry in `root`; nothing is made before the first generation is registered.
+    /// Opens the registry in `root`. The directory is created when the first generation is registered.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Its directory.
+    /// Returns the directory of the registry.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Ids of the generations that serve, on any base.
+    /// Returns the ids of the generations that serve, on all bases.
     ///
     /// # Errors
-    /// A damaged `current.json`.
+    /// `current.json` is damaged.
     pub fn serving(&self) -> Result<Vec<String>> {
         Ok(self.pointers()?.0.into_values().filter_map(|pointer| pointer.serving).collect())
     }
 
-    /// Becomes the one updater.
+    /// Takes the lock of the registry's only updater.
     ///
     /// # Errors
-    /// Another process is it already; the error names that process.
+    /// Another process has the lock; the error names that process.
     pub fn lock_updater(&self) -> Result<UpdaterLock> {
         let (path, mut file) = self.lock_file(UPDATER)?;
         match file.try_lock() {
@@ -62,7 +63,7 @@ impl DirectoryRegistry {
             Err(TryLockError::Error(error)) => return Err(files::failed(&path, "locked")(error)),
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // The number is only for the message: without it the message is less precise.
+                // The process id is only for the message, which is less precise without it.
                 let _ = file.read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() { "another process".to_owned() } else { format!("process {}", holder.trim()) };
                 let fix = "two updaters cannot work on one store; wait for it, or end it";
@@ -86,11 +87,11 @@ impl DirectoryRegistry {
         Ok((path, file))
     }
 
-    fn pointers(&self) -> Result<Pointers> {
+    pub(super) fn pointers(&self) -> Result<Pointers> {
         Ok(files::read_json(&self.root.join(CURRENT))?.unwrap_or_default())
     }
 
-    fn records(&self) -> Result<Vec<Record>> {
+    pub(super) fn records(&self) -> Result<Vec<Record>> {
         if !self.root.is_dir() {
             return Ok(Vec::new());
         }
@@ -98,7 +99,7 @@ impl DirectoryRegistry {
         let mut records = Vec::new();
         for path in files::entries(&self.root)?.into_iter().filter(|path| path.is_dir() && !files::is_unfinished(path)) {
             if let Some(mut record) = files::read_json::<Record>(&path.join(RECORD))? {
-                pointers.settle(&mut record);
+                pointers.update_record(&mut record);
                 records.push(record);
             }
         }
@@ -120,27 +121,28 @@ impl DirectoryRegistry {
         })
     }
 
-    fn write(&self, record: &Record) -> Result<()> {
+    pub(super) fn write(&self, record: &Record) -> Result<()> {
         files::write_json(&self.directory(&record.id).join(RECORD), record)
     }
 
-    /// Begins a change: nobody else changes anything before the value is dropped, and what a dead process left half done is finished.
-    fn change(&self) -> Result<(File, Pointers)> {
+    /// Starts a change: takes the lock, which is released when the file is dropped, and finishes or removes what a dead process left
+    /// unfinished.
+    pub(super) fn change(&self) -> Result<(File, Pointers)> {
         let (path, file) = self.lock_file(CHANGES)?;
         file.lock().map_err(files::failed(&path, "locked"))?;
         for path in files::entries(&self.root)?.into_iter().filter(|path| path.is_dir() && files::is_unfinished(path)) {
             std::fs::remove_dir_all(&path).map_err(files::failed(&path, "removed"))?;
         }
         let pointers = self.pointers()?;
-        self.settle(&pointers)?;
+        self.update_records(&pointers)?;
         Ok((file, pointers))
     }
 
-    /// Writes the latest change of service down in the records that it is about.
-    fn settle(&self, pointers: &Pointers) -> Result<()> {
+    /// Brings the records up to date with the latest change of service.
+    fn update_records(&self, pointers: &Pointers) -> Result<()> {
         for path in files::entries(&self.root)?.into_iter().filter(|path| path.is_dir()) {
             if let Some(mut record) = files::read_json::<Record>(&path.join(RECORD))?
-                && pointers.settle(&mut record)
+                && pointers.update_record(&mut record)
             {
                 self.write(&record)?;
             }
@@ -148,14 +150,14 @@ impl DirectoryRegistry {
         Ok(())
     }
 
-    /// Replaces what serves, which is the moment of the change, and then brings the records up to date.
-    fn commit(&self, pointers: &Pointers) -> Result<()> {
+    /// Replaces `current.json`, at which moment the change takes effect, and then brings the records up to date.
+    pub(super) fn commit(&self, pointers: &Pointers) -> Result<()> {
         files::write_json(&self.root.join(CURRENT), pointers)?;
-        self.settle(pointers)
+        self.update_records(pointers)
     }
 
-    /// Takes what serves out of service, in a change that has begun; gives what serves instead.
-    fn go_back(&self, pointers: &mut Pointers, base: &Generation, reason: &str) -> Result<Option<String>> {
+    /// Takes the serving generation out of service, within a change. Returns what serves instead.
+    fn roll_back(&self, pointers: &mut Pointers, base: &Generation, reason: &str) -> Result<Option<String>> {
         let records = self.records()?;
         let pointer = pointers.0.entry(base.weights().to_owned()).or_default();
         if pointer.rollback(|id| is_good(&records, id), reason, Utc::now()).is_none() {
@@ -175,21 +177,20 @@ fn is_good(records: &[Record], id: &str) -> bool {
 #[async_trait]
 impl AdapterRegistry for DirectoryRegistry {
     async fn register(&self, directory: &Path, base: &Generation) -> Result<Record> {
-        let claim = Claim::read(directory)?;
-        claim.check(directory, base)?;
-        let generation = Generation { adapter: Some(adapter_hash(directory)?), parent: claim.parent, ..base.clone() };
-        let id = generation.id();
+        let lineage = Lineage::read(directory)?;
+        lineage.check(directory, base)?;
+        let generation = Generation { adapter: Some(adapter_hash(directory)?), parent: lineage.parent, ..base.base_model() };
         let (_lock, _) = self.change()?;
-        if let Some(known) = self.find(&id)?.filter(|record| record.id == id) {
+        if let Some(known) = self.records()?.into_iter().find(|record| record.generation.has_hashes_of(&generation)) {
             return Ok(known);
         }
         let created_at = Utc::now();
         let mut record = Record {
-            id,
+            id: generation.id(),
             generation,
             status: Status::Candidate,
             created_at,
-            recipe: claim.recipe,
+            recipe: lineage.recipe,
             figures: Vec::new(),
             history: Vec::new(),
         };
@@ -238,7 +239,7 @@ impl AdapterRegistry for DirectoryRegistry {
         Ok(record)
     }
 
-    async fn promote(&self, id: &str, over: Over<'_>, reason: &str) -> Result<Record> {
+    async fn promote(&self, id: &str, incumbent: Incumbent<'_>, reason: &str) -> Result<Record> {
         let (_lock, mut pointers) = self.change()?;
         let mut record = self.existing(id)?;
         if record.status == Status::Quarantined {
@@ -247,22 +248,22 @@ impl AdapterRegistry for DirectoryRegistry {
         }
         let pointer: &mut Pointer = pointers.0.entry(record.generation.weights().to_owned()).or_default();
         let serving = pointer.serving.as_deref();
-        let expected = match over {
-            Over::Anything => true,
-            Over::Base => serving.is_none(),
-            Over::Generation(id) => serving == Some(id),
+        let expected = match incumbent {
+            Incumbent::Any => true,
+            Incumbent::Base => serving.is_none(),
+            Incumbent::Generation(id) => serving == Some(id),
         };
         if !expected {
             let serving = serving.unwrap_or("the base");
             return Err(Error::BadInput(format!("{serving} came into service in the meantime; compare {} with it first", record.id)));
         }
         if serving != Some(&record.id) {
-            pointer.promote(&record.id, over, reason, Utc::now());
+            pointer.promote(&record.id, incumbent, reason, Utc::now());
             self.commit(&pointers)?;
-        } else if over == Over::Anything
+        } else if incumbent == Incumbent::Any
             && let Some(promotion) = record.history.iter_mut().rev().find(|change| change.status == Status::Promoted)
         {
-            // A person stands by what a comparison put into service.
+            // A person confirms what a comparison put into service.
             promotion.by_hand = Some(true);
             self.write(&record)?;
         }
@@ -271,7 +272,7 @@ impl AdapterRegistry for DirectoryRegistry {
 
     async fn rollback(&self, base: &Generation, reason: &str) -> Result<Option<Record>> {
         let (_lock, mut pointers) = self.change()?;
-        let serving = self.go_back(&mut pointers, base, reason)?;
+        let serving = self.roll_back(&mut pointers, base, reason)?;
         serving.map(|id| self.existing(&id)).transpose()
     }
 
@@ -281,7 +282,7 @@ impl AdapterRegistry for DirectoryRegistry {
         if serving.as_deref() != Some(id) {
             return Ok(Rollback::NotServing { serving });
         }
-        Ok(Rollback::Done { serving: self.go_back(&mut pointers, base, reason)? })
+        Ok(Rollback::Done { serving: self.roll_back(&mut pointers, base, reason)? })
     }
 
     async fn previous(&self, base: &Generation) -> Result<Option<Record>> {

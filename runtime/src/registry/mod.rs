@@ -1,8 +1,24 @@
-//! Where generations of adapters are kept: a trait, and a directory as the embedded default.
+//! The registry of adapter generations: a trait, and a directory as the embedded default.
+//!
+//! # The base of a hub id
+//!
+//! The base of a model that is given as a hub id is the hash of its weights, as for a directory. Earlier versions took the hash of the id's name, so
+//! their registries hold that hash in records, lineages and `current.json`. Such a generation is accepted on the model with that hub id:
+//!
+//! - A generation's id is a hash over its base, and directories, episodes and the records of other generations refer to it. So the id stays: the
+//!   record holds the new hash as `base` and the old one as `registered_base`, from which the id is computed. An engine reads both from the
+//!   adapter's directory ([`registered_base`]) and serves the generation under the same id.
+//! - A record is rewritten only after a start has succeeded ([`DirectoryRegistry::rebase`]), because a name does not prove that the weights are those
+//!   that the adapters were trained on; the probes of the adapter that starts do. Until then, what serves is found under the old hash
+//!   ([`DirectoryRegistry::recorded_base`]).
+//! - All records of the hub id are rewritten at once, so that a rollback or a promotion finds each of them on the same base.
+//! - A rewritten record is bound to the weights like any other: on other weights its id is not computed from `registered_base`, and it is refused.
 
+mod choice;
 mod directory;
 mod files;
 mod pointer;
+mod rebase;
 
 use std::path::{Path, PathBuf};
 
@@ -10,31 +26,33 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use choice::{AdapterChoice, ChosenAdapter};
 pub use directory::{DirectoryRegistry, UpdaterLock};
+pub use rebase::registered_base;
 
 use crate::call::Generation;
 use crate::error::{Error, Result};
 use crate::hash::adapter_hash;
-use crate::traits::{Engine, Probes};
+use crate::traits::{GenerationEngine, Probes};
 
-/// What became of a generation.
+/// The status of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Trained, not decided.
+    /// It was trained and not yet judged.
     Candidate,
-    /// Was put into service; whether it still serves, [`AdapterRegistry::current`] says.
+    /// It was put into service. Whether it still serves, [`AdapterRegistry::current`] says.
     Promoted,
-    /// Refused: worse, broken, or not what was trained.
+    /// It was refused: it is worse, broken, or not what was trained.
     Quarantined,
-    /// Neither better nor worse could be shown.
+    /// It could be shown neither to be better nor to be worse.
     Inconclusive,
-    /// Served, and was taken out again.
+    /// It served and was taken out of service.
     RolledBack,
 }
 
 impl Status {
-    /// The status's word.
+    /// Returns the status in words.
     pub fn word(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
@@ -51,61 +69,61 @@ impl Status {
 pub struct StatusChange {
     /// The new status.
     pub status: Status,
-    /// When.
+    /// When it changed.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// Why it changed.
     pub reason: String,
-    /// Of a promotion: whether it was a person's choice over whatever served, and no comparison's verdict; `None` where nobody wrote it down.
+    /// Whether a promotion was a person's choice, whatever served, and not the verdict of a comparison; `None` if that was not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<bool>,
 }
 
-/// When a figure was measured.
+/// The occasion on which a figure was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Occasion {
-    /// By the gate, on validation tasks.
+    /// The gate measured it on validation tasks.
     Gate,
-    /// Again on other tasks, where the gate's own figure is too good by selection.
+    /// It was measured again on other tasks, since the gate's own figure is biased upwards by selection.
     Remeasured,
-    /// On the share of live traffic that tries it.
+    /// It was measured on the share of live traffic that tries the generation.
     Canary,
-    /// In service.
+    /// It was measured in service.
     Live,
 }
 
-/// A measurement of a generation, against the incumbent where there was one.
+/// A measurement of a generation, compared with the incumbent if there was one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// When it was measured.
+    /// On which occasion it was measured.
     pub occasion: Occasion,
-    /// When, by the clock.
+    /// When it was measured.
     pub at: DateTime<Utc>,
-    /// Tasks that this generation solved, of how many.
+    /// The number of tasks that this generation solved, and the number that it tried.
     pub candidate: [u64; 2],
-    /// Tasks that the incumbent solved, of how many.
+    /// The number of tasks that the incumbent solved, and the number that it tried.
     pub incumbent: Option<[u64; 2]>,
     /// p-value of the test behind the decision.
     pub p: Option<f64>,
-    /// What was decided on it.
+    /// The status that was decided from it.
     pub decision: Option<Status>,
-    /// Why.
+    /// The reason for the decision.
     pub reason: String,
 }
 
-/// Everything that is known of a generation.
+/// The record of a generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its id: that of its [`Generation`].
+    /// Its id, which is that of its [`Generation`].
     pub id: String,
     /// Its hashes, and its parent's id.
     #[serde(flatten)]
     pub generation: Generation,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
-    /// The recipe that made it; empty for an adapter from elsewhere.
+    /// The recipe that trained it; empty for an adapter from elsewhere.
     pub recipe: String,
     /// Measurements, oldest first.
     pub figures: Vec<Figure>,
@@ -114,95 +132,101 @@ pub struct Record {
 }
 
 impl Figure {
-    /// A count of now, with nothing to compare it with.
+    /// Makes a measurement of now without a comparison.
     pub fn new(occasion: Occasion, candidate: [u64; 2], reason: impl Into<String>) -> Self {
         Self { occasion, at: Utc::now(), candidate, incumbent: None, p: None, decision: None, reason: reason.into() }
     }
 }
 
 impl Record {
-    /// The latest figure of an occasion.
+    /// Returns the latest figure of an occasion.
     pub fn figure(&self, occasion: Occasion) -> Option<&Figure> {
         self.figures.iter().rev().find(|figure| figure.occasion == occasion)
     }
 
-    /// How it came into service the last time; `None` where it never did.
+    /// Returns its last promotion; `None` if it was never promoted.
     pub fn promotion(&self) -> Option<&StatusChange> {
         self.history.iter().rev().find(|change| change.status == Status::Promoted)
     }
 }
 
-/// What became of taking one generation out of service.
+/// The result of taking one generation out of service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollback {
-    /// It went out of service.
+    /// It was taken out of service.
     Done {
-        /// What serves instead; `None` is the base.
+        /// The generation that serves instead; `None` is the base.
         serving: Option<String>,
     },
-    /// It did not serve, so that nothing was changed.
+    /// It did not serve, and nothing was changed.
     NotServing {
-        /// What does serve; `None` is the base.
+        /// The generation that serves; `None` is the base.
         serving: Option<String>,
     },
 }
 
-/// What must serve at the moment of a promotion, so that nobody promotes over a change that he has not seen.
+/// What the caller of a promotion expects to serve. If something else serves, the promotion is refused, so that nobody overwrites a change
+/// that they have not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over<'a> {
-    /// Whatever serves: a person's choice.
-    Anything,
+pub enum Incumbent<'a> {
+    /// Anything may serve: the promotion is a person's choice.
+    Any,
     /// The base, without an adapter.
     Base,
     /// This generation.
     Generation(&'a str),
 }
 
-/// Keeps generations and knows which one serves, for each base model. A change is there whole or not at all, whenever the process dies.
+/// Keeps generations, and which of them serves on each base model. Changes are atomic, even if the process dies.
 #[async_trait]
 pub trait AdapterRegistry: Send + Sync {
-    /// Takes a copy of an adapter directory as a candidate for the base that `base` describes (its adapter is not looked at). The same
-    /// adapter for the same base is the same generation: it is found as it is.
+    /// Copies an adapter directory and registers it as a candidate for the base that `base` describes (the adapter of `base` is ignored).
+    /// The same adapter for the same base is the same generation, whose existing record is returned.
     async fn register(&self, directory: &Path, base: &Generation) -> Result<Record>;
-    /// All generations, newest first.
+    /// Returns all generations, newest first.
     async fn list(&self) -> Result<Vec<Record>>;
-    /// One generation by id or unique beginning of one; `None` where there is none, or several.
+    /// Returns a generation by its id or a unique beginning of its id; `None` if there is none, or more than one.
     async fn get(&self, id: &str) -> Result<Option<Record>>;
-    /// Where a generation's files lie.
+    /// Returns the directory with a generation's files.
     fn directory(&self, id: &str) -> PathBuf;
-    /// Adds a measurement.
+    /// Adds a measurement to a generation's record.
     async fn measured(&self, id: &str, figure: Figure) -> Result<Record>;
-    /// Decides about a generation that does not serve; into service and out of it lead [`promote`](Self::promote) and [`rollback`](Self::rollback).
+    /// Sets the status of a generation that does not serve. To put one into service or take it out, use [`promote`](Self::promote) and
+    /// [`rollback`](Self::rollback).
     async fn set_status(&self, id: &str, status: Status, reason: &str) -> Result<Record>;
-    /// Puts a generation into service; refused where it is quarantined, or where something else serves than the caller believes.
-    async fn promote(&self, id: &str, over: Over<'_>, reason: &str) -> Result<Record>;
-    /// Takes what serves on these base weights out of service and puts back what served before and is still good; `None` is the base.
+    /// Puts a generation into service. This is refused if it is quarantined, or if something else serves than the caller expects.
+    async fn promote(&self, id: &str, incumbent: Incumbent<'_>, reason: &str) -> Result<Record>;
+    /// Takes the serving generation on these base weights out of service and puts the latest earlier one that is still good back; `None` is
+    /// the base.
     async fn rollback(&self, base: &Generation, reason: &str) -> Result<Option<Record>>;
-    /// The same, as long as this generation is what serves there: for whoever decided on what has been measured of it.
+    /// Does the same as [`rollback`](Self::rollback), but only if this generation serves: for a caller who decided from measurements of it.
     async fn rollback_of(&self, base: &Generation, id: &str, reason: &str) -> Result<Rollback>;
-    /// What a rollback on these base weights would put back; `None` is the base.
+    /// Returns what a rollback on these base weights would put back; `None` is the base.
     async fn previous(&self, base: &Generation) -> Result<Option<Record>>;
-    /// What serves on these base weights; `None` is the base itself.
+    /// Returns what serves on these base weights; `None` is the base itself.
     async fn current(&self, base: &Generation) -> Result<Option<Record>>;
 }
 
-/// The file beside an adapter that holds its [`Probes`].
+/// The name of the file in an adapter directory that contains its [`Probes`].
 pub const PROBES: &str = "probes.json";
 
-/// Reads the probes beside an adapter; `None` where there are none.
+/// The name of the file in an adapter directory that says what the adapter was trained on.
+const LINEAGE: &str = "lineage.json";
+
+/// Reads the probes in an adapter directory; `None` if there are none.
 ///
 /// # Errors
-/// A file that is no probes.
+/// The file cannot be read or contains no probes.
 pub fn read_probes(adapter: &Path) -> Result<Option<Probes>> {
     files::read_json(&adapter.join(PROBES))
 }
 
-/// Brings a running engine to what should serve on its base, where that is something else: after a promotion or a rollback, by whomever.
-/// Gives the new generation, `None` where nothing had to change.
+/// Makes a running engine serve what the registry says, after a promotion or a rollback. Returns the new generation; `None` if nothing had
+/// to change.
 ///
 /// # Errors
-/// An adapter that is not what was registered, or fails its proof; the engine then goes on with what it served.
-pub async fn follow(registry: &dyn AdapterRegistry, engine: &dyn Engine) -> Result<Option<Generation>> {
+/// The adapter is not what was registered, or fails its proof; the engine then serves what it served before.
+pub async fn sync_engine(registry: &dyn AdapterRegistry, engine: &dyn GenerationEngine) -> Result<Option<Generation>> {
     let now = engine.generation();
     match registry.current(&now).await? {
         None if now.adapter.is_none() => Ok(None),
@@ -210,7 +234,8 @@ pub async fn follow(registry: &dyn AdapterRegistry, engine: &dyn Engine) -> Resu
         Some(record) if record.id == now.id() => Ok(None),
         Some(record) => {
             let adapter = registry.directory(&record.id);
-            if (Generation { adapter: Some(adapter_hash(&adapter)?), ..now }).id() != record.id {
+            let found = Generation { adapter: Some(adapter_hash(&adapter)?), ..now };
+            if !found.has_hashes_of(&record.generation) {
                 let fix = "restart with the model and files it was registered with, or run `milepost adapters rollback`";
                 return Err(Error::file(&adapter, format!("is not what was registered as generation {}: {fix}", record.id)));
             }
@@ -219,10 +244,10 @@ pub async fn follow(registry: &dyn AdapterRegistry, engine: &dyn Engine) -> Resu
     }
 }
 
-/// What an adapter says of itself, in `lineage.json`.
+/// An adapter's statement of what it was trained on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Claim {
+struct Lineage {
     base: String,
     tokenizer: String,
     template: String,
@@ -231,12 +256,12 @@ struct Claim {
     recipe: String,
 }
 
-impl Claim {
+impl Lineage {
     fn read(adapter: &Path) -> Result<Self> {
-        Ok(files::read_json(&adapter.join("lineage.json"))?.unwrap_or_default())
+        Ok(files::read_json(&adapter.join(LINEAGE))?.unwrap_or_default())
     }
 
-    /// Refuses an adapter that was trained for something else; what is not claimed is not checked.
+    /// Checks that an adapter was trained on this base; what the lineage leaves out is not checked.
     fn check(&self, adapter: &Path, base: &Generation) -> Result<()> {
         let claims = [
             ("base weights", &self.base, base.weights()),

@@ -1,24 +1,25 @@
-//! Which generation serves: one small file for all base models, whose replacement is the moment of a promotion or a rollback.
+//! Which generation serves on each base model. All of it is one small file; a promotion or a rollback takes effect when that file is
+//! replaced.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Over, Record, Status, StatusChange};
+use super::{Incumbent, Record, Status, StatusChange};
 
 /// What serves on one base model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pointer {
     /// The generation in service; `None` is the base.
     pub(super) serving: Option<String>,
-    /// What served before, latest last.
+    /// The generations that served before, latest last; `None` is the base.
     pub(super) previous: Vec<Option<String>>,
-    /// The latest change, so that the records of the generations can be brought up to date where the process died in between.
+    /// The latest change. The generations' records are updated from it if the process died before it wrote them.
     pub(super) last: Option<Change>,
 }
 
-/// A generation that came into service or went out of it.
+/// A generation that was put into service or taken out of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Change {
     id: String,
@@ -26,21 +27,21 @@ pub(super) struct Change {
     change: StatusChange,
 }
 
-/// Pointers by hash of the base weights.
+/// The pointers, by the hash of the base weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Pointers(pub(super) BTreeMap<String, Pointer>);
 
 impl Pointer {
     /// Puts a generation into service.
-    pub(super) fn promote(&mut self, id: &str, over: Over<'_>, reason: &str, at: DateTime<Utc>) {
+    pub(super) fn promote(&mut self, id: &str, incumbent: Incumbent<'_>, reason: &str, at: DateTime<Utc>) {
         self.previous.push(self.serving.replace(id.to_owned()));
-        let change = StatusChange { status: Status::Promoted, at, reason: reason.to_owned(), by_hand: Some(over == Over::Anything) };
+        let change = StatusChange { status: Status::Promoted, at, reason: reason.to_owned(), by_hand: Some(incumbent == Incumbent::Any) };
         self.last = Some(Change { id: id.to_owned(), change });
     }
 
-    /// Takes what serves out of service; what served before takes its place, leaving out generations that are not `good` any more.
-    /// Gives the generation that went, `None` where the base serves.
+    /// Takes the serving generation out of service and puts back the latest earlier one that is still `good`. Returns the generation that
+    /// was taken out; `None` if the base serves.
     pub(super) fn rollback(&mut self, good: impl Fn(&str) -> bool, reason: &str, at: DateTime<Utc>) -> Option<String> {
         let gone = self.serving.take()?;
         while let Some(before) = self.previous.pop() {
@@ -56,8 +57,8 @@ impl Pointer {
 }
 
 impl Pointers {
-    /// Brings a record up to date with the latest change of service; says whether it was behind.
-    pub(super) fn settle(&self, record: &mut Record) -> bool {
+    /// Brings a record up to date with the latest change of service. Returns whether the record changed.
+    pub(super) fn update_record(&self, record: &mut Record) -> bool {
         let last = self.0.get(record.generation.weights()).and_then(|pointer| pointer.last.as_ref());
         let Some(Change { change, .. }) = last.filter(|last| last.id == record.id) else { return false };
         let known = |known: &StatusChange| known.at == change.at && known.status == change.status;
@@ -71,6 +72,7 @@ impl Pointers {
 }
 
 impl Record {
+    /// Changes the status.
     pub(super) fn set(&mut self, status: Status, at: DateTime<Utc>, reason: &str) {
         self.status = status;
         self.history.push(StatusChange { status, at, reason: reason.to_owned(), by_hand: None });

@@ -1,4 +1,4 @@
-//! Hosts whose episodes are kept out of training, and the episodes that passed through them.
+//! Quarantine: hosts whose episodes are kept out of training.
 
 use std::collections::HashSet;
 
@@ -15,54 +15,55 @@ use crate::error::Result;
 pub struct Quarantined {
     /// The host.
     pub host: String,
-    /// Why.
+    /// Why it is in quarantine.
     pub reason: String,
-    /// Since when (RFC 3339).
+    /// When it was put into quarantine (RFC 3339).
     pub since: String,
 }
 
 impl SqliteStore {
-    /// The hosts whose episodes are kept out of training.
+    /// Returns the hosts in quarantine, oldest first.
     ///
     /// # Errors
-    /// A database that cannot be read.
+    /// The database cannot be read.
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
         let rows = sqlx::query("SELECT host, reason, since FROM quarantined_hosts ORDER BY since, host").fetch_all(&self.pool).await;
         let one = |row: &SqliteRow| Quarantined { host: row.get("host"), reason: row.get("reason"), since: row.get("since") };
         Ok(rows.map_err(|error| self.error(error))?.iter().map(one).collect())
     }
 
-    /// Lets a host's episodes into training again; whether it was kept out.
+    /// Takes a host out of quarantine. Returns whether it was in quarantine.
     ///
     /// # Errors
-    /// A database that cannot be written.
+    /// The database cannot be written.
     pub async fn release(&self, host: &str) -> Result<bool> {
-        let (wanted, mut released) = (hosts::spelled(host), false);
-        // An older version wrote hosts down as they were said.
-        for one in self.quarantined().await?.iter().filter(|one| hosts::spelled(&one.host) == wanted) {
+        let (wanted, mut released) = (hosts::normalized(host), false);
+        // An older version stored hosts without normalising them.
+        for one in self.quarantined().await?.iter().filter(|one| hosts::normalized(&one.host) == wanted) {
             let done = sqlx::query("DELETE FROM quarantined_hosts WHERE host = ?").bind(&one.host).execute(&self.pool).await;
             released |= done.map_err(|error| self.error(error))?.rows_affected() > 0;
         }
         Ok(released)
     }
 
-    /// Those of some episodes that passed through no host in quarantine.
-    pub(super) async fn beyond_quarantine(&self, ids: Vec<String>) -> Result<Vec<String>> {
-        let quarantined: HashSet<String> = self.quarantined().await?.iter().map(|one| hosts::spelled(&one.host)).collect();
+    /// Drops the episodes that touched a host in quarantine.
+    pub(super) async fn without_quarantined(&self, ids: Vec<String>) -> Result<Vec<String>> {
+        let quarantined: HashSet<String> = self.quarantined().await?.iter().map(|one| hosts::normalized(&one.host)).collect();
         if quarantined.is_empty() {
             return Ok(ids);
         }
         let mut kept = Vec::with_capacity(ids.len());
         for id in ids {
-            if self.hosts(&id).await?.is_disjoint(&quarantined) {
+            if self.hosts_of(&id).await?.is_disjoint(&quarantined) {
                 kept.push(id);
             }
         }
         Ok(kept)
     }
 
-    /// The hosts that an episode passed through. The last page counts by itself: a call that could not be read leaves no step.
-    async fn hosts(&self, id: &str) -> Result<HashSet<String>> {
+    /// Returns the hosts that an episode touched. The last page counts even without a step: a turn whose output cannot be parsed leaves
+    /// none.
+    async fn hosts_of(&self, id: &str) -> Result<HashSet<String>> {
         let ends = "SELECT json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url FROM episodes WHERE id = ?";
         let row = sqlx::query(ends).bind(id).fetch_one(&self.pool).await.map_err(|error| self.error(error))?;
         let start = Url::parse(row.get("start_url")).map_err(|error| self.corrupt("the task's address", error))?;

@@ -1,41 +1,47 @@
-//! The SQLite store: one database file in WAL mode, screenshots as files beside it.
+//! The SQLite store: one database file in WAL mode, with the screenshots as files beside it.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::codec::{pack_f32, pack_u32, unpack_f32, unpack_u32};
-use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery, hosts};
-use crate::call::{Call, Role};
+use super::codec::{pack_f32, pack_u32};
+use super::reclaim::{free_bytes, with_auto_vacuum};
+use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery, hosts, migrations, prune};
+use crate::call::Call;
 use crate::episode::{Episode, Step, Stop};
 use crate::error::{Error, Result};
 use crate::grammar::Grammar;
-use crate::plan::{Milestone, Plan, PlanStep};
+use crate::plan::Plan;
 
-/// What may enter training where no host is in quarantine. A task without a source is a user's own, whose outcome somebody verified.
+/// The schema's migrations: version, description and SQL. Existing databases hold their checksums, so none may change.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "episodes", include_str!("../../migrations/0001_episodes.sql")),
+    (2, "quarantine", include_str!("../../migrations/0002_quarantine.sql")),
+];
+
+/// Selects the episodes that may be trained on if no host is in quarantine. A task without a source is a user's own, whose outcome was verified;
+/// it counts as a training task.
 const TRAINABLE: &str = "SELECT id FROM episodes \
     WHERE success IS NOT NULL AND ended_at IS NOT NULL AND stop_kind NOT IN ('failed', 'cancelled', 'needs_approval') \
     AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
     AND (?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR started_at >= ?2) \
     AND (?3 IS NULL OR (json_extract(task, '$.source') IS NOT NULL) = ?3) ORDER BY started_at, id";
 
-/// Episodes in `DIRECTORY/episodes.db`, screenshots in `DIRECTORY/screenshots/EPISODE/TURN.png`.
+/// Stores episodes in `DIRECTORY/episodes.db` and screenshots in `DIRECTORY/screenshots/EPISODE/TURN.png`.
 pub struct SqliteStore {
     pub(super) pool: SqlitePool,
     directory: PathBuf,
 }
 
 impl SqliteStore {
-    /// Opens (or makes) the store in a directory and brings its schema up to date.
+    /// Opens the store in a directory, or creates it, and brings its schema up to date.
     ///
     /// # Errors
-    /// A directory that cannot be made or written, or a database of a newer version.
+    /// The directory cannot be created or written, or the database belongs to a newer version.
     pub async fn open(directory: &Path) -> Result<Self> {
         let file = directory.join("episodes.db");
         let fail = |reason: String| Error::Store { path: file.display().to_string(), reason };
@@ -51,24 +57,25 @@ impl SqliteStore {
             .busy_timeout(std::time::Duration::from_secs(10));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
-            .connect_with(options)
+            .connect_with(with_auto_vacuum(options, &file))
             .await
             .map_err(|error| fail(format!("it cannot be opened: {error}; check its permissions and the space on its disk")))?;
-        sqlx::migrate!("./migrations").run(&pool).await.map_err(|error| {
+        migrations::migrator(&MIGRATIONS).run(&pool).await.map_err(|error| {
             fail(format!("its schema cannot be brought up to date: {error}; it may belong to a newer version of milepost"))
         })?;
         Ok(Self { pool, directory: directory.to_owned() })
     }
 
-    /// Closes the store and waits until its files are whole and at rest, to be copied or moved; a store that is dropped closes some time later.
+    /// Closes the store and waits until its files are complete, so that they can be copied or moved. A store that is dropped closes some
+    /// time later.
     pub async fn close(self) {
         self.pool.close().await;
     }
 
-    /// Ids of the newest episodes with this goal whose outcome was verified as good, at most so many.
+    /// Returns the ids of the newest episodes with this goal whose outcome was verified as a success, at most `limit`.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub async fn successes(&self, goal: &str, limit: u32) -> Result<Vec<String>> {
         sqlx::query_scalar("SELECT id FROM episodes WHERE success = 1 AND goal = ? ORDER BY started_at DESC, id DESC LIMIT ?")
             .bind(goal)
@@ -78,11 +85,12 @@ impl SqliteStore {
             .map_err(|error| self.error(error))
     }
 
-    /// The directory of the store.
+    /// Returns the directory of the store.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
+    /// Turns a database error into one that says what to do.
     pub(super) fn error(&self, error: sqlx::Error) -> Error {
         let text = error.to_string();
         let fix = match text.contains("full") || text.contains("I/O") {
@@ -94,6 +102,7 @@ impl SqliteStore {
         Error::Store { path: self.directory.join("episodes.db").display().to_string(), reason: format!("{text}; {fix}") }
     }
 
+    /// Makes the error about a stored value that cannot be parsed.
     pub(super) fn corrupt(&self, what: &str, reason: impl std::fmt::Display) -> Error {
         Error::Store {
             path: self.directory.join("episodes.db").display().to_string(),
@@ -101,10 +110,7 @@ impl SqliteStore {
         }
     }
 
-    fn json<T: DeserializeOwned>(&self, what: &str, text: &str) -> Result<T> {
-        serde_json::from_str(text).map_err(|error| self.corrupt(what, error))
-    }
-
+    /// Inserts a call with its grammar.
     async fn insert_call(
         &self,
         tx: &mut Transaction<'_, Sqlite>,
@@ -145,120 +151,15 @@ impl SqliteStore {
         .map(|_| ())
         .map_err(|error| self.error(error))
     }
-
-    fn read_call(&self, row: &SqliteRow) -> Result<Call> {
-        let role: String = row.get("role");
-        let role: Role = self.json("a call's role", &format!("\"{role}\""))?;
-        Ok(Call {
-            role,
-            prompt_ids: unpack_u32(row.get("prompt_ids")),
-            completion_ids: unpack_u32(row.get("completion_ids")),
-            spans: self.json("a call's spans", row.get("spans"))?,
-            grammar: row.get::<Option<String>, _>("text").map(Grammar),
-            logprobs: unpack_f32(row.get("logprobs")),
-            free_logprobs: unpack_f32(row.get("free_logprobs")),
-            temperature: row.get("temperature"),
-            seed: row.get::<i64, _>("seed").cast_unsigned(),
-            generation: row.get("generation"),
-            latency_ms: row.get("latency_ms"),
-        })
-    }
-
-    /// Reads an episode with everything that belongs to it.
-    async fn read_episode(&self, row: &SqliteRow) -> Result<Episode> {
-        let id: String = row.get("id");
-        let steps = sqlx::query("SELECT turn, step FROM steps WHERE episode_id = ? ORDER BY turn")
-            .bind(&id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let mut steps: Vec<Step> = steps.iter().map(|row| self.json("a step", row.get("step"))).collect::<Result<_>>()?;
-        let call_rows = sqlx::query(
-            "SELECT calls.*, grammars.text FROM calls LEFT JOIN grammars ON grammars.hash = calls.grammar WHERE episode_id = ? ORDER BY id",
-        )
-        .bind(&id)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error(error))?;
-        let mut calls = Vec::new();
-        for call_row in &call_rows {
-            let call = self.read_call(call_row)?;
-            let turn: Option<u32> = call_row.get("turn");
-            match steps.iter_mut().find(|step| call_row.get::<bool, _>("in_step") && Some(step.turn) == turn) {
-                Some(step) => step.calls.push(call),
-                None => calls.push(call),
-            }
-        }
-        let stop = row.get::<Option<String>, _>("stop_kind").map(|kind| {
-            let reason: Option<String> = row.get("stop_reason");
-            let value = match reason {
-                Some(reason) => serde_json::json!({ "kind": kind, "reason": reason }),
-                None => serde_json::json!({ "kind": kind }),
-            };
-            serde_json::from_value(value).map_err(|error| self.corrupt("the stop reason", error))
-        });
-        Ok(Episode {
-            plans: self.load_plans(&id).await?,
-            id,
-            task: self.json("the task", row.get("task"))?,
-            policy: row.get("policy"),
-            generation: row.get("generation"),
-            started_at: time(row.get("started_at")),
-            ended_at: row.get::<Option<String>, _>("ended_at").as_deref().map(time),
-            steps,
-            calls,
-            stop: stop.transpose()?,
-            answer: row.get("answer"),
-            last_observation: row.get::<Option<String>, _>("last_observation").map(|text| self.json("the last page", &text)).transpose()?,
-            success: row.get("success"),
-        })
-    }
-
-    async fn load_plans(&self, id: &str) -> Result<Vec<Plan>> {
-        let rows = sqlx::query("SELECT version, cursor FROM plans WHERE episode_id = ? ORDER BY version")
-            .bind(id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let mut plans = Vec::with_capacity(rows.len());
-        for row in rows {
-            let version: u32 = row.get("version");
-            let steps = sqlx::query("SELECT * FROM milestones WHERE episode_id = ? AND version = ? ORDER BY position")
-                .bind(id)
-                .bind(version)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|error| self.error(error))?;
-            let steps = steps.iter().map(|row| self.read_plan_step(row)).collect::<Result<_>>()?;
-            plans.push(Plan { version, cursor: row.get::<i64, _>("cursor").try_into().unwrap_or_default(), steps });
-        }
-        Ok(plans)
-    }
-
-    fn read_plan_step(&self, row: &SqliteRow) -> Result<PlanStep> {
-        let quoted = |text: String| format!("\"{text}\"");
-        let milestone = Milestone {
-            text: row.get("text"),
-            check: row.get::<Option<String>, _>("check_text").map(|text| crate::check::Check::parse(&text)).transpose()?,
-            verdict: self.json("a verdict", &quoted(row.get("verdict")))?,
-            by: row.get::<Option<String>, _>("decided_by").map(|by| self.json("a verdict's source", &quoted(by))).transpose()?,
-            at: row.get("reached_at"),
-        };
-        let status = self.json("a plan step's status", &quoted(row.get("step_status")))?;
-        Ok(PlanStep { text: row.get("step_text"), milestone, status, executed_at: row.get("executed_at") })
-    }
 }
 
 fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Returns the stored name of an enum's variant.
 fn word<T: Serialize>(value: &T) -> String {
     to_json(value).trim_matches('"').to_owned()
-}
-
-fn time(text: &str) -> DateTime<Utc> {
-    DateTime::from_str(text).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 #[async_trait]
@@ -377,41 +278,11 @@ impl EpisodeStore for SqliteStore {
     }
 
     async fn load(&self, id: &str) -> Result<Option<Episode>> {
-        let rows = sqlx::query("SELECT * FROM episodes WHERE substr(id, 1, length(?)) = ? LIMIT 2")
-            .bind(id)
-            .bind(id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let [row] = rows.as_slice() else { return Ok(None) };
-        self.read_episode(row).await.map(Some).map_err(|error| match error {
-            Error::Store { path, reason } => Error::Store { path, reason: format!("episode {}: {reason}", row.get::<String, _>("id")) },
-            other => other,
-        })
+        self.load_episode(id).await
     }
 
     async fn list(&self, limit: u32) -> Result<Vec<EpisodeSummary>> {
-        let rows = sqlx::query(
-            "SELECT episodes.*, (SELECT count(*) FROM steps WHERE episode_id = episodes.id) AS steps FROM episodes ORDER BY started_at DESC, id DESC LIMIT ?",
-        )
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error(error))?;
-        Ok(rows
-            .iter()
-            .map(|row| EpisodeSummary {
-                id: row.get("id"),
-                goal: row.get("goal"),
-                policy: row.get("policy"),
-                generation: row.get("generation"),
-                started_at: time(row.get("started_at")),
-                ended_at: row.get::<Option<String>, _>("ended_at").as_deref().map(time),
-                stop: row.get("stop_kind"),
-                steps: row.get("steps"),
-                success: row.get("success"),
-            })
-            .collect())
+        self.load_summaries(limit).await
     }
 
     async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>> {
@@ -422,12 +293,12 @@ impl EpisodeStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| self.error(error))?;
-        self.beyond_quarantine(rows.iter().map(|row| row.get("id")).collect()).await
+        self.without_quarantined(rows.iter().map(|row| row.get("id")).collect()).await
     }
 
     async fn quarantine(&self, host: &str, reason: &str) -> Result<()> {
         sqlx::query("INSERT OR REPLACE INTO quarantined_hosts (host, reason, since) VALUES (?, ?, ?)")
-            .bind(hosts::spelled(host))
+            .bind(hosts::normalized(host))
             .bind(reason)
             .bind(Utc::now().to_rfc3339())
             .execute(&self.pool)
@@ -437,22 +308,6 @@ impl EpisodeStore for SqliteStore {
     }
 
     async fn prune(&self, before: DateTime<Utc>) -> Result<Pruned> {
-        let ids = sqlx::query("DELETE FROM episodes WHERE started_at < ? RETURNING id")
-            .bind(before.to_rfc3339())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        sqlx::query("DELETE FROM grammars WHERE hash NOT IN (SELECT grammar FROM calls WHERE grammar IS NOT NULL)")
-            .execute(&self.pool)
-            .await
-            .map_err(|error| self.error(error))?;
-        let mut pruned = Pruned { episodes: ids.len() as u64, screenshots: 0 };
-        for row in &ids {
-            let folder = self.directory.join("screenshots").join(row.get::<String, _>("id"));
-            if folder.is_dir() && std::fs::remove_dir_all(&folder).is_ok() {
-                pruned.screenshots += 1;
-            }
-        }
-        Ok(pruned)
+        prune::prune(&self.pool, &self.directory, before, || free_bytes(&self.directory)).await.map_err(|error| self.error(error))
     }
 }

@@ -1,4 +1,4 @@
-//! The service's SQLite file: one writer whose transactions are published in the order of their commits, and readers beside it.
+//! The service's SQLite database: one writer, whose events are published in the order of the commits, and concurrent readers.
 
 mod outbox;
 mod read;
@@ -10,33 +10,39 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use milepost_runtime::store::{migrations, reclaim};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
 
-pub(crate) use outbox::Letter;
-pub(crate) use tx::{Turn, Tx};
+pub(crate) use outbox::OutboxEntry;
 
+use crate::broadcast::Broadcast;
 use crate::error::{Error, Result};
-use crate::feed::Feed;
 
-/// Tasks, their events and the outbox in `DIRECTORY/service.sqlite`.
+/// The schema's migrations: version, description and SQL. Existing databases hold their checksums, so none may change.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "service", include_str!("../../migrations/0001_service.sql"))];
+
+/// The tasks, their events and the outbox, in `DIRECTORY/service.sqlite`.
 pub(crate) struct Store {
     file: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
-    /// Held from a transaction's begin until its events are published.
-    turn: Arc<Mutex<()>>,
-    /// Queued tasks, for who asks without touching the disk.
+    /// Held by a writer from the beginning of its transaction until its events are published.
+    write_lock: Arc<Mutex<()>>,
+    /// Number of queued tasks, to be read without a query.
     queued: AtomicI64,
-    pub(crate) feed: Feed,
+    pub(crate) broadcast: Broadcast,
 }
 
 impl Store {
-    /// Opens (or makes) the file and brings its schema up to date.
-    pub(crate) async fn open(directory: &Path, tail: usize) -> Result<Self> {
+    /// Opens the database (creating it if necessary) and migrates its schema; `tail_size` is the number of events that are kept in memory per scope.
+    ///
+    /// # Errors
+    /// The database cannot be opened or migrated.
+    pub(crate) async fn open(directory: &Path, tail_size: usize) -> Result<Self> {
         let file = directory.join("service.sqlite");
         let fail = |reason: String| Error::Store { path: file.display().to_string(), reason };
-        // FULL: that a task has acted must outlive a loss of power, too.
+        // FULL, because the record that a task has acted must survive a loss of power, too.
         let options = SqliteConnectOptions::new()
             .filename(&file)
             .create_if_missing(true)
@@ -50,32 +56,45 @@ impl Store {
                 .await
                 .map_err(|error| fail(format!("it cannot be opened: {error}; check its permissions and the space on its disk")))
         };
-        let writer = connect(options.clone(), 1).await?;
-        sqlx::migrate!("./migrations").run(&writer).await.map_err(|error| {
+        let writer = connect(reclaim::with_auto_vacuum(options.clone(), &file), 1).await?;
+        migrations::migrator(&MIGRATIONS).run(&writer).await.map_err(|error| {
             fail(format!("its schema cannot be brought up to date: {error}; it may belong to a newer version of milepost"))
         })?;
         let readers = connect(options.read_only(true), 4).await?;
-        let store = Self { file, writer, readers, turn: Arc::default(), queued: AtomicI64::new(0), feed: Feed::new(tail) };
-        store.count_queued().await?;
+        let store =
+            Self { file, writer, readers, write_lock: Arc::default(), queued: AtomicI64::new(0), broadcast: Broadcast::new(tail_size) };
+        store.initialise_queued().await?;
         Ok(store)
     }
 
+    /// Returns the disk space of removed rows to the file system. No change is written meanwhile.
+    ///
+    /// # Errors
+    /// The space cannot be given back; the error says why.
+    pub(crate) async fn reclaim_space(&self) -> Result<(), reclaim::NotReclaimed> {
+        let _writing = self.write_lock.lock().await;
+        reclaim::reclaim(&self.writer, &self.file).await
+    }
+
+    /// Converts an error of the database.
     fn error(&self, error: &sqlx::Error) -> Error {
         let reason = format!("{error}; where the disk is full, free some space: what was written so far is safe");
         Error::Store { path: self.file.display().to_string(), reason }
     }
 
+    /// Makes the error for stored data that cannot be read.
     fn corrupt(&self, what: &str, reason: impl std::fmt::Display) -> Error {
         let reason = format!("{what} cannot be read: {reason}; it was written by another version or the file is damaged");
         Error::Store { path: self.file.display().to_string(), reason }
     }
 }
 
-/// Milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 fn ms(time: DateTime<Utc>) -> i64 {
     time.timestamp_millis()
 }
 
+/// Converts milliseconds since 1970 to a time.
 fn time(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::UNIX_EPOCH)
 }

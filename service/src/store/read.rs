@@ -1,4 +1,4 @@
-//! Reading beside the writer: listings, events, figures.
+//! Reads, which run concurrently with the writer: tasks, events and figures.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -8,10 +8,13 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, time};
+use crate::broadcast::Scope;
 use crate::error::{Error, Result};
 use crate::event::TaskEvent;
-use crate::feed::Scope;
-use crate::record::{Filter, Page, ProfileLease, TaskRecord, TaskState};
+use crate::listing::{TaskFilter, TaskPage};
+use crate::record::TaskRecord;
+use crate::state::TaskState;
+use crate::stats::ProfileLease;
 
 impl Store {
     fn task_of(&self, row: &SqliteRow) -> Result<TaskRecord> {
@@ -28,7 +31,7 @@ impl Store {
         })
     }
 
-    /// A task.
+    /// Returns the record of a task.
     pub(crate) async fn get(&self, id: &str) -> Result<TaskRecord> {
         let row = sqlx::query("SELECT record FROM tasks WHERE id = ?")
             .bind(id)
@@ -38,8 +41,8 @@ impl Store {
         self.task_of(&row.ok_or_else(|| Error::NotFound(id.to_owned()))?)
     }
 
-    /// A page of tasks, newest first; a cursor is the rank of the last task of the page before.
-    pub(crate) async fn list(&self, filter: &Filter, cursor: Option<&str>, limit: u32) -> Result<Page> {
+    /// Returns a page of tasks, newest first; a cursor is the rank of the last task of the page before.
+    pub(crate) async fn list(&self, filter: &TaskFilter, cursor: Option<&str>, limit: u32) -> Result<TaskPage> {
         let below = match cursor.map(str::parse::<i64>).transpose() {
             Ok(below) => below.unwrap_or(i64::MAX),
             Err(_) => return Err(Error::Invalid { field: "cursor", reason: "it is none of ours; use `next` of the page before".into() }),
@@ -57,10 +60,10 @@ impl Store {
         .map_err(|error| self.error(&error))?;
         let shown = rows.len().min(limit as usize);
         let next = (rows.len() > shown && shown > 0).then(|| rows[shown - 1].get::<i64, _>("rank").to_string());
-        Ok(Page { tasks: rows[..shown].iter().map(|row| self.task_of(row)).collect::<Result<_>>()?, next })
+        Ok(TaskPage { tasks: rows[..shown].iter().map(|row| self.task_of(row)).collect::<Result<_>>()?, next })
     }
 
-    /// Events after a number (of the task's, or of all), in order, at most `limit`.
+    /// Returns the events of a scope after a number, in order, at most `limit`.
     pub(crate) async fn events(&self, scope: &Scope, after: u64, limit: u32) -> Result<Vec<TaskEvent>> {
         let query = match scope {
             Scope::Task(id) => sqlx::query("SELECT * FROM events WHERE task = ? AND seq > ? ORDER BY seq LIMIT ?").bind(id.clone()),
@@ -75,7 +78,7 @@ impl Store {
         rows.iter().map(|row| self.event_of(row)).collect()
     }
 
-    /// What people said to a task's agent, oldest first.
+    /// Returns the messages to a task's agent, oldest first.
     pub(crate) async fn messages(&self, id: &str) -> Result<Vec<String>> {
         let query = "SELECT json_extract(kind, '$.data.text') AS text FROM events \
             WHERE task = ? AND json_extract(kind, '$.kind') = 'message' ORDER BY seq";
@@ -83,7 +86,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("text")).collect())
     }
 
-    /// The last events of all tasks, oldest first.
+    /// Returns the last events of all tasks, oldest first, at most `limit`.
     pub(crate) async fn recent_events(&self, limit: u32) -> Result<Vec<TaskEvent>> {
         let rows = sqlx::query("SELECT * FROM events ORDER BY position DESC LIMIT ?")
             .bind(limit)
@@ -93,8 +96,8 @@ impl Store {
         rows.iter().rev().map(|row| self.event_of(row)).collect()
     }
 
-    /// Number of tasks by state.
-    pub(crate) async fn by_state(&self) -> Result<BTreeMap<TaskState, u64>> {
+    /// Counts the tasks in each state.
+    pub(crate) async fn count_by_state(&self) -> Result<BTreeMap<TaskState, u64>> {
         let rows = sqlx::query("SELECT state, count(*) AS n FROM tasks GROUP BY state")
             .fetch_all(&self.readers)
             .await
@@ -108,39 +111,41 @@ impl Store {
         Ok(counts)
     }
 
-    /// When the oldest queued task was handed in.
+    /// Returns when the oldest queued task was submitted.
     pub(crate) async fn oldest_queued(&self) -> Result<Option<DateTime<Utc>>> {
-        self.moment("SELECT min(created_at) AS at FROM tasks WHERE state = 'queued'").await
+        self.query_time("SELECT min(created_at) AS at FROM tasks WHERE state = 'queued'").await
     }
 
-    /// The next time at which the queue must be looked at though nothing happened: a wait or a deadline ends.
-    pub(crate) async fn next_moment(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    /// Returns the next time at which the dispatcher must look at the queue even if no task changes: a waiting time or a deadline ends.
+    pub(crate) async fn next_queue_time(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
         let deadline = "SELECT min(deadline) AS at FROM tasks WHERE state IN ('queued', 'interrupted')";
         let wait = "SELECT min(not_before) AS at FROM tasks WHERE state = 'queued' AND not_before > ?1";
         let wait = sqlx::query(wait).bind(super::ms(now)).fetch_one(&self.readers).await.map_err(|error| self.error(&error))?;
-        let (wait, deadline) = (wait.get::<Option<i64>, _>("at").map(time), self.moment(deadline).await?);
+        let (wait, deadline) = (wait.get::<Option<i64>, _>("at").map(time), self.query_time(deadline).await?);
         Ok(wait.into_iter().chain(deadline).min())
     }
 
-    pub(super) async fn moment(&self, query: &'static str) -> Result<Option<DateTime<Utc>>> {
+    /// Runs a query for a single time in the column `at`.
+    pub(super) async fn query_time(&self, query: &'static str) -> Result<Option<DateTime<Utc>>> {
         let row = sqlx::query(query).fetch_one(&self.readers).await.map_err(|error| self.error(&error))?;
         Ok(row.get::<Option<i64>, _>("at").map(time))
     }
 
-    /// The profiles in use.
+    /// Returns the named browser profiles in use.
     pub(crate) async fn profiles(&self) -> Result<Vec<ProfileLease>> {
         let query = "SELECT profile, id FROM tasks WHERE profile IS NOT NULL AND state IN ('running', 'needs_approval') ORDER BY profile";
         let rows = sqlx::query(query).fetch_all(&self.readers).await.map_err(|error| self.error(&error))?;
         Ok(rows.iter().map(|row| ProfileLease { profile: row.get("profile"), task: row.get("id") }).collect())
     }
 
-    /// Queued tasks, without touching the disk.
+    /// Returns the number of queued tasks, without a query.
     pub(crate) fn queued(&self) -> u64 {
         u64::try_from(self.queued.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    pub(super) async fn count_queued(&self) -> Result<()> {
-        let queued = self.by_state().await?[&TaskState::Queued];
+    /// Counts the queued tasks when the store is opened.
+    pub(super) async fn initialise_queued(&self) -> Result<()> {
+        let queued = self.count_by_state().await?[&TaskState::Queued];
         self.queued.store(queued.cast_signed(), Ordering::Relaxed);
         Ok(())
     }

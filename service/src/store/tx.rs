@@ -1,4 +1,4 @@
-//! One change: a transaction whose events are published when it is committed.
+//! Write transactions; their events are published when they are committed.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -10,43 +10,40 @@ use tokio::sync::OwnedMutexGuard;
 use super::{Store, ms};
 use crate::error::{Error, Result};
 use crate::event::{EventKind, TaskEvent};
-use crate::record::{TaskRecord, TaskState};
+use crate::record::TaskRecord;
+use crate::state::TaskState;
 
-/// One change. Nothing else is written while it lives.
+/// A write transaction. There is one at a time; dropping it without a commit rolls it back.
 pub(crate) struct Tx<'s> {
     store: &'s Store,
     tx: Transaction<'static, Sqlite>,
+    /// Events to publish after the commit.
     events: Vec<TaskEvent>,
-    before: HashMap<String, TaskState>,
+    /// The last known state of each task that was read or written, by the task's id.
+    states: HashMap<String, TaskState>,
+    /// By how much the number of queued tasks changes.
     queued: i64,
-    _turn: OwnedMutexGuard<()>,
-}
-
-/// What the next task to start must not break.
-pub(crate) struct Turn {
-    /// Tasks of one caller that may run at once.
-    pub(crate) per_caller: usize,
-    /// Now.
-    pub(crate) now: DateTime<Utc>,
+    _write_lock: OwnedMutexGuard<()>,
 }
 
 impl Store {
-    /// Begins a change.
+    /// Begins a write transaction, waiting for the one before it to end.
     pub(crate) async fn begin(&self) -> Result<Tx<'_>> {
-        let turn = self.turn.clone().lock_owned().await;
+        let write_lock = self.write_lock.clone().lock_owned().await;
         let tx = self.writer.begin().await.map_err(|error| self.error(&error))?;
-        Ok(Tx { store: self, tx, events: Vec::new(), before: HashMap::new(), queued: 0, _turn: turn })
+        Ok(Tx { store: self, tx, events: Vec::new(), states: HashMap::new(), queued: 0, _write_lock: write_lock })
     }
 }
 
 impl Tx<'_> {
-    fn read(&mut self, text: &str) -> Result<TaskRecord> {
+    /// Parses a stored record, and remembers the task's state.
+    fn parse_task(&mut self, text: &str) -> Result<TaskRecord> {
         let task: TaskRecord = serde_json::from_str(text).map_err(|error| self.store.corrupt("a task", error))?;
-        self.before.insert(task.id.clone(), task.state);
+        self.states.insert(task.id.clone(), task.state);
         Ok(task)
     }
 
-    /// A task, to be changed.
+    /// Returns the record of a task.
     pub(crate) async fn task(&mut self, id: &str) -> Result<TaskRecord> {
         let row = sqlx::query("SELECT record FROM tasks WHERE id = ?")
             .bind(id)
@@ -54,22 +51,22 @@ impl Tx<'_> {
             .await
             .map_err(|error| self.store.error(&error))?;
         let row = row.ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        self.read(row.get("record"))
+        self.parse_task(row.get("record"))
     }
 
-    /// The task that a caller's idempotency key belongs to, and the hash of what was handed in.
-    pub(crate) async fn by_key(&mut self, caller: &str, key: &str) -> Result<Option<(TaskRecord, String)>> {
+    /// Returns the task that has a caller's idempotency key, and the hash of its submission.
+    pub(crate) async fn task_by_key(&mut self, caller: &str, key: &str) -> Result<Option<(TaskRecord, String)>> {
         let row = sqlx::query("SELECT record, body_hash FROM tasks WHERE caller = ? AND idempotency_key = ?")
             .bind(caller)
             .bind(key)
             .fetch_optional(&mut *self.tx)
             .await
             .map_err(|error| self.store.error(&error))?;
-        row.map(|row| Ok((self.read(row.get("record"))?, row.get("body_hash")))).transpose()
+        row.map(|row| Ok((self.parse_task(row.get("record"))?, row.get("body_hash")))).transpose()
     }
 
-    /// How many tasks wait: in all, and of a caller.
-    pub(crate) async fn waiting(&mut self, caller: &str) -> Result<(usize, usize)> {
+    /// Counts the queued tasks: of all callers, and of one caller.
+    pub(crate) async fn count_queued(&mut self, caller: &str) -> Result<(usize, usize)> {
         let row = sqlx::query("SELECT count(*) AS everyone, coalesce(sum(caller = ?), 0) AS own FROM tasks WHERE state = 'queued'")
             .bind(caller)
             .fetch_one(&mut *self.tx)
@@ -79,8 +76,9 @@ impl Tx<'_> {
         Ok((count("everyone"), count("own")))
     }
 
-    /// The task whose turn it is: highest priority, then oldest, of those whose caller and profile are free.
-    pub(crate) async fn next(&mut self, turn: &Turn) -> Result<Option<TaskRecord>> {
+    /// Returns the task to start next: of the queued tasks whose waiting time is over, whose caller has fewer than `per_caller` tasks running and
+    /// whose profile is free, the oldest with the highest priority.
+    pub(crate) async fn next_to_start(&mut self, per_caller: usize, now: DateTime<Utc>) -> Result<Option<TaskRecord>> {
         let row = sqlx::query(
             "SELECT record FROM tasks AS task WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1) \
              AND (SELECT count(*) FROM tasks WHERE caller = task.caller AND state = 'running') < ?2 \
@@ -88,30 +86,30 @@ impl Tx<'_> {
                  (SELECT 1 FROM tasks AS held WHERE held.state IN ('running', 'needs_approval') AND held.profile = task.profile)) \
              ORDER BY priority DESC, rank LIMIT 1",
         )
-        .bind(ms(turn.now))
-        .bind(i64::try_from(turn.per_caller).unwrap_or(i64::MAX))
+        .bind(ms(now))
+        .bind(i64::try_from(per_caller).unwrap_or(i64::MAX))
         .fetch_optional(&mut *self.tx)
         .await
         .map_err(|error| self.store.error(&error))?;
-        row.map(|row| self.read(row.get("record"))).transpose()
+        row.map(|row| self.parse_task(row.get("record"))).transpose()
     }
 
-    /// All tasks that a runner has in hand.
-    pub(crate) async fn held(&mut self) -> Result<Vec<TaskRecord>> {
+    /// Returns all tasks that have a runner, oldest first.
+    pub(crate) async fn with_runner(&mut self) -> Result<Vec<TaskRecord>> {
         self.tasks("SELECT record FROM tasks WHERE state IN ('running', 'needs_approval') AND ?1 = ?1 ORDER BY rank", 0).await
     }
 
-    /// Tasks that no runner has and whose deadline has passed.
-    pub(crate) async fn expired(&mut self, now: DateTime<Utc>) -> Result<Vec<TaskRecord>> {
+    /// Returns the tasks without a runner whose deadline has passed, oldest first.
+    pub(crate) async fn overdue(&mut self, now: DateTime<Utc>) -> Result<Vec<TaskRecord>> {
         self.tasks("SELECT record FROM tasks WHERE state IN ('queued', 'interrupted') AND deadline <= ?1 ORDER BY rank", ms(now)).await
     }
 
     async fn tasks(&mut self, query: &'static str, bound: i64) -> Result<Vec<TaskRecord>> {
         let rows = sqlx::query(query).bind(bound).fetch_all(&mut *self.tx).await.map_err(|error| self.store.error(&error))?;
-        rows.iter().map(|row| self.read(row.get("record"))).collect()
+        rows.iter().map(|row| self.parse_task(row.get("record"))).collect()
     }
 
-    /// Writes a new task; its events follow with [`Tx::put`].
+    /// Inserts a new task; [`Tx::update`] must follow, which writes its record and events.
     pub(crate) async fn insert(&mut self, task: &TaskRecord) -> Result<()> {
         sqlx::query(
             "INSERT INTO tasks (id, caller, idempotency_key, body_hash, state, priority, profile, created_at, record) \
@@ -131,12 +129,12 @@ impl Tx<'_> {
         .map_err(|error| self.store.error(&error))
     }
 
-    /// Writes a task as it stands, with the events that brought it there and the webhooks that they call for.
-    pub(crate) async fn put(&mut self, task: &mut TaskRecord, kinds: Vec<EventKind>) -> Result<()> {
+    /// Writes a task's record, the events that led to it and the webhooks for these events.
+    pub(crate) async fn update(&mut self, task: &mut TaskRecord, kinds: Vec<EventKind>) -> Result<()> {
         for kind in kinds {
             task.last_seq += 1;
-            self.post(task, &kind).await?;
-            self.event(task, kind).await?;
+            self.enqueue_webhook(task, &kind).await?;
+            self.insert_event(task, kind).await?;
         }
         let record = serde_json::to_string(task).map_err(|error| self.store.corrupt("a task", error))?;
         sqlx::query("UPDATE tasks SET state = ?, deadline = ?, not_before = ?, ended_at = ?, record = ? WHERE id = ?")
@@ -149,13 +147,13 @@ impl Tx<'_> {
             .execute(&mut *self.tx)
             .await
             .map_err(|error| self.store.error(&error))?;
-        let was = self.before.insert(task.id.clone(), task.state);
+        let was = self.states.insert(task.id.clone(), task.state);
         self.queued += i64::from(task.state == TaskState::Queued) - i64::from(was == Some(TaskState::Queued));
         Ok(())
     }
 
-    async fn event(&mut self, task: &TaskRecord, kind: EventKind) -> Result<()> {
-        // What is told is what a later reader gets: milliseconds.
+    async fn insert_event(&mut self, task: &TaskRecord, kind: EventKind) -> Result<()> {
+        // Rounded to the milliseconds that are stored, so that followers and later readers get the same time.
         let at = super::time(ms(Utc::now()));
         let text = serde_json::to_string(&kind).map_err(|error| self.store.corrupt("an event", error))?;
         let row = sqlx::query("INSERT INTO events (task, seq, at, kind) VALUES (?, ?, ?, ?) RETURNING position")
@@ -171,8 +169,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Puts a webhook into the outbox where the event calls for one.
-    async fn post(&mut self, task: &TaskRecord, kind: &EventKind) -> Result<()> {
+    /// Adds a webhook to the outbox if the task has a receiver and the event is of a kind that is sent.
+    async fn enqueue_webhook(&mut self, task: &TaskRecord, kind: &EventKind) -> Result<()> {
         let Some(url) = &task.submission.webhook else { return Ok(()) };
         if !matches!(kind, EventKind::Ended { .. } | EventKind::Interrupted { .. } | EventKind::ApprovalRequested(_)) {
             return Ok(());
@@ -191,7 +189,7 @@ impl Tx<'_> {
             .map_err(|error| self.store.error(&error))
     }
 
-    /// Removes tasks that ended before a time, with all that belongs to them.
+    /// Removes the tasks that ended before a time, with their events and webhooks; returns the number of tasks.
     pub(crate) async fn prune(&mut self, before: DateTime<Utc>) -> Result<u64> {
         let mut removed = 0;
         for query in [
@@ -205,11 +203,11 @@ impl Tx<'_> {
         Ok(removed)
     }
 
-    /// Commits, then tells followers.
+    /// Commits the transaction, then publishes its events.
     pub(crate) async fn commit(self) -> Result<()> {
         self.tx.commit().await.map_err(|error| self.store.error(&error))?;
         self.store.queued.fetch_add(self.queued, Ordering::Relaxed);
-        self.store.feed.publish(self.events);
+        self.store.broadcast.publish(self.events);
         Ok(())
     }
 }

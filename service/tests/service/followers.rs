@@ -1,21 +1,21 @@
-//! Followers: every event once and in order, however many they are and however often they come back.
+//! Event streams: each follower gets every event once and in order, also when it reconnects.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use milepost_service::{Service, ServiceConfig, TaskEvent, TaskState};
 
-use super::stage::{Manners, Stage, config, numbers, step, task};
+use super::harness::{Harness, OnCancel, config, seqs, step, submission};
 
-/// Follows to the end, leaving and coming back after every `patience` events.
-async fn follow(service: Service, id: String, patience: usize) -> Vec<Arc<TaskEvent>> {
+/// Follows a task to its end, reconnecting after every `events_per_connection` events.
+async fn follow(service: Service, id: String, events_per_connection: usize) -> Vec<Arc<TaskEvent>> {
     let mut events: Vec<Arc<TaskEvent>> = Vec::new();
     loop {
         let after = events.last().map_or(0, |event| event.seq);
-        let part: Vec<_> = service.events(&id, after).await.unwrap().take(patience).try_collect().await.unwrap();
-        let over = part.len() < patience;
-        events.extend(part);
-        if over {
+        let batch: Vec<_> = service.events(&id, after).await.unwrap().take(events_per_connection).try_collect().await.unwrap();
+        let ended = batch.len() < events_per_connection;
+        events.extend(batch);
+        if ended {
             return events;
         }
     }
@@ -24,26 +24,28 @@ async fn follow(service: Service, id: String, patience: usize) -> Vec<Arc<TaskEv
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_followers_get_every_event_once_and_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    // A short tail: who comes back late reads from the store.
-    let stage = Stage::open(directory.path(), ServiceConfig { tail: 16, ..config() }, Manners::Deaf).await;
-    let record = stage.submit(task("x")).await;
-    let run = stage.run().await;
-    let patience = |n: usize| [usize::MAX, 17, 50, 120][n % 4];
-    let early: Vec<_> = (0..700).map(|n| tokio::spawn(follow(stage.service.clone(), record.id.clone(), patience(n)))).collect();
+    // The tail is short, so that followers who reconnect late read from the store.
+    let harness = Harness::open(directory.path(), ServiceConfig { tail: 16, ..config() }, OnCancel::Ignores).await;
+    let record = harness.submit(submission("x")).await;
+    let run = harness.next_run().await;
+    let events_per_connection = |n: usize| [usize::MAX, 17, 50, 120][n % 4];
+    let early: Vec<_> =
+        (0..700).map(|n| tokio::spawn(follow(harness.service.clone(), record.id.clone(), events_per_connection(n)))).collect();
     for turn in 0..100 {
-        run.desk.emit(step(turn));
+        run.handle.emit(step(turn));
         if turn % 10 == 0 {
-            run.desk.acted().await.unwrap();
-            stage.service.message(&record.id, "go on").await.unwrap();
+            run.handle.mark_acted().await.unwrap();
+            harness.service.message(&record.id, "go on").await.unwrap();
         }
     }
-    let late: Vec<_> = (0..300).map(|n| tokio::spawn(follow(stage.service.clone(), record.id.clone(), patience(n)))).collect();
+    let late: Vec<_> =
+        (0..300).map(|n| tokio::spawn(follow(harness.service.clone(), record.id.clone(), events_per_connection(n)))).collect();
     for turn in 100..200 {
-        run.desk.emit(step(turn));
+        run.handle.emit(step(turn));
     }
     run.answer("42");
-    let all = follow(stage.service.clone(), record.id.clone(), usize::MAX).await;
-    assert_eq!(numbers(&all), (1..=213).collect::<Vec<u64>>(), "queued, started, 200 steps, 10 messages, ended");
+    let all = follow(harness.service.clone(), record.id.clone(), usize::MAX).await;
+    assert_eq!(seqs(&all), (1..=213).collect::<Vec<u64>>(), "queued, started, 200 steps, 10 messages, ended");
     let turns: Vec<u32> = all
         .iter()
         .filter_map(|event| match event.kind {
@@ -55,39 +57,39 @@ async fn a_thousand_followers_get_every_event_once_and_in_order() {
     for follower in join_all(early.into_iter().chain(late)).await {
         assert_eq!(follower.unwrap(), all);
     }
-    assert!(follow(stage.service.clone(), record.id.clone(), usize::MAX).await == all, "also long after the end");
-    assert_eq!(stage.service.events(&record.id, 213).await.unwrap().count().await, 0);
+    assert!(follow(harness.service.clone(), record.id.clone(), usize::MAX).await == all, "also long after the end");
+    assert_eq!(harness.service.events(&record.id, 213).await.unwrap().count().await, 0);
 }
 
 #[tokio::test]
 async fn the_events_of_all_tasks_are_one_stream() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), config(), Manners::Deaf).await;
-    let live = stage.service.all_events(0);
+    let harness = Harness::open(directory.path(), config(), OnCancel::Ignores).await;
+    let live = harness.service.all_events(0);
     let mut expected = Vec::new();
     for goal in ["a", "b"] {
-        let record = stage.submit(task(goal)).await;
-        stage.run().await.answer("42");
-        stage.after(&record.id, 0, "ended").await;
+        let record = harness.submit(submission(goal)).await;
+        harness.next_run().await.answer("42");
+        harness.after_event(&record.id, 0, "ended").await;
         expected.extend(["queued", "started", "ended"].map(|word| (record.id.clone(), word)));
     }
     let told: Vec<_> = live.take(6).map(|event| event.map(|event| (event.task.clone(), event.kind.word())).unwrap()).collect().await;
     assert_eq!(told, expected);
-    let recent = stage.service.recent_events(4).await.unwrap();
+    let recent = harness.service.recent_events(4).await.unwrap();
     assert_eq!(recent.iter().map(|event| event.kind.word()).collect::<Vec<_>>(), ["ended", "queued", "started", "ended"]);
-    let rest: Vec<_> = stage.service.all_events(recent[1].position).take(2).try_collect().await.unwrap();
+    let rest: Vec<_> = harness.service.all_events(recent[1].position).take(2).try_collect().await.unwrap();
     assert_eq!(rest.iter().map(|event| (**event).clone()).collect::<Vec<_>>(), recent[2..]);
 }
 
-/// What a follower reads is the contract of the protocols above.
+/// The daemon's protocols send events in this form.
 #[tokio::test]
 async fn an_event_is_flat_json() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), config(), Manners::Deaf).await;
-    let record = stage.submit(task("x")).await;
-    stage.run().await.answer("42");
-    assert_eq!(stage.after(&record.id, 0, "ended").await.state, TaskState::Done);
-    for event in follow(stage.service.clone(), record.id.clone(), usize::MAX).await {
+    let harness = Harness::open(directory.path(), config(), OnCancel::Ignores).await;
+    let record = harness.submit(submission("x")).await;
+    harness.next_run().await.answer("42");
+    assert_eq!(harness.after_event(&record.id, 0, "ended").await.state, TaskState::Done);
+    for event in follow(harness.service.clone(), record.id.clone(), usize::MAX).await {
         let json = serde_json::to_value(&*event).unwrap();
         assert_eq!((json["kind"].as_str(), json["seq"].as_u64()), (Some(event.kind.word()), Some(event.seq)));
         assert_eq!(serde_json::from_value::<TaskEvent>(json).unwrap(), *event);

@@ -1,10 +1,11 @@
-//! The service on a real SQLite file, with runners in the test's hands.
+//! Tests of the service on a real SQLite file, with runs that the test controls.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod drain;
 mod followers;
+mod harness;
 mod people;
 mod queue;
 mod recovery;
-mod stage;
+mod storage;
 mod webhooks;

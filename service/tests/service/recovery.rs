@@ -1,15 +1,11 @@
-//! A process that dies, a runner that hangs, breaks or fails: what becomes of the task.
+//! What becomes of a task when the process dies, or when its runner hangs, panics or fails.
 
 use milepost_runtime::Stop;
-use milepost_service::{ApprovalRequest, Error, RunFailure, ServiceConfig, TaskRecord, TaskState};
+use milepost_service::{Error, RunFailure, ServiceConfig, TaskRecord, TaskState};
 
-use super::stage::{BREAKS, Manners, Process, Run, Stage, config, state, step, task};
+use super::harness::{Harness, OnCancel, PANICKING_GOAL, Process, StartedRun, approval_request, config, state, step, submission};
 
-pub fn request() -> ApprovalRequest {
-    ApprovalRequest { action: "goto \"http://other.local/\"".into(), reason: "outside".into(), url: None, screenshot: None }
-}
-
-/// How far a task had come.
+/// The point of a task's life at which the process is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Point {
     Queued,
@@ -23,36 +19,36 @@ enum Point {
 }
 
 impl Point {
-    /// Brings a task there. Holds the run, so that it neither ends nor is lost.
-    async fn reach(self, stage: &Stage, record: &TaskRecord) -> Option<Run> {
+    /// Brings a task to this point, and returns its run, which the caller holds so that it does not end.
+    async fn reach(self, harness: &Harness, record: &TaskRecord) -> Option<StartedRun> {
         if self == Self::Queued {
             return None;
         }
-        let run = stage.run().await;
+        let run = harness.next_run().await;
         let id = &record.id;
         match self {
             Self::Queued | Self::Started => {}
             Self::Stepped => {
-                run.desk.emit(step(0));
-                stage.after(id, 0, "step").await;
+                run.handle.emit(step(0));
+                harness.after_event(id, 0, "step").await;
             }
-            Self::Acted => run.desk.acted().await.unwrap(),
+            Self::Acted => run.handle.mark_acted().await.unwrap(),
             Self::Asking | Self::Approved => {
-                let desk = run.desk.clone();
-                let asking = tokio::spawn(async move { desk.ask(request()).await });
-                stage.after(id, 0, "approval_requested").await;
+                let handle = run.handle.clone();
+                let asking = tokio::spawn(async move { handle.request_approval(approval_request()).await });
+                harness.after_event(id, 0, "approval_requested").await;
                 if self == Self::Approved {
-                    stage.service.approve(id, None).await.unwrap();
+                    harness.service.approve(id, None).await.unwrap();
                     asking.await.unwrap().unwrap();
                 }
             }
             Self::CancelRequested => {
-                stage.service.cancel(id).await.unwrap();
+                harness.service.cancel(id).await.unwrap();
             }
             Self::Done => {
-                run.desk.acted().await.unwrap();
+                run.handle.mark_acted().await.unwrap();
                 run.answer("42");
-                stage.after(id, 0, "ended").await;
+                harness.after_event(id, 0, "ended").await;
                 return None;
             }
         }
@@ -78,48 +74,48 @@ fn a_killed_process_loses_no_task_and_repeats_no_side_effect() {
         let directory = tempfile::tempdir().unwrap();
         let config = ServiceConfig { max_attempts, cancel_seconds: 60, ..config() };
         let process = Process::start(directory.path(), config.clone());
-        let (record, run) = process.within(async {
+        let (record, run) = process.block_on(async {
             if point == Point::Queued {
-                process.stage.service.pause();
+                process.harness.service.pause();
             }
-            let mut submission = task("buy");
+            let mut submission = submission("buy");
             submission.idempotent = idempotent;
-            let record = process.stage.submit(submission).await;
-            let run = point.reach(&process.stage, &record).await;
+            let record = process.harness.submit(submission).await;
+            let run = point.reach(&process.harness, &record).await;
             (record, run)
         });
         drop(run.map(|run| run.record));
         process.kill();
 
         let process = Process::start(directory.path(), config);
-        process.within(async {
-            let (stage, id) = (&process.stage, &record.id);
-            let found = stage.service.get(id).await.unwrap();
+        process.block_on(async {
+            let (harness, id) = (&process.harness, &record.id);
+            let found = harness.service.get(id).await.unwrap();
             let attempts = u32::from(point != Point::Queued);
             match expected {
-                // It may have been started again already.
+                // The task may have been started again already, so that only its run is checked.
                 Queued => {
-                    let run = stage.run().await;
+                    let run = harness.next_run().await;
                     assert_eq!(state(&run.record), (TaskState::Running, attempts + 1), "{point:?}");
-                    assert!(run.desk.messages().is_empty());
+                    assert!(run.handle.take_messages().is_empty());
                     run.answer("42");
-                    assert_eq!(stage.after(id, 0, "ended").await.state, Done, "{point:?}");
+                    assert_eq!(harness.after_event(id, 0, "ended").await.state, Done, "{point:?}");
                 }
                 Interrupted => {
                     assert_eq!(state(&found), (Interrupted, 1), "{point:?}");
-                    assert!(matches!(stage.service.approve(id, None).await, Err(Error::Conflict { state: Interrupted, .. })));
-                    let resumed = stage.service.resume(id).await.unwrap();
-                    let run = stage.run().await;
+                    assert!(matches!(harness.service.approve(id, None).await, Err(Error::Conflict { state: Interrupted, .. })));
+                    let resumed = harness.service.resume(id).await.unwrap();
+                    let run = harness.next_run().await;
                     assert_eq!((resumed.state, run.record.attempts, run.record.acted), (Queued, 2, false), "{point:?}");
                     run.answer("42");
-                    let done = stage.after(id, 0, "ended").await;
+                    let done = harness.after_event(id, 0, "ended").await;
                     assert_eq!((done.state, done.answer.as_deref()), (Done, Some("42")), "{point:?}");
                 }
                 Failed => assert_eq!((found.state, found.stop.as_deref()), (Failed, Some("lost")), "{point:?}"),
                 state => assert_eq!(found.state, state, "{point:?}"),
             }
-            assert_eq!(stage.words(id).await.last(), Some(&"ended"), "{point:?}");
-            assert!(stage.idle().await, "{point:?}: nothing is run twice");
+            assert_eq!(harness.event_kinds(id).await.last(), Some(&"ended"), "{point:?}");
+            assert!(harness.no_run_is_waiting().await, "{point:?}: nothing is run twice");
         });
         process.kill();
     }
@@ -128,66 +124,66 @@ fn a_killed_process_loses_no_task_and_repeats_no_side_effect() {
 #[tokio::test]
 async fn a_silent_runner_loses_its_task_and_one_that_waits_for_a_person_does_not() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), ServiceConfig { workers: 3, lease_seconds: 4, ..config() }, Manners::Deaf).await;
-    let asks = stage.submit(task("asks")).await;
-    let asking = stage.run().await;
-    let desk = asking.desk.clone();
-    let decision = tokio::spawn(async move { desk.ask(request()).await });
-    stage.after(&asks.id, 0, "approval_requested").await;
+    let harness = Harness::open(directory.path(), ServiceConfig { workers: 3, lease_seconds: 4, ..config() }, OnCancel::Ignores).await;
+    let asks = harness.submit(submission("asks")).await;
+    let asking = harness.next_run().await;
+    let handle = asking.handle.clone();
+    let decision = tokio::spawn(async move { handle.request_approval(approval_request()).await });
+    harness.after_event(&asks.id, 0, "approval_requested").await;
 
-    let acts = stage.submit(task("acts")).await;
-    let acting = stage.run().await;
-    acting.desk.acted().await.unwrap();
-    let reads = stage.submit(task("reads")).await;
-    let reading = stage.run().await;
+    let acts = harness.submit(submission("acts")).await;
+    let acting = harness.next_run().await;
+    acting.handle.mark_acted().await.unwrap();
+    let reads = harness.submit(submission("reads")).await;
+    let reading = harness.next_run().await;
 
-    let interrupted = stage.after(&acts.id, 0, "interrupted").await;
+    let interrupted = harness.after_event(&acts.id, 0, "interrupted").await;
     assert!(interrupted.reason.as_ref().unwrap().contains("silent for 4 s"), "{interrupted:?}");
-    let again = stage.run().await;
+    let again = harness.next_run().await;
     assert_eq!((&again.record.id, again.record.attempts), (&reads.id, 2));
-    // The old runner's hands are off.
-    assert!(matches!(reading.desk.acted().await, Err(Error::Lost(_))));
-    assert!(matches!(acting.desk.episode("e").await, Err(Error::Lost(_))));
-    reading.desk.emit(step(7));
+    // The runners that lost their tasks can write nothing any more.
+    assert!(matches!(reading.handle.mark_acted().await, Err(Error::Lost(_))));
+    assert!(matches!(acting.handle.set_episode("e").await, Err(Error::Lost(_))));
+    reading.handle.emit(step(7));
     again.answer("42");
-    let done = stage.after(&reads.id, 0, "ended").await;
-    assert!(!done.acted && !stage.words(&reads.id).await.contains(&"step"));
+    let done = harness.after_event(&reads.id, 0, "ended").await;
+    assert!(!done.acted && !harness.event_kinds(&reads.id).await.contains(&"step"));
 
-    assert_eq!(stage.service.get(&asks.id).await.unwrap().state, TaskState::NeedsApproval);
-    stage.service.approve(&asks.id, None).await.unwrap();
+    assert_eq!(harness.service.get(&asks.id).await.unwrap().state, TaskState::NeedsApproval);
+    harness.service.approve(&asks.id, None).await.unwrap();
     decision.await.unwrap().unwrap();
     asking.answer("42");
-    assert_eq!(state(&stage.after(&asks.id, 0, "ended").await), (TaskState::Done, 1));
+    assert_eq!(state(&harness.after_event(&asks.id, 0, "ended").await), (TaskState::Done, 1));
 }
 
 #[tokio::test]
-async fn a_runner_that_shows_life_keeps_its_task() {
+async fn a_runner_with_heartbeats_keeps_its_task() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), ServiceConfig { workers: 2, lease_seconds: 4, ..config() }, Manners::Deaf).await;
-    let lives = stage.submit(task("lives")).await;
-    let living = stage.run().await;
-    let silent = stage.submit(task("silent")).await;
-    let _silent = stage.run().await;
-    let desk = living.desk.clone();
+    let harness = Harness::open(directory.path(), ServiceConfig { workers: 2, lease_seconds: 4, ..config() }, OnCancel::Ignores).await;
+    let lives = harness.submit(submission("lives")).await;
+    let living = harness.next_run().await;
+    let silent = harness.submit(submission("silent")).await;
+    let _silent = harness.next_run().await;
+    let handle = living.handle.clone();
     let beats = tokio::spawn(async move {
         let mut every = tokio::time::interval(std::time::Duration::from_millis(50));
         loop {
             every.tick().await;
-            desk.beat();
+            handle.heartbeat();
         }
     });
-    stage.after(&silent.id, 1, "queued").await;
+    harness.after_event(&silent.id, 1, "queued").await;
     beats.abort();
-    assert_eq!(state(&stage.service.get(&lives.id).await.unwrap()), (TaskState::Running, 1));
+    assert_eq!(state(&harness.service.get(&lives.id).await.unwrap()), (TaskState::Running, 1));
 }
 
 #[tokio::test]
-async fn failures_and_stops_have_their_states() {
+async fn every_failure_and_stop_leads_to_its_state() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), ServiceConfig { max_attempts: 2, ..config() }, Manners::Deaf).await;
+    let harness = Harness::open(directory.path(), ServiceConfig { max_attempts: 2, ..config() }, OnCancel::Ignores).await;
     let transient = || Err(RunFailure::Transient("no browser".into()));
     let permanent = || Err(RunFailure::Permanent("no such profile".into()));
-    let stopped = |stop| Ok(super::stage::report(stop, None));
+    let stopped = |stop| Ok(super::harness::report(stop, None));
     for (acts, results, expected, stop) in [
         (false, vec![transient(), transient()], TaskState::Failed, Some("lost")),
         (false, vec![transient(), stopped(Stop::Answered)], TaskState::Done, Some("answered")),
@@ -198,58 +194,59 @@ async fn failures_and_stops_have_their_states() {
         (false, vec![stopped(Stop::NeedsApproval("no".into()))], TaskState::Failed, Some("needs_approval")),
         (false, vec![stopped(Stop::Cancelled)], TaskState::Cancelled, Some("cancelled")),
     ] {
-        let record = stage.submit(task("x")).await;
+        let record = harness.submit(submission("x")).await;
         for result in results {
-            let run = stage.run().await;
+            let run = harness.next_run().await;
             if acts {
-                run.desk.acted().await.unwrap();
+                run.handle.mark_acted().await.unwrap();
             }
             run.end.send(result).unwrap();
         }
         let last = if expected.is_final() { "ended" } else { "interrupted" };
-        let found = stage.after(&record.id, 0, last).await;
+        let found = harness.after_event(&record.id, 0, last).await;
         assert_eq!((found.state, found.stop.as_deref()), (expected, stop), "{found:?}");
         assert_eq!(found.ended_at.is_some(), expected.is_final());
     }
 }
 
 #[tokio::test]
-async fn a_runner_that_breaks_is_tried_again_and_then_given_up() {
+async fn a_task_whose_runner_panics_is_tried_again_and_then_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), config(), Manners::Deaf).await;
-    let record = stage.submit(task(BREAKS)).await;
-    let failed = stage.after(&record.id, 0, "ended").await;
+    let harness = Harness::open(directory.path(), config(), OnCancel::Ignores).await;
+    let record = harness.submit(submission(PANICKING_GOAL)).await;
+    let failed = harness.after_event(&record.id, 0, "ended").await;
     assert_eq!((state(&failed), failed.stop.as_deref()), ((TaskState::Failed, 3), Some("lost")));
     assert!(failed.reason.unwrap().contains("given up after 3 attempts; the last one: its runner broke"));
-    stage.submit(task("the worker lives on")).await;
-    stage.run().await.answer("42");
+    harness.submit(submission("the worker lives on")).await;
+    harness.next_run().await.answer("42");
 }
 
 #[tokio::test]
-async fn one_process_has_the_directory() {
+async fn only_one_process_can_use_the_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::open(directory.path(), config(), Manners::Obedient).await;
+    let harness = Harness::open(directory.path(), config(), OnCancel::Ends).await;
     let ports = milepost_service::Ports {
-        runner: std::sync::Arc::new(Nobody),
-        episodes: stage.episodes.clone(),
-        deliver: std::sync::Arc::new(Nobody),
+        runner: std::sync::Arc::new(NoPorts),
+        episodes: harness.episodes.clone(),
+        webhook_sender: std::sync::Arc::new(NoPorts),
     };
     let second = milepost_service::Service::open(directory.path(), config(), ports).await;
     assert!(matches!(second.err(), Some(Error::InUse(_))));
 }
 
-struct Nobody;
+/// Ports that do nothing.
+struct NoPorts;
 
 #[async_trait::async_trait]
-impl milepost_service::Runner for Nobody {
+impl milepost_service::Runner for NoPorts {
     async fn run(&self, _: milepost_service::Job) -> Result<milepost_service::Report, RunFailure> {
         Err(RunFailure::Permanent("nobody".into()))
     }
 }
 
 #[async_trait::async_trait]
-impl milepost_service::Deliver for Nobody {
-    async fn deliver(&self, _: &milepost_service::Delivery) -> Result<u16, String> {
+impl milepost_service::WebhookSender for NoPorts {
+    async fn send(&self, _: &milepost_service::WebhookRequest) -> Result<u16, String> {
         Err("nobody".into())
     }
 }

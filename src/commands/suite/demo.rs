@@ -1,36 +1,38 @@
-//! `milepost suite demo`: one unseen task of each level, live.
+//! `milepost suite demo`: runs one unseen task of each level with the live view.
 
 use std::io::IsTerminal;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use milepost_improve::host::EnvironmentKind;
 use milepost_runtime::{EpisodeStore, Policy, Verifier};
 use milepost_suites::Level;
+use milepost_suites::play::Player;
 
-use super::episode::{Place, Player, play};
-use super::templates;
-use crate::cli::{PlaceArg, TemplatesArg};
-use crate::commands::{BadConfig, cancellation};
+use super::templates::templates;
+use crate::cli::TemplatesArg;
 use crate::config::Config;
-use crate::exit::Exit;
-use crate::live::LiveView;
-use crate::wiring::{self, Mind};
+use crate::exit::{BadConfig, Exit};
+use crate::signals::cancellation;
+use crate::suite::{EpisodeEnvironment, play};
+use crate::terminal::LiveView;
+use crate::{model, wiring};
 
-/// Runs the tasks with this test seed and says in three lines what happened and where to look.
+/// Runs the tasks with this test seed, and prints the results, where they are recorded, and the next commands to try.
 pub async fn demo(seed: u64, config: Config) -> Result<Exit> {
-    wiring::check_model(&config).map_err(|error| error.context(BadConfig))?;
+    model::check(&config).context(BadConfig)?;
     let store = wiring::store(&config).await?;
     let cancel = cancellation();
-    let mind = Mind::load(&config).await?;
-    let policy = mind.policy(config.policy.planner, &config);
+    let model = model::load(&config).await?;
+    let policy = model.policy(config.policy.planner, &config.policy);
     let player = Player {
         policy: Some(&policy as &dyn Policy),
-        verifier: Some(&mind.verifier as &dyn Verifier),
+        verifier: Some(&*model.verifier as &dyn Verifier),
         store: &store as &dyn EpisodeStore,
         screenshots: config.episodes.screenshots,
-        generation: mind.engine.generation().id(),
+        generation: model.engine.generation().id(),
         cancel: cancel.clone(),
     };
-    let mut place = Place::open(PlaceArg::Browser, &config).await?;
+    let mut environment = EpisodeEnvironment::open(EnvironmentKind::Browser, &config).await?;
     let (mut lines, mut ids) = (Vec::new(), Vec::new());
     for level in Level::ALL {
         let templates = templates(level, TemplatesArg::Trained);
@@ -38,7 +40,7 @@ pub async fn demo(seed: u64, config: Config) -> Result<Exit> {
         let instance = template.instantiate(seed);
         println!("\n{} task ({}, seed {seed}): {}", level.name(), template.id, instance.goal());
         let mut view = LiveView::new(std::io::stdout(), std::io::stdout().is_terminal());
-        let played = play(&instance, seed, &mut place, &player, &config, &mut view).await?;
+        let played = play(&instance, seed, &mut environment, &player, &config, &mut view).await?;
         println!("{}", if played.solved { "solved: the site's own state says so" } else { "not solved, says the site's own state" });
         lines.push(format!(
             "{} {} in {} actions",
@@ -47,14 +49,14 @@ pub async fn demo(seed: u64, config: Config) -> Result<Exit> {
             played.episode.steps.len()
         ));
         ids.push(played.episode.id);
-        if *cancel.borrow() {
+        if cancel.is_cancelled() {
             break;
         }
     }
-    place.close().await?;
+    environment.close().await?;
     let directory = store.directory().display();
     println!("\nA model of {} ran {} unseen tasks in a real browser: {}.", config.local.model, ids.len(), lines.join(", "));
     println!("Every step is recorded: milepost episodes show {}; screenshots in {directory}/screenshots/{}/", ids[0], ids[0]);
     println!("Next: milepost run \"your goal\" --url https://…, or milepost suite run for figures.");
-    Ok(if *cancel.borrow() { Exit::Cancelled } else { Exit::Done })
+    Ok(if cancel.is_cancelled() { Exit::Cancelled } else { Exit::Done })
 }

@@ -1,18 +1,20 @@
-//! `milepost suite`: list, show, serve, run.
+//! `milepost suite`: lists templates, shows and serves instances, and runs episodes.
 
 mod demo;
-pub mod episode;
 mod report;
+mod templates;
 
-use anyhow::{Result, bail};
-use milepost_runtime::Error;
-use milepost_suites::{Instance, Level, Template, bundled};
+use anyhow::Result;
+use milepost_suites::{Instance, bundled};
 use serde_json::json;
 
-use super::{cancellation, print_json};
-use crate::cli::{LevelArg, SuiteCommand, TemplatesArg};
+use crate::cli::SuiteCommand;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::output::print_json;
+use crate::signals::cancellation;
+
+pub use templates::{find, templates};
 
 /// Runs a `suite` command.
 pub async fn main(command: SuiteCommand, config: Config) -> Result<Exit> {
@@ -24,37 +26,6 @@ pub async fn main(command: SuiteCommand, config: Config) -> Result<Exit> {
         SuiteCommand::Run(args) => return report::run(args, config).await,
     }
     Ok(Exit::Done)
-}
-
-/// The template with this id.
-pub fn find(id: &str) -> Result<&'static Template> {
-    match bundled().iter().find(|template| template.id == id) {
-        Some(template) => Ok(template),
-        None => {
-            let nearest = bundled().iter().max_by(|a, b| strsim::jaro_winkler(a.id, id).total_cmp(&strsim::jaro_winkler(b.id, id)));
-            let hint = nearest.map(|template| format!("; did you mean {}?", template.id)).unwrap_or_default();
-            bail!(Error::BadInput(format!("there is no template {id:?}{hint} (`milepost suite list` shows all)")))
-        }
-    }
-}
-
-/// The level behind an argument.
-pub fn level(argument: LevelArg) -> Level {
-    match argument {
-        LevelArg::Easy => Level::Easy,
-        LevelArg::Medium => Level::Medium,
-        LevelArg::Long => Level::Long,
-    }
-}
-
-/// The templates of a level that an argument asks for.
-pub fn templates(level: Level, which: TemplatesArg) -> Vec<&'static Template> {
-    let wanted = |template: &&Template| match which {
-        TemplatesArg::Trained => !template.held_out,
-        TemplatesArg::HeldOut => template.held_out,
-        TemplatesArg::All => true,
-    };
-    bundled().iter().filter(|template| template.level == level).filter(wanted).collect()
 }
 
 fn list(as_json: bool) -> Result<()> {
@@ -106,7 +77,6 @@ async fn serve(instance: &Instance, port: u16) -> Result<Exit> {
     for (name, value) in instance.secrets() {
         println!("secret {name} = {value}");
     }
-    let mut cancel = cancellation();
-    cancel.wait_for(|cancelled| *cancelled).await?;
+    cancellation().cancelled().await;
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! The help desk's pages and what its forms do.
+//! The help desk's pages, and the handlers of its forms.
 
 use axum::Json;
 use axum::Router;
@@ -10,14 +10,14 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Desk, NOBODY, PAGE, PRIORITIES, STATUSES, Ticket};
-use crate::instance::{Shared, Site, lock};
+use super::state::{HelpDesk, NOBODY, PAGE_SIZE, PRIORITIES, STATUSES, Ticket};
 use crate::page::{choice, esc, field, link, password};
 use crate::seeded::TOPICS;
+use crate::site::{Shared, Site, lock};
 
-type World = State<Shared<Desk>>;
+type SharedHelpDesk = State<Shared<HelpDesk>>;
 
-impl Site for Desk {
+impl Site for HelpDesk {
     fn router(shared: Shared<Self>) -> Router {
         Router::new()
             .route("/", get(|| async { Redirect::to("/tickets") }))
@@ -30,38 +30,38 @@ impl Site for Desk {
             .route("/ticket/{number}/close", post(close))
             .route("/ticket/{number}/reopen", post(reopen))
             .route("/new", get(new).post(create))
-            .route_layer(from_fn_with_state(shared.clone(), guard))
+            .route_layer(from_fn_with_state(shared.clone(), require_login))
             .route("/login", get(login_page).post(login))
             .route("/api/on-call/{team}", get(on_call))
             .with_state(shared)
     }
 }
 
-/// Sends whoever has no valid cookie to the login page.
-async fn guard(State(desk): World, request: Request, next: Next) -> Response {
+/// Redirects a request without a valid cookie to the login page.
+async fn require_login(State(desk): SharedHelpDesk, request: Request, next: Next) -> Response {
     let allowed = {
         let desk = lock(&desk);
         let cookie = format!("desk={}", desk.token);
         let sent = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        desk.open || (desk.logged_in && sent.split(';').any(|part| part.trim() == cookie))
+        desk.without_login || (desk.logged_in && sent.split(';').any(|part| part.trim() == cookie))
     };
     if allowed { next.run(request).await } else { Redirect::to("/login").into_response() }
 }
 
-impl Desk {
+impl HelpDesk {
     fn page(&mut self, title: &str, body: &str) -> Response {
         let mut links = vec![self.style.nav("/tickets", "Tickets"), self.style.nav("/new", "New ticket")];
-        if self.turned {
+        if self.reordered {
             links.reverse();
         }
-        if !self.open && !self.logged_in {
+        if !self.without_login && !self.logged_in {
             links.clear();
         }
         let message = std::mem::take(&mut self.message);
         self.style.page(title, &links, "", &message, body).into_response()
     }
 
-    /// Changes a ticket, and says what happened with `{number} done`.
+    /// Changes a ticket, and shows the message `{number} {done}` on its page.
     fn change(&mut self, number: u32, done: &str, change: impl FnOnce(&mut Ticket)) -> Redirect {
         if let Some(ticket) = self.tickets.iter_mut().find(|ticket| ticket.number == number) {
             change(ticket);
@@ -71,11 +71,11 @@ impl Desk {
     }
 }
 
-async fn info(State(desk): World) -> Response {
+async fn info(State(desk): SharedHelpDesk) -> Response {
     lock(&desk).page("Information", "<p>We answer within a day.</p>")
 }
 
-async fn login_page(State(desk): World) -> Response {
+async fn login_page(State(desk): SharedHelpDesk) -> Response {
     let desk = &mut *lock(&desk);
     let body = desk.style.post("/login", &(field("User", "user", "") + &password("Password", "password")), "Log in");
     desk.page("Welcome", &body)
@@ -87,7 +87,7 @@ struct Login {
     password: String,
 }
 
-async fn login(State(desk): World, Form(form): Form<Login>) -> Response {
+async fn login(State(desk): SharedHelpDesk, Form(form): Form<Login>) -> Response {
     let desk = &mut *lock(&desk);
     if form.user.trim() != desk.user || form.password != desk.password {
         desk.message = "User or password is wrong".into();
@@ -108,22 +108,22 @@ struct Filter {
     page: Option<usize>,
 }
 
-async fn tickets(State(desk): World, Query(filter): Query<Filter>) -> Response {
+async fn tickets(State(desk): SharedHelpDesk, Query(filter): Query<Filter>) -> Response {
     let desk = &mut *lock(&desk);
     let fits = |asked: &str, has: &str| asked.is_empty() || asked == "all" || asked == has;
     let found: Vec<&Ticket> =
         desk.tickets.iter().filter(|ticket| fits(&filter.status, &ticket.status) && fits(&filter.priority, &ticket.priority)).collect();
-    let pages = found.len().div_ceil(PAGE).max(1);
+    let pages = found.len().div_ceil(PAGE_SIZE).max(1);
     let page = filter.page.unwrap_or(1).clamp(1, pages);
     let rows: Vec<Vec<String>> = found
         .iter()
-        .skip((page - 1) * PAGE)
-        .take(PAGE)
+        .skip((page - 1) * PAGE_SIZE)
+        .take(PAGE_SIZE)
         .map(|ticket| {
             vec![
                 link(&format!("/ticket/{}", ticket.number), &ticket.number.to_string()),
                 esc(&ticket.subject),
-                esc(if desk.lists_status { &ticket.status } else { &ticket.topic }),
+                esc(if desk.list_shows_status { &ticket.status } else { &ticket.topic }),
             ]
         })
         .collect();
@@ -134,14 +134,14 @@ async fn tickets(State(desk): World, Query(filter): Query<Filter>) -> Response {
     let table = if rows.is_empty() {
         "<p>No tickets.</p>".to_owned()
     } else {
-        style.rows(&["Number", "Subject", if desk.lists_status { "Status" } else { "Topic" }], &rows)
+        style.rows(&["Number", "Subject", if desk.list_shows_status { "Status" } else { "Topic" }], &rows)
     };
     let pager = style.pager(page, pages, |page| format!("/tickets?status={}&priority={}&page={page}", filter.status, filter.priority));
     let body = style.get("/tickets", &controls, "Filter") + &table + &pager;
     desk.page("List of tickets", &body)
 }
 
-async fn ticket(State(desk): World, Path(number): Path<u32>) -> Response {
+async fn ticket(State(desk): SharedHelpDesk, Path(number): Path<u32>) -> Response {
     let desk = &mut *lock(&desk);
     let Some(ticket) = desk.ticket(number) else {
         return (StatusCode::NOT_FOUND, desk.page("Not found", "<p>There is no such ticket.</p>")).into_response();
@@ -168,7 +168,7 @@ async fn ticket(State(desk): World, Path(number): Path<u32>) -> Response {
             ]
         }
     };
-    if desk.turned {
+    if desk.reordered {
         facts.reverse();
         forms.reverse();
     }
@@ -182,7 +182,7 @@ struct Agent {
     agent: String,
 }
 
-async fn assign(State(desk): World, Path(number): Path<u32>, Form(form): Form<Agent>) -> Redirect {
+async fn assign(State(desk): SharedHelpDesk, Path(number): Path<u32>, Form(form): Form<Agent>) -> Redirect {
     let done = format!("assigned to {}", form.agent);
     lock(&desk).change(number, &done, |ticket| ticket.agent = form.agent)
 }
@@ -192,7 +192,7 @@ struct Priority {
     priority: String,
 }
 
-async fn priority(State(desk): World, Path(number): Path<u32>, Form(form): Form<Priority>) -> Redirect {
+async fn priority(State(desk): SharedHelpDesk, Path(number): Path<u32>, Form(form): Form<Priority>) -> Redirect {
     let done = format!("set to {}", form.priority);
     lock(&desk).change(number, &done, |ticket| ticket.priority = form.priority)
 }
@@ -202,7 +202,7 @@ struct Comment {
     comment: String,
 }
 
-async fn comment(State(desk): World, Path(number): Path<u32>, Form(form): Form<Comment>) -> Redirect {
+async fn comment(State(desk): SharedHelpDesk, Path(number): Path<u32>, Form(form): Form<Comment>) -> Redirect {
     let text = form.comment.trim().to_owned();
     if text.is_empty() {
         return Redirect::to(&format!("/ticket/{number}"));
@@ -210,15 +210,15 @@ async fn comment(State(desk): World, Path(number): Path<u32>, Form(form): Form<C
     lock(&desk).change(number, "comment sent", |ticket| ticket.comments.push(text))
 }
 
-async fn close(State(desk): World, Path(number): Path<u32>) -> Redirect {
+async fn close(State(desk): SharedHelpDesk, Path(number): Path<u32>) -> Redirect {
     lock(&desk).change(number, "is now closed", |ticket| ticket.status = "closed".into())
 }
 
-async fn reopen(State(desk): World, Path(number): Path<u32>) -> Redirect {
+async fn reopen(State(desk): SharedHelpDesk, Path(number): Path<u32>) -> Redirect {
     lock(&desk).change(number, "is open again", |ticket| ticket.status = "open".into())
 }
 
-async fn new(State(desk): World) -> Response {
+async fn new(State(desk): SharedHelpDesk) -> Response {
     let desk = &mut *lock(&desk);
     let topics: Vec<&str> = std::iter::once("Choose").chain(TOPICS).collect();
     let priorities: Vec<&str> = std::iter::once("Choose").chain(PRIORITIES).collect();
@@ -228,7 +228,7 @@ async fn new(State(desk): World) -> Response {
         choice("Priority", "priority", &priorities, "Choose"),
         choice("Topic", "topic", &topics, "Choose"),
     ];
-    if desk.turned {
+    if desk.reordered {
         fields.rotate_right(1);
     }
     let body = desk.style.post("/new", &fields.concat(), "Create");
@@ -243,15 +243,15 @@ struct NewTicket {
     topic: String,
 }
 
-async fn create(State(desk): World, Form(form): Form<NewTicket>) -> Redirect {
+async fn create(State(desk): SharedHelpDesk, Form(form): Form<NewTicket>) -> Redirect {
     let desk = &mut *lock(&desk);
     let (subject, customer) = (form.subject.trim().to_owned(), form.customer.trim().to_owned());
     if subject.is_empty() || customer.is_empty() {
         desk.message = "Please fill in subject and customer".into();
         return Redirect::to("/new");
     }
-    let number = desk.next;
-    desk.next += 7;
+    let number = desk.next_number;
+    desk.next_number += 7;
     desk.message = format!("Ticket created: {subject}");
     desk.tickets.push(Ticket {
         number,
@@ -267,8 +267,8 @@ async fn create(State(desk): World, Form(form): Form<NewTicket>) -> Redirect {
     Redirect::to(&format!("/ticket/{number}"))
 }
 
-async fn on_call(State(desk): World, Path(_team): Path<String>) -> Json<serde_json::Value> {
+async fn on_call(State(desk): SharedHelpDesk, Path(_team): Path<String>) -> Json<serde_json::Value> {
     let desk = &mut *lock(&desk);
-    desk.asked = true;
+    desk.api_called = true;
     Json(json!({ "on_call": desk.on_call }))
 }

@@ -1,41 +1,43 @@
-//! How a template writes an instance down.
+//! The builder with which a template writes an instance.
 
 use std::sync::{Arc, Mutex};
 
 use milepost_runtime::{Check, Planned};
 
-use super::{Episode, Holds, Instance, ReferenceMilestone, Site, Truth};
-use crate::oracle::{Oracle, Rule};
-use crate::reads::{Fact, Reads};
+use super::{CheckedState, Condition, Instance, ReferenceMilestone, Truth};
+use crate::facts::{Fact, FactLog};
+use crate::oracle::{Oracle, RevisionRule};
+use crate::plan_steps::with_answer_step;
+use crate::site::Site;
 
 /// An instance while a template writes it.
 pub(crate) struct Draft<S> {
-    world: S,
+    state: S,
     goal: String,
     start: &'static str,
     plan: Vec<Planned>,
-    rules: Vec<Rule>,
+    rules: Vec<RevisionRule>,
     milestones: Vec<ReferenceMilestone>,
     truths: Vec<Truth<S>>,
-    needs: Vec<Holds<S>>,
-    guards: Vec<Holds<S>>,
+    unseen_changes: Vec<Condition<S>>,
+    guards: Vec<Condition<S>>,
     facts: Vec<Fact>,
     answer: Option<String>,
     secrets: Vec<(String, String)>,
 }
 
 impl<S: Site> Draft<S> {
-    /// A draft with the state at the start, the goal, and the first plan (without its closing `answer`).
-    pub(crate) fn new(world: S, start: &'static str, goal: impl Into<String>, plan: Vec<Planned>) -> Self {
+    /// Starts a draft with the site's state at the start, the goal, and the first plan (without its closing `answer`).
+    pub(crate) fn new(state: S, start: &'static str, goal: impl Into<String>, plan: Vec<Planned>) -> Self {
         Self {
-            world,
+            state,
             goal: goal.into(),
             start,
-            plan: crate::plan_steps::finish(plan),
+            plan: with_answer_step(plan),
             rules: Vec::new(),
             milestones: Vec::new(),
             truths: Vec::new(),
-            needs: Vec::new(),
+            unseen_changes: Vec::new(),
             guards: Vec::new(),
             facts: Vec::new(),
             answer: None,
@@ -43,20 +45,20 @@ impl<S: Site> Draft<S> {
         }
     }
 
-    /// Adds a rule of revision.
-    pub(crate) fn rule(mut self, rule: Rule) -> Self {
+    /// Adds a rule of the oracle for revising its plan.
+    pub(crate) fn rule(mut self, rule: RevisionRule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// Adds a change that the goal asks for: how it is seen, and how the state has it.
-    pub(crate) fn fact(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
-        self.milestone(text.into(), check, Truth { holds: Box::new(holds), change: true })
+    /// Adds a milestone for a change that the goal asks for: how it is seen on a page, and how the state has it.
+    pub(crate) fn change(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
+        self.milestone(text.into(), check, Truth { holds: Box::new(holds), is_change: true })
     }
 
-    /// Adds a stage on the way (a login, an open page) that must be reached, but is no change that the goal asks for.
+    /// Adds a milestone for a stage on the way (a login, an open page) that must be reached, but is no change that the goal asks for.
     pub(crate) fn stage(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
-        self.milestone(text.into(), check, Truth { holds: Box::new(holds), change: false })
+        self.milestone(text.into(), check, Truth { holds: Box::new(holds), is_change: false })
     }
 
     fn milestone(mut self, text: String, check: Check, truth: Truth<S>) -> Self {
@@ -65,55 +67,56 @@ impl<S: Site> Draft<S> {
         self
     }
 
-    /// Adds a fact that the goal needs and only the site can tell. Each way is a list of phrases; a page with all phrases of one tells it.
-    pub(crate) fn reads(self, ways: impl Into<Fact>) -> Self {
-        self.reads_all([ways.into()])
+    /// Adds a fact that the goal needs and only the site can tell. Each way is a list of phrases; a page with all phrases of one way tells
+    /// the fact.
+    pub(crate) fn needs_fact(self, ways: impl Into<Fact>) -> Self {
+        self.needs_facts([ways.into()])
     }
 
     /// Adds several such facts, or none.
-    pub(crate) fn reads_all(mut self, facts: impl IntoIterator<Item = Fact>) -> Self {
+    pub(crate) fn needs_facts(mut self, facts: impl IntoIterator<Item = Fact>) -> Self {
         self.facts.extend(facts);
         self
     }
 
-    /// Adds a change that the goal asks for and that is no milestone of its own.
-    pub(crate) fn need(mut self, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
-        self.needs.push(Box::new(holds));
+    /// Adds a change that the goal asks for and that has no milestone of its own.
+    pub(crate) fn unseen_change(mut self, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
+        self.unseen_changes.push(Box::new(holds));
         self
     }
 
-    /// Adds a condition on the state at the end that no page shows (nothing else was changed).
+    /// Adds a condition on the final state that no page shows (nothing else was changed).
     pub(crate) fn guard(mut self, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
         self.guards.push(Box::new(holds));
         self
     }
 
-    /// The value that the answer must contain.
+    /// Sets the value that the answer must contain.
     pub(crate) fn answer(mut self, value: impl Into<String>) -> Self {
         self.answer = Some(value.into());
         self
     }
 
-    /// A secret that the task may type.
+    /// Adds a secret that the task may type.
     pub(crate) fn secret(mut self, name: &str, value: &str) -> Self {
         self.secrets.push((name.into(), value.into()));
         self
     }
 
-    /// The finished instance.
+    /// Returns the finished instance.
     pub(crate) fn finish(self) -> Instance {
         Instance {
             origin: None,
-            reads: Arc::new(Reads::new(self.facts)),
+            facts: Arc::new(FactLog::new(self.facts)),
             goal: self.goal,
             start: self.start,
             secrets: self.secrets,
             milestones: self.milestones,
             oracle: Oracle { plan: self.plan, rules: self.rules, answer: self.answer },
-            episode: Box::new(Episode {
-                state: Arc::new(Mutex::new(self.world)),
+            checks: Box::new(CheckedState {
+                state: Arc::new(Mutex::new(self.state)),
                 truths: self.truths,
-                needs: self.needs,
+                unseen_changes: self.unseen_changes,
                 guards: self.guards,
             }),
         }

@@ -1,4 +1,4 @@
-//! The records desk's pages and what its forms do.
+//! The records desk's pages, and the handlers of its forms.
 
 use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
@@ -8,12 +8,12 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ACTIONS, Booking, Card, GRADES, PAGE, PLACES, Person, ROOMS, Records, saved};
-use crate::instance::{Shared, Site, lock};
+use super::state::{ACTIONS, Booking, Card, LEVELS, PAGE_SIZE, PERSON_CITIES, Person, ROOMS, Records, saved_message};
 use crate::page::{choice, esc, field, link, search};
 use crate::seeded::TEAMS;
+use crate::site::{Shared, Site, lock};
 
-type World = State<Shared<Records>>;
+type SharedRecords = State<Shared<Records>>;
 
 impl Site for Records {
     fn router(shared: Shared<Self>) -> Router {
@@ -37,7 +37,7 @@ impl Records {
     fn page(&mut self, title: &str, query: &str, body: &str) -> Response {
         let style = &self.style;
         let mut links = vec![style.nav("/people", "People"), style.nav("/new", "New person"), style.nav("/rooms", "Rooms")];
-        if self.turned {
+        if self.reordered {
             links.reverse();
         }
         let tools = style.get("/search", &search("Search", "q", query), "Search");
@@ -45,14 +45,14 @@ impl Records {
         style.page(title, &links, &tools, &message, body).into_response()
     }
 
-    /// The table of some people, inside the form of the bulk actions.
+    /// Renders one page of a table of people inside the form of the bulk actions.
     fn table(&self, people: &[&Person], page: usize, href: impl Fn(usize) -> String) -> String {
-        let pages = people.len().div_ceil(PAGE).max(1);
+        let pages = people.len().div_ceil(PAGE_SIZE).max(1);
         let page = page.clamp(1, pages);
         let rows: Vec<Vec<String>> = people
             .iter()
-            .skip((page - 1) * PAGE)
-            .take(PAGE)
+            .skip((page - 1) * PAGE_SIZE)
+            .take(PAGE_SIZE)
             .map(|person| {
                 let pick =
                     format!("<input type=\"checkbox\" name=\"who\" value=\"{}\" aria-label=\"Pick {}\">", person.number, esc(&person.name));
@@ -66,7 +66,7 @@ impl Records {
 
     fn store(&mut self, number: u32, card: Card) {
         if let Some(person) = self.people.iter_mut().find(|person| person.number == number) {
-            self.message = saved(&person.name, &person.card, &card);
+            self.message = saved_message(&person.name, &person.card, &card);
             person.card = card;
         }
     }
@@ -80,18 +80,18 @@ struct Listing {
     page: Option<usize>,
 }
 
-async fn info(State(records): World) -> Response {
+async fn info(State(records): SharedRecords) -> Response {
     lock(&records).page("Information", "", "<p>Ask the front office.</p>")
 }
 
-async fn people(State(records): World, Query(listing): Query<Listing>) -> Response {
+async fn people(State(records): SharedRecords, Query(listing): Query<Listing>) -> Response {
     let records = &mut *lock(&records);
     let all: Vec<&Person> = records.people.iter().collect();
     let body = records.table(&all, listing.page.unwrap_or(1), |page| format!("/people?page={page}"));
     records.page("Everybody", "", &body)
 }
 
-async fn results(State(records): World, Query(listing): Query<Listing>) -> Response {
+async fn results(State(records): SharedRecords, Query(listing): Query<Listing>) -> Response {
     let records = &mut *lock(&records);
     let asked: Vec<String> = listing.q.to_lowercase().split_whitespace().map(str::to_owned).collect();
     let fits = |person: &&Person| {
@@ -106,7 +106,7 @@ async fn results(State(records): World, Query(listing): Query<Listing>) -> Respo
     records.page("Results", &listing.q, &body)
 }
 
-async fn person(State(records): World, Path(number): Path<u32>) -> Response {
+async fn person(State(records): SharedRecords, Path(number): Path<u32>) -> Response {
     let records = &mut *lock(&records);
     let Some(person) = records.person(number) else {
         return (StatusCode::NOT_FOUND, records.page("Not found", "", "<p>There is no such person.</p>")).into_response();
@@ -120,12 +120,12 @@ async fn person(State(records): World, Path(number): Path<u32>) -> Response {
     ];
     let mut fields = [
         field("Phone", "phone", &card.phone),
-        choice("City", "city", &PLACES, &card.city),
+        choice("City", "city", &PERSON_CITIES, &card.city),
         choice("Team", "team", &TEAMS, &card.team),
-        choice("Level", "level", &GRADES, &card.level),
+        choice("Level", "level", &LEVELS, &card.level),
         field("Badge", "badge", &card.badge),
     ];
-    if records.turned {
+    if records.reordered {
         facts.reverse();
         fields.reverse();
     }
@@ -144,11 +144,11 @@ struct CardForm {
     badge: String,
 }
 
-async fn change(State(records): World, Path(number): Path<u32>, Form(form): Form<CardForm>) -> Redirect {
+async fn change(State(records): SharedRecords, Path(number): Path<u32>, Form(form): Form<CardForm>) -> Redirect {
     let records = &mut *lock(&records);
     let card =
         Card { phone: form.phone.trim().into(), city: form.city, team: form.team, level: form.level, badge: form.badge.trim().into() };
-    if records.asks_reason.contains(&number) && !records.has(number, &card) {
+    if records.needs_reason.contains(&number) && !records.has(number, &card) {
         records.pending = Some((number, card));
         return Redirect::to(&format!("/person/{number}/reason"));
     }
@@ -156,7 +156,7 @@ async fn change(State(records): World, Path(number): Path<u32>, Form(form): Form
     Redirect::to("/people")
 }
 
-async fn reason(State(records): World, Path(number): Path<u32>) -> Response {
+async fn reason(State(records): SharedRecords, Path(number): Path<u32>) -> Response {
     let records = &mut *lock(&records);
     let form = records.style.post(&format!("/person/{number}/reason"), &field("Reason", "reason", ""), "Save");
     let name = records.person(number).map(|person| person.name.clone()).unwrap_or_default();
@@ -168,7 +168,7 @@ struct Reason {
     reason: String,
 }
 
-async fn give_reason(State(records): World, Path(number): Path<u32>, Form(form): Form<Reason>) -> Redirect {
+async fn give_reason(State(records): SharedRecords, Path(number): Path<u32>, Form(form): Form<Reason>) -> Redirect {
     let records = &mut *lock(&records);
     let text = form.reason.trim().to_owned();
     match records.pending.take_if(|(waiting, _)| *waiting == number && !text.is_empty()) {
@@ -181,17 +181,17 @@ async fn give_reason(State(records): World, Path(number): Path<u32>, Form(form):
     }
 }
 
-async fn new(State(records): World) -> Response {
+async fn new(State(records): SharedRecords) -> Response {
     let records = &mut *lock(&records);
     let with_choose =
         |options: &[&'static str]| -> Vec<&'static str> { std::iter::once("Choose").chain(options.iter().copied()).collect() };
     let mut fields = [
         field("Name", "name", ""),
         field("Phone", "phone", ""),
-        choice("City", "city", &with_choose(&PLACES), "Choose"),
+        choice("City", "city", &with_choose(&PERSON_CITIES), "Choose"),
         choice("Team", "team", &with_choose(&TEAMS), "Choose"),
     ];
-    if records.turned {
+    if records.reordered {
         fields.rotate_left(2);
     }
     let body = records.style.post("/new", &fields.concat(), "Save");
@@ -206,23 +206,23 @@ struct NewPerson {
     team: String,
 }
 
-async fn add(State(records): World, Form(form): Form<NewPerson>) -> Redirect {
+async fn add(State(records): SharedRecords, Form(form): Form<NewPerson>) -> Redirect {
     let records = &mut *lock(&records);
     let name = form.name.trim().to_owned();
     if name.is_empty() {
         records.message = "Please fill in the name".into();
         return Redirect::to("/new");
     }
-    let number = records.next;
-    records.next += 3;
+    let number = records.next_number;
+    records.next_number += 3;
     records.message = format!("Added {name}, number {number}");
     let card = Card { phone: form.phone.trim().into(), city: form.city, team: form.team, level: "1".into(), badge: String::new() };
-    records.people.push(Person { number, name, card, office: "none".into(), manager: "none", since: "today".into(), marked: None });
+    records.people.push(Person { number, name, card, office: "none".into(), manager: "none", since: "today".into(), bulk_action: None });
     Redirect::to("/people")
 }
 
-/// The body is read by hand: a form may repeat the name `who`.
-async fn bulk(State(records): World, body: String) -> Redirect {
+/// Applies a bulk action. It parses the body itself, because the form repeats the name `who`.
+async fn bulk(State(records): SharedRecords, body: String) -> Redirect {
     let records = &mut *lock(&records);
     let pairs: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let action = pairs.iter().find(|(name, _)| name == "action").map(|(_, value)| value.clone()).unwrap_or_default();
@@ -232,13 +232,13 @@ async fn bulk(State(records): World, body: String) -> Redirect {
         return Redirect::to("/people");
     }
     for person in records.people.iter_mut().filter(|person| who.contains(&person.number)) {
-        person.marked = Some(action.clone());
+        person.bulk_action = Some(action.clone());
     }
     records.message = format!("{action} done for {}", who.len());
     Redirect::to("/people")
 }
 
-async fn rooms(State(records): World) -> Response {
+async fn rooms(State(records): SharedRecords) -> Response {
     let records = &mut *lock(&records);
     let rows: Vec<Vec<String>> =
         ROOMS.iter().enumerate().map(|(at, room)| vec![(*room).to_owned(), format!("{} seats", 4 + at * 2)]).collect();
@@ -251,7 +251,7 @@ impl Records {
         let rooms: Vec<&str> = std::iter::once("Choose").chain(ROOMS).collect();
         let mut fields =
             [choice("Room", "room", &rooms, &known.room), field("Date", "date", &known.date), field("Name", "name", &known.name)];
-        if self.turned {
+        if self.reordered {
             fields.rotate_left(1);
         }
         let body = self.style.post("/book", &fields.concat(), "Book");
@@ -259,7 +259,7 @@ impl Records {
     }
 }
 
-async fn booking(State(records): World) -> Response {
+async fn booking(State(records): SharedRecords) -> Response {
     lock(&records).booking_page(&Booking { room: "Choose".into(), date: String::new(), name: String::new() })
 }
 
@@ -270,7 +270,7 @@ struct BookingForm {
     name: String,
 }
 
-async fn book(State(records): World, Form(form): Form<BookingForm>) -> Response {
+async fn book(State(records): SharedRecords, Form(form): Form<BookingForm>) -> Response {
     let records = &mut *lock(&records);
     let wanted = Booking { room: form.room, date: form.date.trim().into(), name: form.name.trim().into() };
     if wanted.room == "Choose" || wanted.date.is_empty() || wanted.name.is_empty() {
@@ -286,8 +286,8 @@ async fn book(State(records): World, Form(form): Form<BookingForm>) -> Response 
     Redirect::to("/rooms").into_response()
 }
 
-async fn badge(State(records): World, Path(_name): Path<String>) -> Json<serde_json::Value> {
+async fn badge(State(records): SharedRecords, Path(_name): Path<String>) -> Json<serde_json::Value> {
     let records = &mut *lock(&records);
-    records.asked = true;
+    records.api_called = true;
     Json(json!({ "badge_number": records.badge }))
 }

@@ -1,4 +1,4 @@
-//! The shop's pages and what its forms do.
+//! The shop's pages, and the handlers of its forms.
 
 use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -7,12 +7,12 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{DELIVERIES, Line, PAGE, Review, Shop};
-use crate::instance::{Shared, Site, lock};
-use crate::page::{choice, esc, field, link, search, tick};
+use super::state::{CartLine, DELIVERIES, PAGE_SIZE, Review, Shop};
+use crate::page::{checkable, choice, esc, field, link, search};
 use crate::seeded::CITIES;
+use crate::site::{Shared, Site, lock};
 
-type World = State<Shared<Shop>>;
+type SharedShop = State<Shared<Shop>>;
 
 impl Site for Shop {
     fn router(shared: Shared<Self>) -> Router {
@@ -43,7 +43,7 @@ impl Shop {
         let style = &self.style;
         let cart = style.nav("/cart", "Cart");
         let home = style.nav("/", "Shop");
-        let links = if self.turned { [cart, home] } else { [home, cart] };
+        let links = if self.reordered { [cart, home] } else { [home, cart] };
         let tools = style.get("/search", &search("Search", "q", query), "Search");
         let message = std::mem::take(&mut self.message);
         style.page(title, &links, &tools, &message, body).into_response()
@@ -60,7 +60,7 @@ impl Shop {
         self.style.rows(&["Item", "Price"], &rows)
     }
 
-    fn gone(&mut self) -> Response {
+    fn not_found(&mut self) -> Response {
         (axum::http::StatusCode::NOT_FOUND, self.page("Not found", "", "<p>There is no such item.</p>")).into_response()
     }
 }
@@ -73,29 +73,29 @@ struct Listing {
     page: Option<usize>,
 }
 
-async fn home(State(shop): World, Query(listing): Query<Listing>) -> Response {
+async fn home(State(shop): SharedShop, Query(listing): Query<Listing>) -> Response {
     let shop = &mut *lock(&shop);
-    let pages = shop.items.len().div_ceil(PAGE);
+    let pages = shop.items.len().div_ceil(PAGE_SIZE);
     let page = listing.page.unwrap_or(1).clamp(1, pages);
-    let shown: Vec<usize> = (0..shop.items.len()).skip((page - 1) * PAGE).take(PAGE).collect();
+    let shown: Vec<usize> = (0..shop.items.len()).skip((page - 1) * PAGE_SIZE).take(PAGE_SIZE).collect();
     let body = shop.list(&shown) + &shop.style.pager(page, pages, |page| format!("/?page={page}"));
     shop.page("All items", "", &body)
 }
 
-async fn info(State(shop): World) -> Response {
+async fn info(State(shop): SharedShop) -> Response {
     lock(&shop).page("Information", "", "<p>Open every day.</p>")
 }
 
-async fn results(State(shop): World, Query(listing): Query<Listing>) -> Response {
+async fn results(State(shop): SharedShop, Query(listing): Query<Listing>) -> Response {
     let shop = &mut *lock(&shop);
     let found = shop.found(&listing.q);
     let body = if found.is_empty() { "<p>Nothing was found.</p>".to_owned() } else { shop.list(&found) };
     shop.page("Results", &listing.q, &body)
 }
 
-async fn item(State(shop): World, Path(id): Path<u32>) -> Response {
+async fn item(State(shop): SharedShop, Path(id): Path<u32>) -> Response {
     let shop = &mut *lock(&shop);
-    let Some(at) = shop.by_id(id) else { return shop.gone() };
+    let Some(at) = shop.by_id(id) else { return shop.not_found() };
     shop.opened.push(at);
     let (item, style) = (&shop.items[at], &shop.style);
     let mut facts = vec![
@@ -104,7 +104,7 @@ async fn item(State(shop): World, Path(id): Path<u32>) -> Response {
         ("Code", item.code.to_string()),
         ("Days to deliver", item.days.to_string()),
     ];
-    if shop.turned {
+    if shop.reordered {
         facts.reverse();
     }
     let buy = match item.in_stock {
@@ -122,14 +122,14 @@ struct Quantity {
     quantity: String,
 }
 
-async fn add(State(shop): World, Path(id): Path<u32>, Form(form): Form<Quantity>) -> Redirect {
+async fn add(State(shop): SharedShop, Path(id): Path<u32>, Form(form): Form<Quantity>) -> Redirect {
     let shop = &mut *lock(&shop);
     if let Some(item) = shop.by_id(id).filter(|&at| shop.items[at].in_stock) {
         match form.quantity.trim().parse::<u32>() {
             Ok(quantity @ 1..=99) => {
                 match shop.cart.iter_mut().find(|line| line.item == item) {
                     Some(line) => line.quantity += quantity,
-                    None => shop.cart.push(Line { item, quantity }),
+                    None => shop.cart.push(CartLine { item, quantity }),
                 }
                 shop.message = format!("Added {quantity} {}", shop.name(item));
             }
@@ -139,18 +139,18 @@ async fn add(State(shop): World, Path(id): Path<u32>, Form(form): Form<Quantity>
     Redirect::to(&format!("/item/{id}"))
 }
 
-async fn later(State(shop): World, Path(id): Path<u32>) -> Redirect {
+async fn later(State(shop): SharedShop, Path(id): Path<u32>) -> Redirect {
     let shop = &mut *lock(&shop);
     if let Some(item) = shop.by_id(id) {
-        shop.later.push(item);
+        shop.saved_for_later.push(item);
         shop.message = format!("Kept {}", shop.name(item));
     }
     Redirect::to(&format!("/item/{id}"))
 }
 
-async fn reviews(State(shop): World, Path(id): Path<u32>) -> Response {
+async fn reviews(State(shop): SharedShop, Path(id): Path<u32>) -> Response {
     let shop = &mut *lock(&shop);
-    let Some(at) = shop.by_id(id) else { return shop.gone() };
+    let Some(at) = shop.by_id(id) else { return shop.not_found() };
     let sent: String = shop
         .reviews
         .iter()
@@ -158,7 +158,7 @@ async fn reviews(State(shop): World, Path(id): Path<u32>) -> Response {
         .map(|review| format!("<p>{} stars: {}</p>", esc(&review.stars), esc(&review.text)))
         .collect();
     let (stars, text) = (choice("Stars", "stars", &["Choose", "1", "2", "3", "4", "5"], "Choose"), field("Review", "text", ""));
-    let controls = if shop.turned { text + &stars } else { stars + &text };
+    let controls = if shop.reordered { text + &stars } else { stars + &text };
     let body = sent + &shop.style.post(&format!("/item/{id}/reviews"), &controls, "Send review");
     let title = format!("What people say of {}", shop.name(at));
     shop.page(&title, "", &body)
@@ -170,7 +170,7 @@ struct Opinion {
     text: String,
 }
 
-async fn review(State(shop): World, Path(id): Path<u32>, Form(form): Form<Opinion>) -> Redirect {
+async fn review(State(shop): SharedShop, Path(id): Path<u32>, Form(form): Form<Opinion>) -> Redirect {
     let shop = &mut *lock(&shop);
     if let Some(item) = shop.by_id(id) {
         shop.message = format!("Review of {} sent", shop.name(item));
@@ -179,7 +179,7 @@ async fn review(State(shop): World, Path(id): Path<u32>, Form(form): Form<Opinio
     Redirect::to(&format!("/item/{id}/reviews"))
 }
 
-async fn cart(State(shop): World) -> Response {
+async fn cart(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
     if shop.cart.is_empty() {
         return shop.page("Your items", "", "<p>Nothing here yet.</p>");
@@ -201,7 +201,7 @@ async fn cart(State(shop): World) -> Response {
     shop.page("Your items", "", &body)
 }
 
-async fn remove(State(shop): World, Path(id): Path<u32>) -> Redirect {
+async fn remove(State(shop): SharedShop, Path(id): Path<u32>) -> Redirect {
     let shop = &mut *lock(&shop);
     if let Some(item) = shop.by_id(id) {
         shop.cart.retain(|line| line.item != item);
@@ -215,7 +215,7 @@ struct Code {
     code: String,
 }
 
-async fn use_code(State(shop): World, Form(form): Form<Code>) -> Redirect {
+async fn use_code(State(shop): SharedShop, Form(form): Form<Code>) -> Redirect {
     let shop = &mut *lock(&shop);
     if form.code.trim() == shop.voucher {
         shop.used_code = form.code.trim().into();
@@ -234,7 +234,7 @@ struct Address {
     city: String,
 }
 
-async fn address(State(shop): World) -> Response {
+async fn address(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
     let known = &shop.checkout;
     let mut cities = vec!["Choose"];
@@ -245,14 +245,14 @@ async fn address(State(shop): World) -> Response {
         field("Zip", "zip", &known.zip),
         choice("City", "city", &cities, &known.city),
     ];
-    if shop.turned {
+    if shop.reordered {
         fields.rotate_left(1);
     }
     let body = shop.style.post("/address", &fields.concat(), "Continue");
     shop.page("Where to", "", &body)
 }
 
-async fn set_address(State(shop): World, Form(form): Form<Address>) -> Redirect {
+async fn set_address(State(shop): SharedShop, Form(form): Form<Address>) -> Redirect {
     let shop = &mut *lock(&shop);
     if [&form.name, &form.street].iter().any(|text| text.trim().is_empty()) || form.city == "Choose" {
         shop.message = "Please fill in name, street and city".into();
@@ -264,13 +264,13 @@ async fn set_address(State(shop): World, Form(form): Form<Address>) -> Redirect 
     Redirect::to("/delivery")
 }
 
-async fn delivery(State(shop): World) -> Response {
+async fn delivery(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
-    let mut ways: Vec<String> = DELIVERIES.iter().map(|way| tick("radio", way, "way", way, &shop.checkout.delivery)).collect();
-    if shop.turned {
+    let mut ways: Vec<String> = DELIVERIES.iter().map(|way| checkable("radio", way, "way", way, &shop.checkout.delivery)).collect();
+    if shop.reordered {
         ways.reverse();
     }
-    let gift = tick("checkbox", "Gift wrap", "gift", "yes", if shop.checkout.gift { "yes" } else { "" });
+    let gift = checkable("checkbox", "Gift wrap", "gift", "yes", if shop.checkout.gift { "yes" } else { "" });
     let body = shop.style.post("/delivery", &(ways.concat() + &gift), "Continue");
     shop.page("How to send it", "", &body)
 }
@@ -283,17 +283,17 @@ struct Delivery {
     gift: String,
 }
 
-async fn set_delivery(State(shop): World, Form(form): Form<Delivery>) -> Redirect {
+async fn set_delivery(State(shop): SharedShop, Form(form): Form<Delivery>) -> Redirect {
     let shop = &mut *lock(&shop);
     if form.way.is_empty() {
         shop.message = "Please choose one".into();
         return Redirect::to("/delivery");
     }
     (shop.checkout.delivery, shop.checkout.gift) = (form.way, form.gift == "yes");
-    Redirect::to(if shop.asks_tax { "/tax" } else { "/review" })
+    Redirect::to(if shop.asks_tax_number { "/tax" } else { "/review" })
 }
 
-async fn tax(State(shop): World) -> Response {
+async fn tax(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
     let body =
         "<p>We need one more thing.</p>".to_owned() + &shop.style.post("/tax", &field("Tax number", "tax", &shop.checkout.tax), "Continue");
@@ -305,13 +305,13 @@ struct Tax {
     tax: String,
 }
 
-async fn set_tax(State(shop): World, Form(form): Form<Tax>) -> Redirect {
+async fn set_tax(State(shop): SharedShop, Form(form): Form<Tax>) -> Redirect {
     let shop = &mut *lock(&shop);
     shop.checkout.tax = form.tax.trim().into();
     Redirect::to(if shop.checkout.tax.is_empty() { "/tax" } else { "/review" })
 }
 
-async fn summary(State(shop): World) -> Response {
+async fn summary(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
     let known = &shop.checkout;
     let facts = [
@@ -326,16 +326,16 @@ async fn summary(State(shop): World) -> Response {
     shop.page("Is this right?", "", &body)
 }
 
-async fn place(State(shop): World) -> Redirect {
+async fn place(State(shop): SharedShop) -> Redirect {
     let shop = &mut *lock(&shop);
-    if shop.cart.is_empty() || shop.checkout.delivery.is_empty() || (shop.asks_tax && shop.checkout.tax.is_empty()) {
+    if shop.cart.is_empty() || shop.checkout.delivery.is_empty() || (shop.asks_tax_number && shop.checkout.tax.is_empty()) {
         return Redirect::to("/cart");
     }
     shop.order = Some(std::mem::take(&mut shop.cart));
     Redirect::to("/order")
 }
 
-async fn order(State(shop): World) -> Response {
+async fn order(State(shop): SharedShop) -> Response {
     let shop = &mut *lock(&shop);
     if shop.order.is_none() {
         return shop.page("No order", "", "<p>Nothing was ordered yet.</p>");
@@ -345,14 +345,14 @@ async fn order(State(shop): World) -> Response {
     shop.page("Thank you", "", &body)
 }
 
-async fn api_pick(State(shop): World, Path(_kind): Path<String>) -> Json<serde_json::Value> {
+async fn api_pick(State(shop): SharedShop, Path(_kind): Path<String>) -> Json<serde_json::Value> {
     let shop = &mut *lock(&shop);
-    shop.asked = true;
-    Json(json!({ "best_pick": shop.name(shop.picked) }))
+    shop.api_called = true;
+    Json(json!({ "best_pick": shop.name(shop.recommended) }))
 }
 
-async fn api_voucher(State(shop): World, Path(_item): Path<String>) -> Json<serde_json::Value> {
+async fn api_voucher(State(shop): SharedShop, Path(_item): Path<String>) -> Json<serde_json::Value> {
     let shop = &mut *lock(&shop);
-    shop.asked = true;
+    shop.api_called = true;
     Json(json!({ "voucher": shop.voucher }))
 }

@@ -2,29 +2,31 @@
 
 use milepost_runtime::Planned;
 
-use super::{Checkout, DELIVERIES, Line, PAGE, Shop};
+use super::state::{CartLine, Checkout, DELIVERIES, PAGE_SIZE, Shop};
 use crate::instance::{Draft, Instance};
-use crate::oracle::{At, Resume, Rule};
-use crate::plan_steps::{at, fetches, finish, leads, seen, shows, ticks, types, types_result};
+use crate::oracle::{CursorAt, Resume, RevisionRule};
+use crate::plan_steps::{
+    click_to_text, click_to_url, fetch_json, text_visible, tick, type_result, type_text, url_contains, with_answer_step,
+};
 use crate::seeded::{CITIES, Rng, STREETS};
 
-/// Searching for an item and opening its page.
+/// Plans the steps that search for an item and open its page.
 pub(super) fn search_for(name: &str) -> Vec<Planned> {
-    vec![types("Search", name), leads("Search", "/search"), shows(name, format!("About {name}"))]
+    vec![type_text("Search", name), click_to_url("Search", "/search"), click_to_text(name, format!("About {name}"))]
 }
 
 pub(super) fn add(rng: &mut Rng) -> Instance {
     let shop = Shop::draw(rng);
-    let item = rng.below(PAGE);
+    let item = rng.below(PAGE_SIZE);
     let name = shop.name(item);
     let goal = rng.pick(&[
         format!("Put \"{name}\" into the cart."),
         format!("Add one \"{name}\" to my cart."),
         format!("I want \"{name}\" in the cart."),
     ]);
-    let plan = vec![shows(&name, format!("About {name}")), shows("Add to cart", format!("Added 1 {name}"))];
+    let plan = vec![click_to_text(&name, format!("About {name}")), click_to_text("Add to cart", format!("Added 1 {name}"))];
     Draft::new(shop, "/", goal, plan)
-        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+        .change(format!("{name} is in the cart"), text_visible(format!("Added 1 {name}")), move |shop| shop.has_line(item, 1))
         .guard(|shop| shop.cart.len() == 1)
         .finish()
 }
@@ -51,8 +53,8 @@ pub(super) fn price(rng: &mut Rng) -> Instance {
         ways.push(vec![format!("{name} {value}")]);
     }
     Draft::new(shop, "/", goal, search_for(&name))
-        .reads(ways)
-        .stage(format!("the page of {name} is open"), seen(format!("About {name}")), move |shop| shop.opened.contains(&item))
+        .needs_fact(ways)
+        .stage(format!("the page of {name} is open"), text_visible(format!("About {name}")), move |shop| shop.opened.contains(&item))
         .answer(value)
         .finish()
 }
@@ -66,9 +68,9 @@ pub(super) fn later(rng: &mut Rng) -> Instance {
         format!("Find \"{name}\" and keep it for later with \"Save for later\"."),
     ]);
     let mut plan = search_for(&name);
-    plan.push(shows("Save for later", format!("Kept {name}")));
+    plan.push(click_to_text("Save for later", format!("Kept {name}")));
     Draft::new(shop, "/", goal, plan)
-        .fact(format!("{name} is kept"), seen(format!("Kept {name}")), move |shop| shop.later == [item])
+        .change(format!("{name} is kept"), text_visible(format!("Kept {name}")), move |shop| shop.saved_for_later == [item])
         .guard(|shop| shop.cart.is_empty())
         .finish()
 }
@@ -76,7 +78,7 @@ pub(super) fn later(rng: &mut Rng) -> Instance {
 pub(super) fn total(rng: &mut Rng) -> Instance {
     let mut shop = Shop::draw(rng);
     let lines = rng.numbers(0, 9, 4);
-    shop.cart = lines.iter().map(|&item| Line { item: item as usize, quantity: rng.between(1, 3) }).collect();
+    shop.cart = lines.iter().map(|&item| CartLine { item: item as usize, quantity: rng.between(1, 3) }).collect();
     let gone = shop.cart[rng.below(4)].item;
     let name = shop.name(gone);
     let left: u32 = shop.cart.iter().filter(|line| line.item != gone).map(|line| shop.items[line.item].price * line.quantity).sum();
@@ -84,13 +86,13 @@ pub(super) fn total(rng: &mut Rng) -> Instance {
         format!("Remove \"{name}\" from the cart and report the \"Total\"."),
         format!("Take \"{name}\" out of my cart. What is the \"Total\" then?"),
     ]);
-    let plan = vec![leads("Cart", "/cart"), shows(&format!("Remove {name}"), format!("Removed {name}"))];
+    let plan = vec![click_to_url("Cart", "/cart"), click_to_text(&format!("Remove {name}"), format!("Removed {name}"))];
     Draft::new(shop, "/", goal, plan)
-        .fact(format!("{name} is out of the cart"), seen(format!("Removed {name}")), move |shop| {
+        .change(format!("{name} is out of the cart"), text_visible(format!("Removed {name}")), move |shop| {
             shop.cart.iter().all(|line| line.item != gone)
         })
         .guard(|shop| shop.cart.len() == 3)
-        .reads([vec![format!("Total {left}")]])
+        .needs_fact([vec![format!("Total {left}")]])
         .answer(left.to_string())
         .finish()
 }
@@ -106,24 +108,29 @@ pub(super) fn swap(rng: &mut Rng) -> Instance {
         format!("Put \"{quantity}\" of \"{name}\" into the cart. If it is out of stock take \"{instead}\" instead. Then open the cart."),
         format!("I need \"{quantity}\" pieces of \"{name}\" in the cart, or of \"{instead}\" where the first is out of stock. Open the cart at the end."),
     ]);
-    let amount = types("Quantity", &quantity.to_string());
+    let amount = type_text("Quantity", &quantity.to_string());
     let mut plan = search_for(&name);
-    plan.extend([amount.clone(), shows("Add to cart", format!("Added {quantity}")), leads("Cart", "/cart")]);
+    plan.extend([amount.clone(), click_to_text("Add to cart", format!("Added {quantity}")), click_to_url("Cart", "/cart")]);
     let bought = if out { other } else { wanted };
     let text = format!("Added {quantity} {}", shop.name(bought));
-    // Whoever takes the other item must have seen why.
+    // An agent that takes the other item must have seen why.
     let why = out.then(|| vec![vec![format!("About {name}"), "Out of stock".into()]]);
     Draft::new(shop, "/", goal, plan)
-        .reads_all(why)
-        .rule(Rule { at: At::Step(amount.text), when: seen("Out of stock"), steps: search_for(&instead), resume: Resume::Current })
-        .fact("the right item is in the cart", seen(text), move |shop| shop.taken(bought, quantity))
+        .needs_facts(why)
+        .rule(RevisionRule {
+            cursor: CursorAt::Step(amount.text),
+            when: text_visible("Out of stock"),
+            steps: search_for(&instead),
+            resume: Resume::Current,
+        })
+        .change("the right item is in the cart", text_visible(text), move |shop| shop.has_line(bought, quantity))
         .guard(|shop| shop.cart.len() == 1)
         .finish()
 }
 
 pub(super) fn order(rng: &mut Rng) -> Instance {
     let shop = Shop::draw(rng);
-    let item = rng.below(PAGE);
+    let item = rng.below(PAGE_SIZE);
     let name = shop.name(item);
     let wanted = Checkout {
         name: rng.people(1).concat(),
@@ -139,39 +146,39 @@ pub(super) fn order(rng: &mut Rng) -> Instance {
         format!("Buy \"{name}\". Send it to \"{person}\", \"{street}\", zip \"{zip}\", \"{city}\", by \"{delivery}\", and tell me the order number."),
     ]);
     let mut plan = vec![
-        shows(&name, format!("About {name}")),
-        shows("Add to cart", format!("Added 1 {name}")),
-        leads("Cart", "/cart"),
-        leads("Checkout", "/address"),
+        click_to_text(&name, format!("About {name}")),
+        click_to_text("Add to cart", format!("Added 1 {name}")),
+        click_to_url("Cart", "/cart"),
+        click_to_url("Checkout", "/address"),
     ];
-    plan.extend(address(&wanted));
-    plan.extend([ticks(&delivery), leads("Continue", "/review"), leads("Place order", "/order")]);
+    plan.extend(fill_address(&wanted));
+    plan.extend([tick(&delivery), click_to_url("Continue", "/review"), click_to_url("Place order", "/order")]);
     let number = shop.order_number.to_string();
     Draft::new(shop, "/", goal, plan)
-        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
-        .fact("the order is placed", seen("Order number"), |shop| shop.order.is_some())
-        .need(move |shop| shop.checkout == wanted)
+        .change(format!("{name} is in the cart"), text_visible(format!("Added 1 {name}")), move |shop| shop.has_line(item, 1))
+        .change("the order is placed", text_visible("Order number"), |shop| shop.order.is_some())
+        .unseen_change(move |shop| shop.checkout == wanted)
         .guard(|shop| shop.order.as_ref().is_some_and(|lines| lines.len() == 1))
-        .reads([vec![format!("Order number {number}")]])
+        .needs_fact([vec![format!("Order number {number}")]])
         .answer(number)
         .finish()
 }
 
-/// Filling in the address and going on.
-pub(super) fn address(wanted: &Checkout) -> Vec<Planned> {
+/// Plans the steps that fill in the address and continue.
+pub(super) fn fill_address(wanted: &Checkout) -> Vec<Planned> {
     vec![
-        types("Name", &wanted.name),
-        types("Street", &wanted.street),
-        types("Zip", &wanted.zip),
-        crate::plan_steps::selects("City", &wanted.city),
-        leads("Continue", "/delivery"),
+        type_text("Name", &wanted.name),
+        type_text("Street", &wanted.street),
+        type_text("Zip", &wanted.zip),
+        crate::plan_steps::select_option("City", &wanted.city),
+        click_to_url("Continue", "/delivery"),
     ]
 }
 
 pub(super) fn pick(rng: &mut Rng) -> Instance {
     let mut shop = Shop::draw(rng);
     let item = rng.below(shop.items.len());
-    shop.picked = item;
+    shop.recommended = item;
     let name = shop.name(item);
     let path = format!("/api/pick/{}", name.rsplit(' ').next().unwrap_or_default());
     let goal = rng.pick(&[
@@ -179,19 +186,24 @@ pub(super) fn pick(rng: &mut Rng) -> Instance {
         format!("\"{path}\" tells the best pick. Fetch it, search for that item and add it to the cart."),
     ]);
     let mut then = search_for(&name);
-    then.push(shows("Add to cart", format!("Added 1 {name}")));
-    Draft::new(shop, "/", goal, vec![fetches(&path, "best_pick")])
-        .rule(Rule { at: At::End, when: seen("best_pick"), steps: finish(then), resume: Resume::Nowhere })
-        .reads([vec![format!("best_pick {name}")]])
-        .stage("the best pick is known", seen("best_pick"), |shop| shop.asked)
-        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
+    then.push(click_to_text("Add to cart", format!("Added 1 {name}")));
+    Draft::new(shop, "/", goal, vec![fetch_json(&path, "best_pick")])
+        .rule(RevisionRule {
+            cursor: CursorAt::End,
+            when: text_visible("best_pick"),
+            steps: with_answer_step(then),
+            resume: Resume::Nowhere,
+        })
+        .needs_fact([vec![format!("best_pick {name}")]])
+        .stage("the best pick is known", text_visible("best_pick"), |shop| shop.api_called)
+        .change(format!("{name} is in the cart"), text_visible(format!("Added 1 {name}")), move |shop| shop.has_line(item, 1))
         .guard(|shop| shop.cart.len() == 1)
         .finish()
 }
 
 pub(super) fn code(rng: &mut Rng) -> Instance {
     let shop = Shop::draw(rng);
-    let item = rng.below(PAGE);
+    let item = rng.below(PAGE_SIZE);
     let name = shop.name(item);
     let path = format!("/api/voucher/{name}");
     let goal = rng.pick(&[
@@ -199,19 +211,19 @@ pub(super) fn code(rng: &mut Rng) -> Instance {
         format!("Put one \"{name}\" into the cart, open it, fetch \"{path}\" and use that code."),
     ]);
     let plan = vec![
-        shows(&name, format!("About {name}")),
-        shows("Add to cart", format!("Added 1 {name}")),
-        leads("Cart", "/cart"),
-        fetches(&path, "voucher"),
-        types_result("Code"),
-        shows("Use code", "The code was accepted"),
+        click_to_text(&name, format!("About {name}")),
+        click_to_text("Add to cart", format!("Added 1 {name}")),
+        click_to_url("Cart", "/cart"),
+        fetch_json(&path, "voucher"),
+        type_result("Code"),
+        click_to_text("Use code", "The code was accepted"),
     ];
     let voucher = format!("voucher {}", shop.voucher);
     Draft::new(shop, "/", goal, plan)
-        .reads([vec![voucher]])
-        .fact(format!("{name} is in the cart"), seen(format!("Added 1 {name}")), move |shop| shop.taken(item, 1))
-        .stage("the cart is open", at("/cart"), move |shop| shop.taken(item, 1))
-        .fact("the code is used", seen("The code was accepted"), |shop| shop.used_code == shop.voucher)
+        .needs_fact([vec![voucher]])
+        .change(format!("{name} is in the cart"), text_visible(format!("Added 1 {name}")), move |shop| shop.has_line(item, 1))
+        .stage("the cart is open", url_contains("/cart"), move |shop| shop.has_line(item, 1))
+        .change("the code is used", text_visible("The code was accepted"), |shop| shop.used_code == shop.voucher)
         .guard(|shop| shop.cart.len() == 1)
         .finish()
 }

@@ -1,16 +1,16 @@
 //! Long tasks in the shop.
 
-use super::tasks::{address, search_for};
-use super::{Checkout, DELIVERIES, Review, Shop};
+use super::state::{Checkout, DELIVERIES, Review, Shop};
+use super::tasks::{fill_address, search_for};
 use crate::instance::{Draft, Instance};
-use crate::oracle::{At, Resume, Rule};
-use crate::plan_steps::{holds, leads, seen, selects, shows, ticks, types};
+use crate::oracle::{CursorAt, Resume, RevisionRule};
+use crate::plan_steps::{click_to_text, click_to_url, field_is, select_option, text_visible, tick, type_text};
 use crate::seeded::{CITIES, REMARKS, Rng, STREETS};
 
-/// Four products and the whole checkout; the form may ask for a tax number.
+/// Makes a task with four products and the whole checkout; the form may ask for a tax number.
 pub(super) fn order_many(rng: &mut Rng) -> Instance {
     let mut shop = Shop::draw(rng);
-    shop.asks_tax = rng.chance(80);
+    shop.asks_tax_number = rng.chance(80);
     let items: Vec<(usize, u32)> = rng.numbers(0, 9, 4).into_iter().map(|item| (item as usize, rng.between(2, 9))).collect();
     let tax = rng.digits();
     let wanted = Checkout {
@@ -20,7 +20,7 @@ pub(super) fn order_many(rng: &mut Rng) -> Instance {
         city: CITIES[rng.below(10)].into(),
         delivery: rng.pick(&DELIVERIES).into(),
         gift: true,
-        tax: if shop.asks_tax { tax.clone() } else { String::new() },
+        tax: if shop.asks_tax_number { tax.clone() } else { String::new() },
     };
     let list: Vec<String> = items.iter().map(|(item, quantity)| format!("\"{quantity}\" of \"{}\"", shop.name(*item))).collect();
     let (list, Checkout { name, street, zip, city, delivery, .. }) = (list.join(", "), wanted.clone());
@@ -37,31 +37,31 @@ pub(super) fn order_many(rng: &mut Rng) -> Instance {
     let mut plan = Vec::new();
     for (item, quantity) in &items {
         plan.extend(search_for(&shop.name(*item)));
-        plan.extend([types("Quantity", &quantity.to_string()), shows("Add to cart", format!("Added {quantity}"))]);
+        plan.extend([type_text("Quantity", &quantity.to_string()), click_to_text("Add to cart", format!("Added {quantity}"))]);
     }
-    plan.extend([leads("Cart", "/cart"), leads("Checkout", "/address")]);
-    plan.extend(address(&wanted));
-    let on = leads("Continue", "/review");
-    plan.extend([ticks(&delivery), ticks("Gift wrap"), on.clone(), leads("Place order", "/order")]);
+    plan.extend([click_to_url("Cart", "/cart"), click_to_url("Checkout", "/address")]);
+    plan.extend(fill_address(&wanted));
+    let on = click_to_url("Continue", "/review");
+    plan.extend([tick(&delivery), tick("Gift wrap"), on.clone(), click_to_url("Place order", "/order")]);
     let names: Vec<String> = items.iter().map(|(item, _)| shop.name(*item)).collect();
-    let mut draft = Draft::new(shop, "/", goal, plan).rule(Rule {
-        at: At::Step(on.text.clone()),
-        when: holds("Tax number", ""),
-        steps: vec![types("Tax number", &tax), on],
+    let mut draft = Draft::new(shop, "/", goal, plan).rule(RevisionRule {
+        cursor: CursorAt::Step(on.text.clone()),
+        when: field_is("Tax number", ""),
+        steps: vec![type_text("Tax number", &tax), on],
         resume: Resume::Next,
     });
     for ((item, quantity), name) in items.into_iter().zip(names) {
         let text = format!("Added {quantity} {name}");
-        draft = draft.fact(format!("{name} is in the cart"), seen(text), move |shop| shop.taken(item, quantity));
+        draft = draft.change(format!("{name} is in the cart"), text_visible(text), move |shop| shop.has_line(item, quantity));
     }
     draft
-        .fact("the order is placed", seen("Order number"), |shop| shop.order.is_some())
-        .need(move |shop| shop.checkout == wanted)
+        .change("the order is placed", text_visible("Order number"), |shop| shop.order.is_some())
+        .unseen_change(move |shop| shop.checkout == wanted)
         .guard(|shop| shop.order.as_ref().is_some_and(|lines| lines.len() == 4))
         .finish()
 }
 
-/// Reviews of three products.
+/// Makes a task that reviews three products.
 pub(super) fn reviews(rng: &mut Rng) -> Instance {
     let shop = Shop::draw(rng);
     let texts = rng.sample(&REMARKS, 3);
@@ -79,17 +79,17 @@ pub(super) fn reviews(rng: &mut Rng) -> Instance {
         let name = shop.name(review.item);
         plan.extend(search_for(&name));
         plan.extend([
-            leads("Reviews", "/reviews"),
-            selects("Stars", &review.stars),
-            types("Review", &review.text),
-            shows("Send review", format!("Review of {name} sent")),
+            click_to_url("Reviews", "/reviews"),
+            select_option("Stars", &review.stars),
+            type_text("Review", &review.text),
+            click_to_text("Send review", format!("Review of {name} sent")),
         ]);
     }
     let names: Vec<String> = wanted.iter().map(|review| shop.name(review.item)).collect();
     let mut draft = Draft::new(shop, "/", goal, plan);
     for (review, name) in wanted.into_iter().zip(names) {
         let text = format!("Review of {name} sent");
-        draft = draft.fact(text.clone(), seen(text), move |shop| shop.reviews.contains(&review));
+        draft = draft.change(text.clone(), text_visible(text), move |shop| shop.reviews.contains(&review));
     }
     draft.guard(|shop| shop.reviews.len() == 3 && shop.cart.is_empty()).finish()
 }

@@ -1,4 +1,4 @@
-"""The official MCP client against the daemon over HTTP, or with the argument `stdio` against `milepost mcp`."""
+"""Uses the daemon over HTTP with the official MCP client; with the argument `stdio`, uses `milepost mcp` instead."""
 
 import asyncio
 import json
@@ -25,22 +25,23 @@ def text(result):
     return result.content[0].text
 
 
-async def tools(client):
+async def check_tools(client):
+    """Calls every tool, reads every kind of resource, and cancels a task."""
     listed = (await client.list_tools()).tools
     assert [tool.name for tool in listed] == ["run_task", "task_status", "cancel_task", "observe"], listed
-    seen = await client.call_tool("observe", {"url": os.environ["SITE"]})
-    assert not seen.is_error and 'link "' in text(seen), text(seen)
+    page = await client.call_tool("observe", {"url": os.environ["SITE"]})
+    assert not page.is_error and 'link "' in text(page), text(page)
 
     steps = []
 
-    async def heard(progress, total, message):
+    async def on_progress(progress, total, message):
         steps.append(message)
 
     task = {"goal": os.environ["GOAL"], "url": os.environ["SITE"], "check": 'text visible "About"', "max_steps": 20, "wait_seconds": 300}
-    ran = await client.call_tool("run_task", task, progress_callback=heard)
-    done = ran.structured_content
-    assert not ran.is_error and done["state"] == "done" and done["success"] is True and done["answer"], ran
-    assert json.loads(text(ran)) == done
+    result = await client.call_tool("run_task", task, progress_callback=on_progress)
+    done = result.structured_content
+    assert not result.is_error and done["state"] == "done" and done["success"] is True and done["answer"], result
+    assert json.loads(text(result)) == done
     assert any(step.startswith("plan 1") for step in steps) and any(step.startswith("click ") for step in steps), steps
     status = await client.call_tool("task_status", {"id": done["id"]})
     assert status.structured_content["answer"] == done["answer"], status
@@ -52,16 +53,17 @@ async def tools(client):
     templates = (await client.list_resource_templates()).resource_templates
     assert [template.uri_template for template in templates] == ["milepost://episodes/{id}"], templates
 
-    begun = await client.call_tool("run_task", {**task, "wait_seconds": 0})
-    running = begun.structured_content
+    started = await client.call_tool("run_task", {**task, "wait_seconds": 0})
+    running = started.structured_content
     assert running["state"] in ("queued", "running") and "task_status" in running["hint"], running
     await client.call_tool("cancel_task", {"id": running["id"]})
     ended = await client.call_tool("task_status", {"id": running["id"], "wait_seconds": 60})
     assert ended.structured_content["state"] == "cancelled", ended
 
 
-async def refusals(client):
-    for tool, arguments, says in [
+async def check_errors(client):
+    """Checks that wrong arguments and an unknown resource give errors that name them."""
+    for tool, arguments, expected in [
         ("run_task", {"goal": "x"}, "url"),
         ("run_task", {"goal": "x", "url": "ftp://x"}, "/url"),
         ("run_task", {"goal": "x", "url": "http://127.0.0.1:1/", "planner": "x"}, "/planner"),
@@ -69,7 +71,7 @@ async def refusals(client):
         ("task_status", {"id": "nothing"}, "nothing"),
     ]:
         refused = await client.call_tool(tool, arguments)
-        assert refused.is_error and says in text(refused), (tool, arguments, refused)
+        assert refused.is_error and expected in text(refused), (tool, arguments, refused)
     try:
         await client.read_resource("milepost://episodes/nothing")
         raise AssertionError("there is no such episode")
@@ -77,16 +79,17 @@ async def refusals(client):
         assert "nothing" in str(error), error
 
 
-async def reader():
+async def check_reader():
+    """Checks that a token of the scope `read` can read resources, but run no task."""
     async with Client(over_http(os.environ["DAEMON_READER"])) as client:
         refused = await client.call_tool("run_task", {"goal": "x", "url": "http://127.0.0.1:1/"})
         assert refused.is_error and "scope" in text(refused), refused
         assert (await client.list_resources()).resources is not None
 
 
-async def doors():
-    """Nobody without a token, no foreign page, no foreign name."""
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+async def check_guards():
+    """Checks that requests with a wrong token, of a foreign origin or for a foreign host are refused."""
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     good = {"Authorization": f"Bearer {os.environ['DAEMON_TOKEN']}", "Accept": "application/json, text/event-stream"}
     async with httpx2.AsyncClient() as http:
         for headers, status in [
@@ -96,22 +99,22 @@ async def doors():
             ({**good, "Host": "evil.example"}, 403),
             (good, 200),
         ]:
-            answer = await http.post(ENDPOINT, json=hello, headers=headers)
+            answer = await http.post(ENDPOINT, json=ping, headers=headers)
             assert answer.status_code == status, (headers, answer.status_code, answer.text)
 
 
 async def main():
     if sys.argv[1:] == ["stdio"]:
         async with Client(over_stdio()) as client:
-            await tools(client)
+            await check_tools(client)
         return
     for mode in ("auto", "legacy"):
         async with Client(over_http(os.environ["DAEMON_TOKEN"]), mode=mode) as client:
-            await refusals(client)
+            await check_errors(client)
             if mode == "auto":
-                await tools(client)
-    await reader()
-    await doors()
+                await check_tools(client)
+    await check_reader()
+    await check_guards()
 
 
 asyncio.run(main())

@@ -1,7 +1,6 @@
-"""A server with a few tools, as a user would write one with the official SDK. With a port it speaks HTTP and asks for a token."""
+"""An MCP server with three tools, written with the official SDK. It speaks over stdio."""
 
 import os
-import sys
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver import MCPServer
@@ -13,7 +12,7 @@ server = MCPServer("desk")
 
 @server.tool()
 def lookup(customer: Annotated[str, Field(max_length=30, pattern="^[a-z ]+$")], fields: list[Literal["phone", "city"]] | None = None) -> str:
-    """What is known of a customer."""
+    """Looks up phone and city of a customer."""
     return f"{customer}: {', '.join(fields or ['all'])} ({os.environ.get('DESK', 'no desk')})"
 
 

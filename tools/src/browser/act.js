@@ -1,12 +1,13 @@
-// What actions need of the page: find an element by its id, aim at it, fill it, wait for a change.
+// Functions that carry out actions in the page: find an element by its id, find a point to click, fill a field, wait for a change.
 const memory = window[Symbol.for("milepost.page")];
-const fold = (text) => text.replace(/\s+/g, " ").trim();
+const collapse = (text) => text.replace(/\s+/g, " ").trim();
 
+// Returns the element with this id, or null where it is no longer in the document.
 function find(id) {
   const ref = memory && memory.refs.get(id);
   const el = ref && ref.deref();
   if (!el || !el.isConnected || !el.ownerDocument.defaultView) return null;
-  // A frame's document stays connected to itself when the frame is gone.
+  // The elements of a removed frame still count as connected, because their own document is intact.
   for (let frame = el.ownerDocument.defaultView; frame !== window; frame = frame.parent) {
     if (!frame.frameElement || !frame.frameElement.isConnected) return null;
   }
@@ -15,11 +16,13 @@ function find(id) {
 
 const parentOf = (el) => el.assignedSlot || el.parentElement || (el.getRootNode() instanceof ShadowRoot ? el.getRootNode().host : null);
 
+// Whether `inner` is `outer` or a descendant of it, across shadow roots.
 function within(inner, outer) {
   for (let at = inner; at; at = parentOf(at)) if (at === outer) return true;
   return false;
 }
 
+// Returns the topmost element at a point of a document, inside shadow roots too.
 function hitAt(doc, x, y) {
   let hit = doc.elementFromPoint(x, y);
   while (hit && hit.shadowRoot) {
@@ -30,8 +33,9 @@ function hitAt(doc, x, y) {
   return hit;
 }
 
-// The element that would take a click at a point of the element's own document, looking down from the top window.
-function cover(el, target, x, y) {
+// Returns the element that would receive a click at this point in place of `target` or one of its labels; null where nothing covers them. The
+// point is in the coordinates of the element's own document; the frames around it are checked too, up to the top window.
+function coveringElement(el, target, x, y) {
   const hit = hitAt(el.ownerDocument, x, y);
   if (!hit) return el.ownerDocument.documentElement;
   const labels = Array.from(target.labels || []);
@@ -46,7 +50,8 @@ function cover(el, target, x, y) {
   return null;
 }
 
-function offset(el) {
+// Returns the position of the element's document in the top window.
+function frameOffset(el) {
   let x = 0, y = 0;
   for (let view = el.ownerDocument.defaultView; view !== window; view = view.parent) {
     const frame = view.frameElement, rect = frame.getBoundingClientRect();
@@ -56,7 +61,8 @@ function offset(el) {
   return { x, y };
 }
 
-function points(el) {
+// Returns points inside the visible parts of the element's boxes, in the coordinates of its own document.
+function clickCandidates(el) {
   const view = el.ownerDocument.defaultView, out = [];
   for (const box of el.getClientRects()) {
     const left = Math.max(box.left, 0), top = Math.max(box.top, 0);
@@ -67,13 +73,15 @@ function points(el) {
   return out;
 }
 
+// Describes a covering element by its role, its text and the nearest element that has an id.
 function describe(el) {
-  const owner = parentsWithId(el);
-  const words = fold(el.getAttribute("aria-label") || el.innerText || el.id || "").slice(0, 300);
+  const owner = nearestId(el);
+  const words = collapse(el.getAttribute("aria-label") || el.innerText || el.id || "").slice(0, 300);
   return `${el.getAttribute("role") || el.localName} ${JSON.stringify(words)}${owner ? ` (element ${owner})` : ""}`;
 }
 
-function parentsWithId(el) {
+// Returns the id of the element or of its nearest ancestor that has one; 0 where none has.
+function nearestId(el) {
   for (let at = el; at; at = parentOf(at)) {
     const id = memory.ids.get(at);
     if (id) return id;
@@ -81,23 +89,23 @@ function parentsWithId(el) {
   return 0;
 }
 
-// Where a pointer must go to press the element, or what is in its way.
-function aim(id) {
+// Returns the point of the top window where a click hits the element, or the reason why there is none.
+function clickPoint(id) {
   const el = find(id);
   if (!el) return { missing: true };
   if (el.matches(":disabled") || el.getAttribute("aria-disabled") === "true") return { refused: "is disabled" };
   if (el.localName === "input" && el.type === "file") return { refused: "opens a file chooser, and files cannot be uploaded" };
-  // A drop-down list opens a menu of the system's own; its options are chosen by `select`.
+  // A click on a drop-down list would open a menu outside the page; its options are chosen by the action `select`.
   if (el.localName === "select") { el.focus(); return { focused: true }; }
   const targets = [el, ...Array.from(el.labels || [])];
   let covering = null;
   for (const scroll of [false, true]) {
     for (const target of targets) {
       if (scroll) target.scrollIntoView({ block: "center", inline: "center", behavior: "instant" });
-      for (const point of points(target)) {
-        const hit = cover(target, el, point.x, point.y);
+      for (const point of clickCandidates(target)) {
+        const hit = coveringElement(target, el, point.x, point.y);
         if (!hit) {
-          const shift = offset(el);
+          const shift = frameOffset(el);
           return { x: Math.floor(point.x + shift.x), y: Math.floor(point.y + shift.y) };
         }
         covering = hit;
@@ -109,16 +117,19 @@ function aim(id) {
 
 const originOf = (el) => el.ownerDocument.defaultView.origin;
 
-function field(id) {
+// Returns the origin of the page that a field belongs to.
+function fieldOrigin(id) {
   const el = find(id);
   return el ? { origin: originOf(el) } : { missing: true };
 }
 
-function emit(el, type, Kind, options) {
+// Dispatches an event that bubbles.
+function dispatch(el, type, Kind, options) {
   el.dispatchEvent(new Kind(type, { bubbles: true, composed: true, ...options }));
 }
 
-// Replaces a field's content, with the events that a person's typing makes. `origin` (or null) must own the field.
+// Replaces a field's content and dispatches the events that a person's typing would cause. Where `origin` is not null, the field's page must have
+// this origin.
 function fill(id, value, origin) {
   const el = find(id);
   if (!el) return { missing: true };
@@ -130,19 +141,20 @@ function fill(id, value, origin) {
   el.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
   el.focus();
   if (!prototype) return fillRich(el, value);
-  // A part of a secret would be of no use, and could not be told from other text on the page.
+  // A cut secret would be useless, and the rest of it could not be recognised and hidden on the page.
   if (origin !== null && el.maxLength > 0 && value.length > el.maxLength) return { refused: `takes at most ${el.maxLength} characters, fewer than the secret has` };
   const text = el.maxLength > 0 ? value.slice(0, el.maxLength) : value;
   const key = { key: text.slice(-1) || "Backspace" };
-  emit(el, "keydown", view.KeyboardEvent, { ...key, cancelable: true });
+  dispatch(el, "keydown", view.KeyboardEvent, { ...key, cancelable: true });
   Object.getOwnPropertyDescriptor(prototype, "value").set.call(el, text);
   if (text !== "" && el.value === "") return { refused: `takes no such text (it is a ${el.type} field${el.type === "date" ? ", write 2024-12-31" : el.type === "time" ? ", write 23:59" : ""})` };
-  emit(el, "input", view.InputEvent, { data: text, inputType: "insertText" });
-  emit(el, "keyup", view.KeyboardEvent, key);
-  emit(el, "change", view.Event, {});
+  dispatch(el, "input", view.InputEvent, { data: text, inputType: "insertText" });
+  dispatch(el, "keyup", view.KeyboardEvent, key);
+  dispatch(el, "change", view.Event, {});
   return { done: true };
 }
 
+// Replaces the content of an editable element that is not a form field.
 function fillRich(el, value) {
   const doc = el.ownerDocument;
   if (!el.isContentEditable && doc.designMode !== "on") return { refused: "takes no text", invalid: true };
@@ -152,22 +164,24 @@ function fillRich(el, value) {
   return { done: true };
 }
 
+// Selects the option with this text.
 function choose(id, option) {
   const el = find(id);
   if (!el) return { missing: true };
   if (el.localName !== "select") return { refused: "has no options to select", invalid: true };
   if (el.matches(":disabled")) return { refused: "is disabled" };
-  const found = Array.from(el.options).find((one) => fold(one.text) === fold(option));
+  const found = Array.from(el.options).find((one) => collapse(one.text) === collapse(option));
   if (!found) return { refused: `has no option ${JSON.stringify(option)}`, invalid: true };
   if (found.disabled || (found.parentElement.localName === "optgroup" && found.parentElement.disabled)) return { refused: `has the option ${JSON.stringify(option)}, but it is disabled` };
   el.focus();
   found.selected = true;
   const view = el.ownerDocument.defaultView;
-  emit(el, "input", view.Event, {});
-  emit(el, "change", view.Event, {});
+  dispatch(el, "input", view.Event, {});
+  dispatch(el, "change", view.Event, {});
   return { done: true };
 }
 
+// Scrolls by most of the window's height, down (1) or up (-1): the page, or else the element in the middle of the window that can scroll.
 function scroll(sign) {
   const page = document.scrollingElement || document.documentElement;
   const before = page.scrollTop;
@@ -181,20 +195,20 @@ function scroll(sign) {
   return { done: true };
 }
 
-// Resolves when something on the page changes, or after `most` ms.
-function change(most) {
+// Resolves when something in the document changes, or after `milliseconds`.
+function waitForChange(milliseconds) {
   return new Promise((done) => {
     const finish = () => { observer.disconnect(); clearTimeout(timer); done({ done: true }); };
     const observer = new MutationObserver(finish);
     observer.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
-    const timer = setTimeout(finish, most);
+    const timer = setTimeout(finish, milliseconds);
   });
 }
 
-// Shows the values of these fields as dots ("disc"), or as they are ("").
-function veil(ids, as) {
+// Draws the values of these fields as dots ("disc") or as text (""), for a screenshot.
+function maskValues(ids, style) {
   for (const id of ids) {
     const el = find(id);
-    if (el) el.style.webkitTextSecurity = as;
+    if (el) el.style.webkitTextSecurity = style;
   }
 }

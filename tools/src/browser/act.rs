@@ -1,4 +1,4 @@
-//! How each action is carried out.
+//! Carries out each action in the browser.
 
 use milepost_runtime::{Action, Direction, Key, Outcome, Result, secrets};
 use serde::Deserialize;
@@ -6,25 +6,27 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::BrowserEnvironment;
-use super::session::{CallError, CallResult, Command, Patience};
+use super::session::{CallError, CallResult, Command, Timeout};
 
+/// The script that calls a function of `act.js`.
 macro_rules! act {
     ($call:literal) => {
         concat!(include_str!("act.js"), "\nreturn ", $call, ";")
     };
 }
 
-const AIM: &str = act!("aim(arguments[0])");
-const REFERENCE: &str = act!("find(arguments[0])");
-const FIELD: &str = act!("field(arguments[0])");
+const CLICK_POINT: &str = act!("clickPoint(arguments[0])");
+const FIND: &str = act!("find(arguments[0])");
+const FIELD_ORIGIN: &str = act!("fieldOrigin(arguments[0])");
 const FILL: &str = act!("fill(arguments[0], arguments[1], arguments[2])");
 const CHOOSE: &str = act!("choose(arguments[0], arguments[1])");
 const SCROLL: &str = act!("scroll(arguments[0])");
-const CHANGE: &str = act!("change(arguments[0])");
+const WAIT_FOR_CHANGE: &str = act!("waitForChange(arguments[0])");
 
+/// The maximum time that the action `wait` takes; milliseconds.
 const WAIT_MS: u64 = 1_000;
 
-/// What a script of `act.js` says.
+/// The answer of a function of `act.js`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
@@ -43,7 +45,7 @@ impl Reply {
         serde_json::from_value(value).unwrap_or_default()
     }
 
-    /// Why it was not done, if it was not.
+    /// Returns the outcome of an action that was not carried out; `None` where it was.
     fn failure(&self, id: u32) -> Option<Outcome> {
         if self.missing {
             return Some(missing(id));
@@ -62,7 +64,7 @@ fn missing(id: u32) -> Outcome {
 }
 
 impl BrowserEnvironment {
-    /// Carries out an action; what the page or the driver refuses becomes an outcome, a dead browser an error.
+    /// Carries out an action. Where the page or the driver refuses it, the outcome has the reason; only a browser that is gone is an error.
     pub(super) async fn perform(&mut self, action: &Action) -> Result<Outcome> {
         self.unsettled = true;
         let done = match action {
@@ -71,12 +73,10 @@ impl BrowserEnvironment {
             Action::Select { id, option } => self.choose(*id, option).await,
             Action::Press(key) => self.press(*key).await,
             Action::Scroll(direction) => self.scroll(*direction).await,
-            Action::Goto(target) => self.follow(target).await,
+            Action::Goto(target) => self.goto(target).await,
             Action::Back => self.back().await,
             Action::Wait => self.wait().await,
-            Action::Call { .. } | Action::Answer { .. } | Action::Stop(_) => {
-                Ok(Outcome::failed(format!("invalid: `{action}` is not for the browser")))
-            }
+            other => Ok(Outcome::unsupported(other)),
         };
         match done {
             Ok(outcome) => Ok(outcome),
@@ -84,7 +84,7 @@ impl BrowserEnvironment {
                 self.dialog = true;
                 Ok(Outcome::failed("a dialog is open: `press Enter` accepts it, `press Escape` dismisses it"))
             }
-            // A document that goes away under a script has left the page that the action was meant for.
+            // The document was replaced, so the page is no longer the one that the action was meant for.
             Err(CallError::Navigated) => Ok(Outcome::failed("the page changed before the action was done; look again")),
             Err(CallError::NoWindow) => Ok(Outcome::failed("the tab was closed before the action was done; look again")),
             Err(CallError::Slow) => Ok(Outcome::failed("the page did not load in time and was stopped")),
@@ -94,7 +94,7 @@ impl BrowserEnvironment {
     }
 
     async fn click(&mut self, id: u32) -> CallResult<Outcome> {
-        let reply = Reply::read(self.session.script(AIM, json!([id]), Patience::Page).await?);
+        let reply = Reply::read(self.session.script(CLICK_POINT, json!([id]), Timeout::Command).await?);
         if let Some(failure) = reply.failure(id) {
             return Ok(failure);
         }
@@ -107,27 +107,28 @@ impl BrowserEnvironment {
             { "type": "pointerDown", "button": 0 },
             { "type": "pointerUp", "button": 0 },
         ] }] });
-        match self.session.call(Command::post("actions", press), Patience::Navigation).await {
+        match self.session.call(Command::post("actions", press), Timeout::Navigation).await {
             Err(CallError::Refused(reason)) => {
                 tracing::debug!(reason, "no pointer actions; clicking the element");
-                self.click_reference(id).await?;
+                self.click_by_reference(id).await?;
             }
-            other => landed(other)?,
+            other => accept_page_change(other)?,
         }
         Ok(Outcome::done())
     }
 
-    async fn click_reference(&mut self, id: u32) -> CallResult<()> {
-        let reference = self.session.script(REFERENCE, json!([id]), Patience::Page).await?;
+    /// Clicks an element by WebDriver's own command, for drivers without pointer actions.
+    async fn click_by_reference(&mut self, id: u32) -> CallResult<()> {
+        let reference = self.session.script(FIND, json!([id]), Timeout::Command).await?;
         let element = reference.as_object().and_then(|object| object.values().next()).and_then(Value::as_str);
         let element = element.ok_or_else(|| CallError::Refused(format!("element {id} went away")))?;
-        landed(self.session.call(Command::post(&format!("element/{element}/click"), json!({})), Patience::Navigation).await)
+        accept_page_change(self.session.call(Command::post(&format!("element/{element}/click"), json!({})), Timeout::Navigation).await)
     }
 
     async fn fill(&mut self, id: u32, text: &str) -> CallResult<Outcome> {
         let (mut value, mut origin) = (text.to_owned(), None);
         if !secrets::names(text).is_empty() {
-            let reply = Reply::read(self.session.script(FIELD, json!([id]), Patience::Page).await?);
+            let reply = Reply::read(self.session.script(FIELD_ORIGIN, json!([id]), Timeout::Command).await?);
             let Some(owner) = reply.origin else { return Ok(missing(id)) };
             let Ok(page) = Url::parse(&owner) else {
                 return Ok(Outcome::failed(format!("element {id} is in a page without an origin; no secret is typed there")));
@@ -137,46 +138,46 @@ impl BrowserEnvironment {
                 Err(error) => return Ok(Outcome::failed(error.to_string())),
             };
             origin = Some(owner);
-            self.veiled.insert(id);
+            self.secret_fields.insert(id);
         }
-        let filled = self.session.script(FILL, json!([id, value, origin]), Patience::Navigation).await;
-        answered(id, filled)
+        let filled = self.session.script(FILL, json!([id, value, origin]), Timeout::Navigation).await;
+        field_outcome(id, filled)
     }
 
     async fn choose(&mut self, id: u32, option: &str) -> CallResult<Outcome> {
-        let chosen = self.session.script(CHOOSE, json!([id, option]), Patience::Navigation).await;
-        answered(id, chosen)
+        let chosen = self.session.script(CHOOSE, json!([id, option]), Timeout::Navigation).await;
+        field_outcome(id, chosen)
     }
 
     async fn press(&mut self, key: Key) -> CallResult<Outcome> {
         if self.dialog && matches!(key, Key::Enter | Key::Escape) {
             self.dialog = false;
             let answer = if key == Key::Enter { "alert/accept" } else { "alert/dismiss" };
-            match self.session.call(Command::post(answer, json!({})), Patience::Navigation).await {
+            match self.session.call(Command::post(answer, json!({})), Timeout::Navigation).await {
                 Ok(_) => {
                     return Ok(Outcome::done());
                 }
-                // It closed by itself: the key goes to the page.
+                // The dialog has closed in the meantime, so the key goes to the page.
                 Err(CallError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        let code = code_of(key);
+        let code = key_code(key);
         let strokes = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": [
             { "type": "keyDown", "value": code },
             { "type": "keyUp", "value": code },
         ] }] });
-        landed(self.session.call(Command::post("actions", strokes), Patience::Navigation).await)?;
+        accept_page_change(self.session.call(Command::post("actions", strokes), Timeout::Navigation).await)?;
         Ok(Outcome::done())
     }
 
     async fn scroll(&mut self, direction: Direction) -> CallResult<Outcome> {
         let sign = if direction == Direction::Up { -1 } else { 1 };
-        self.session.script(SCROLL, json!([sign]), Patience::Page).await?;
+        self.session.script(SCROLL, json!([sign]), Timeout::Command).await?;
         Ok(Outcome::done())
     }
 
-    async fn follow(&mut self, target: &str) -> CallResult<Outcome> {
+    async fn goto(&mut self, target: &str) -> CallResult<Outcome> {
         let joined = Url::parse(&self.page.url).ok().map_or_else(|| Url::parse(target).ok(), |base| base.join(target).ok());
         match joined {
             Some(url) if matches!(url.scheme(), "http" | "https") => match self.open(&url).await {
@@ -198,30 +199,30 @@ impl BrowserEnvironment {
             Ok(_) | Err(CallError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
-        landed(self.session.call(Command::post("back", json!({})), Patience::Navigation).await)?;
+        accept_page_change(self.session.call(Command::post("back", json!({})), Timeout::Navigation).await)?;
         Ok(Outcome::done())
     }
 
     async fn wait(&mut self) -> CallResult<Outcome> {
-        match self.session.script(CHANGE, json!([WAIT_MS]), Patience::Navigation).await {
+        match self.session.script(WAIT_FOR_CHANGE, json!([WAIT_MS]), Timeout::Navigation).await {
             Ok(_) | Err(CallError::Navigated | CallError::NoWindow) => Ok(Outcome::done()),
             Err(error) => Err(error),
         }
     }
 
-    /// Loads an address; dialogs in the way are dismissed.
+    /// Dismisses an open dialog and loads an address.
     pub(super) async fn open(&mut self, url: &Url) -> CallResult<()> {
         self.dismiss_dialog().await?;
-        match self.session.call(Command::post("url", json!({ "url": url.as_str() })), Patience::Navigation).await {
+        match self.session.call(Command::post("url", json!({ "url": url.as_str() })), Timeout::Navigation).await {
             Ok(_) | Err(CallError::Dialog | CallError::Navigated) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Dismisses the dialog that may be open.
+    /// Dismisses the dialog, if one is open.
     pub(super) async fn dismiss_dialog(&mut self) -> CallResult<()> {
         if std::mem::take(&mut self.dialog) {
-            match self.session.call(Command::post("alert/dismiss", json!({})), Patience::Navigation).await {
+            match self.session.call(Command::post("alert/dismiss", json!({})), Timeout::Navigation).await {
                 Ok(_) | Err(CallError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -230,8 +231,8 @@ impl BrowserEnvironment {
     }
 }
 
-/// The outcome of a script that changed a field: its handlers may have opened a dialog or left the page, which is success.
-fn answered(id: u32, answer: CallResult<Value>) -> CallResult<Outcome> {
+/// Returns the outcome of a script that changed a field. That the page's event handlers opened a dialog or left the page counts as success.
+fn field_outcome(id: u32, answer: CallResult<Value>) -> CallResult<Outcome> {
     match answer {
         Ok(Value::Null) | Err(CallError::Navigated | CallError::NoWindow) => Ok(Outcome::done()),
         Ok(value) => match Reply::read(value).failure(id) {
@@ -242,16 +243,17 @@ fn answered(id: u32, answer: CallResult<Value>) -> CallResult<Outcome> {
     }
 }
 
-/// After an action has landed, a new page, a dialog or a closed tab is its effect, not a failure: the next observation shows it.
-fn landed(answer: CallResult<Value>) -> CallResult<()> {
+/// Accepts a new page, a dialog or a closed tab after an input event: it is the effect of the action, not a failure, and the next observation shows
+/// it.
+fn accept_page_change(answer: CallResult<Value>) -> CallResult<()> {
     match answer {
         Ok(_) | Err(CallError::Navigated | CallError::Dialog | CallError::NoWindow | CallError::Slow) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The key's code point in WebDriver's table of keys.
-fn code_of(key: Key) -> char {
+/// Returns the key's code point in WebDriver's table of keys.
+fn key_code(key: Key) -> char {
     match key {
         Key::Enter => '\u{E007}',
         Key::Tab => '\u{E004}',

@@ -1,4 +1,4 @@
-//! The browser's settings, and how Chromium and ChromeDriver are found.
+//! The browser's settings, and the search for Chromium and ChromeDriver.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,33 +11,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BrowserConfig {
-    /// Chromium's program; looked for in `PATH` and the usual places when not given.
+    /// Chromium's program; searched in `PATH` and the usual places when not given.
     pub chromium: Option<PathBuf>,
-    /// ChromeDriver's program; looked for likewise.
+    /// ChromeDriver's program; searched in the same places when not given.
     pub chromedriver: Option<PathBuf>,
-    /// Address of a running WebDriver server (http); nothing is started then.
+    /// The address (http) of a running WebDriver server, which is used in place of a browser started here.
     pub webdriver_url: Option<String>,
-    /// Run without a window.
+    /// Whether Chromium runs without a window.
     pub headless: bool,
-    /// Run Chromium without its sandbox: needed as root, unwise anywhere else.
+    /// Whether Chromium runs without its sandbox: necessary for root, unwise for other users.
     pub no_sandbox: bool,
-    /// Width and height of the page in CSS pixels.
+    /// The width and height of the page in CSS pixels.
     pub viewport: [u32; 2],
-    /// A WebDriver call that takes longer means a hung browser, which is killed; milliseconds.
+    /// The maximum time of a WebDriver call; milliseconds. A browser that takes longer hangs, and is killed.
     pub command_timeout_ms: u64,
-    /// Longest wait for a page to load; milliseconds.
+    /// The maximum time to wait for a page to load; milliseconds.
     pub page_load_timeout_ms: u64,
-    /// A page is settled after so many quiet milliseconds.
+    /// The time without changes after which a page counts as settled; milliseconds.
     pub settle_ms: u64,
-    /// Longest reading of one page; milliseconds. What was not read by then is left out, and the observation says so.
+    /// The maximum time to read one page; milliseconds. The rest of the page is left out then, and the observation is marked as truncated.
     pub read_ms: u64,
-    /// Forward proxy (`host:port`) that all of the browser's traffic goes through.
+    /// The forward proxy (`host:port`) for all of the browser's traffic.
     pub proxy: Option<String>,
-    /// Where running browsers are written down, so that a later start can end those of a crashed one.
+    /// The directory for the records of running browsers, by which a later process ends the browsers that a crashed one left.
     pub state_dir: Option<PathBuf>,
-    /// A profile that is kept: cookies and storage of one run are there in the next. A fresh one each time where none is given.
+    /// The directory of a profile that is kept, so that the next run has the cookies and the storage of this one. When not given, each browser gets a
+    /// new profile.
     pub profile: Option<PathBuf>,
-    /// A browser whose processes hold more memory of their own than so many MiB is ended; the run goes on in a new one, once.
+    /// The maximum memory, in MiB, that the browser's processes may hold unshared. A browser that holds more is ended; the run goes on in a new one,
+    /// once.
     pub memory_mib: Option<u64>,
 }
 
@@ -63,7 +65,7 @@ impl Default for BrowserConfig {
 }
 
 impl BrowserConfig {
-    /// The directory of running browsers: `state_dir`, else `$XDG_STATE_HOME/milepost/browsers`, else
+    /// Returns the directory for the records of running browsers: `state_dir`, else `$XDG_STATE_HOME/milepost/browsers`, else
     /// `~/.local/state/milepost/browsers`.
     pub fn state_dir(&self) -> PathBuf {
         let base = || {
@@ -76,17 +78,20 @@ impl BrowserConfig {
         self.state_dir.clone().unwrap_or_else(|| base().join("milepost/browsers"))
     }
 
-    /// How long one WebDriver call may take.
+    /// Returns the maximum time of a WebDriver call.
     pub(super) fn command_timeout(&self) -> Duration {
         Duration::from_millis(self.command_timeout_ms)
     }
 
-    /// How long a call that loads a page may take.
+    /// Returns the maximum time of a call that may load a page.
     pub(super) fn navigation_timeout(&self) -> Duration {
         Duration::from_millis(self.command_timeout_ms + self.page_load_timeout_ms)
     }
 
-    /// Refuses what Chromium would refuse less clearly.
+    /// Checks that Chromium may run with its sandbox: Chromium itself refuses to run as root with a less clear message.
+    ///
+    /// # Errors
+    /// The process runs as root, and the sandbox is not switched off.
     pub(super) fn check_sandbox(&self) -> Result<()> {
         if self.webdriver_url.is_none() && !self.no_sandbox && is_root() {
             return Err(Error::Environment(
@@ -103,7 +108,7 @@ pub(super) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A program that was found, and its version.
+/// A program with its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
@@ -111,7 +116,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The first number of the version.
+    /// Returns the major version, the first number of the version.
     pub(super) fn major(&self) -> &str {
         self.version.split('.').next().unwrap_or_default()
     }
@@ -128,16 +133,25 @@ const CHROMIUM_NAMES: [&str; 6] = [
 const CHROMEDRIVER_NAMES: [&str; 3] = ["chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver"];
 
 /// Finds Chromium.
+///
+/// # Errors
+/// There is no such program, or its version cannot be read.
 pub(super) fn find_chromium(config: &BrowserConfig) -> Result<Program> {
     find("Chromium", "browser.chromium", config.chromium.as_deref(), &CHROMIUM_NAMES, "chromium")
 }
 
 /// Finds ChromeDriver.
+///
+/// # Errors
+/// There is no such program, or its version cannot be read.
 pub(super) fn find_chromedriver(config: &BrowserConfig) -> Result<Program> {
     find("ChromeDriver", "browser.chromedriver", config.chromedriver.as_deref(), &CHROMEDRIVER_NAMES, "chromium-driver")
 }
 
-/// Refuses a driver and a browser of different major versions: ChromeDriver drives its own only.
+/// Checks that driver and browser have the same major version: a ChromeDriver works with the Chromium of its own major version only.
+///
+/// # Errors
+/// The major versions differ.
 pub(super) fn check_pair(chromium: &Program, driver: &Program) -> Result<()> {
     if chromium.major() == driver.major() {
         return Ok(());
@@ -151,6 +165,7 @@ pub(super) fn check_pair(chromium: &Program, driver: &Program) -> Result<()> {
     )))
 }
 
+/// Finds a program at the configured path, or by its usual names, and asks it for its version. `key` and `package` are for the message of an error.
 fn find(what: &str, key: &str, given: Option<&Path>, names: &[&str], package: &str) -> Result<Program> {
     let path = match given {
         Some(path) if path.is_file() => path.to_owned(),
@@ -169,6 +184,7 @@ fn find(what: &str, key: &str, given: Option<&Path>, names: &[&str], package: &s
     Ok(Program { path, version })
 }
 
+/// Searches for the first of these names that is a file in `PATH` or the usual directories.
 fn search(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> =
@@ -176,6 +192,7 @@ fn search(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|candidate| candidate.is_file()))
 }
 
+/// Runs the program with `--version` and returns the first word of its output that looks like a version.
 fn version(path: &Path) -> Result<String, String> {
     let output = Command::new(path).arg("--version").stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

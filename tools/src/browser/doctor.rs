@@ -1,20 +1,20 @@
-//! What `milepost doctor` says about the browser.
+//! The checks of `milepost doctor` that concern the browser.
 
 use milepost_runtime::Error;
 use serde::Serialize;
 
 use super::config::{BrowserConfig, check_pair, find_chromedriver, find_chromium, is_root};
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of what was checked.
     pub name: String,
-    /// Whether it is in order.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was found.
+    /// What the check found.
     pub detail: String,
-    /// What to do where it is not in order; empty otherwise.
+    /// What to do where the check failed; else empty.
     pub fix: String,
 }
 
@@ -33,7 +33,7 @@ impl Finding {
     }
 }
 
-/// Looks at what a browser needs: the programs, their versions, the sandbox. Starts neither of them for real.
+/// Checks what a browser needs: the programs, their versions, the sandbox. Chromium and ChromeDriver are run only to print their versions.
 pub fn diagnose(config: &BrowserConfig) -> Vec<Finding> {
     if let Some(url) = &config.webdriver_url {
         return vec![Finding::good("browser", format!("driven through {url}"))];

@@ -1,4 +1,4 @@
-// Runs before any script of a document: remembers which elements listen for clicks, and whether a navigation has begun.
+// Runs in every document before its own scripts. It records which elements listen for clicks, and whether a navigation has started.
 (() => {
   const key = Symbol.for("milepost.hook");
   if (window[key]) return;

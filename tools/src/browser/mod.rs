@@ -1,6 +1,7 @@
 //! A real browser as an environment: Chromium through ChromeDriver (WebDriver), or any running WebDriver server.
 
 mod act;
+mod capabilities;
 mod config;
 mod doctor;
 mod memory;
@@ -21,18 +22,22 @@ pub use process::reap_orphans;
 
 use config::{check_pair, find_chromedriver, find_chromium};
 use process::DriverProcess;
-use session::{CallError, CallResult, Command, Patience, Session};
+use session::{CallError, CallResult, Command, Session, Timeout};
 
 const OBSERVE: &str = concat!("const limits = arguments[0];\n", include_str!("observe.js"), "\nreturn observe();");
-const VEIL: &str = concat!(include_str!("act.js"), "\nreturn veil(arguments[0], arguments[1]);");
+const MASK_VALUES: &str = concat!(include_str!("act.js"), "\nreturn maskValues(arguments[0], arguments[1]);");
 const CLEAR_STORAGE: &str = "try { localStorage.clear(); sessionStorage.clear(); } catch { /* an opaque origin has none */ }";
 
+/// The maximum number of elements of an observation.
 const MAX_ELEMENTS: u32 = 400;
+/// The maximum number of characters of an observation's text.
 const MAX_CHARACTERS: u32 = 20_000;
+/// The maximum time to wait for a page's load event; milliseconds.
 const LOAD_MS: u32 = 1_000;
+/// The maximum time to wait for a navigation that has started; milliseconds.
 const LEAVE_MS: u32 = 3_000;
 
-/// The page as it was last seen.
+/// The page as it was last observed.
 #[derive(Debug, Default)]
 struct Page {
     url: String,
@@ -47,19 +52,19 @@ struct Tab {
     title: String,
 }
 
-/// A browser to act in. Dropping it ends every process that it started.
+/// A browser as an environment. Dropping it ends all processes that were started for it.
 #[derive(Debug)]
 pub struct BrowserEnvironment {
     session: Session,
     config: BrowserConfig,
     secrets: Secrets,
     page: Page,
-    /// Open tabs, the current one last.
+    /// The open tabs, the current one last.
     tabs: Vec<Tab>,
-    /// Whether a dialog was open when the page was last looked at.
+    /// Whether a dialog was open at the last observation.
     dialog: bool,
-    /// Elements that a secret was typed into: no screenshot shows their value, and no look what keys left of it.
-    veiled: HashSet<u32>,
+    /// The elements that a secret was typed into. Screenshots and observations hide their values, also after keys have changed them.
+    secret_fields: HashSet<u32>,
     /// Whether an action may still be changing the page.
     unsettled: bool,
     /// Whether an episode has run in this browser.
@@ -67,19 +72,19 @@ pub struct BrowserEnvironment {
 }
 
 impl BrowserEnvironment {
-    /// Replaces the secrets, for the next episode in the same browser.
+    /// Replaces the secrets for the next episode in the same browser.
     pub fn set_secrets(&mut self, secrets: Secrets) {
         self.secrets = secrets;
     }
 
-    /// Starts ChromeDriver and Chromium (or opens a session on `webdriver_url`), after ending what crashed processes left.
+    /// Ends the browsers that crashed processes left, and starts ChromeDriver and Chromium; or opens a session at `webdriver_url`.
     ///
     /// # Errors
-    /// [`Error::Environment`] when a program is missing, the two do not fit together, or the browser does not start;
-    /// [`Error::BadInput`] for an address that is no WebDriver server's.
+    /// [`Error::Environment`]: a program is missing, the versions of the two programs differ, or the browser does not start.
+    /// [`Error::BadInput`]: `webdriver_url` is not the address of a WebDriver server.
     pub async fn launch(config: &BrowserConfig, secrets: Secrets) -> Result<Self> {
         let session = match &config.webdriver_url {
-            Some(url) => Session::join(config, url).await?,
+            Some(url) => Session::connect(config, url).await?,
             None => start(config).await?,
         };
         let (page, tabs) = (Page::default(), Vec::new());
@@ -90,53 +95,54 @@ impl BrowserEnvironment {
             page,
             tabs,
             dialog: false,
-            veiled: HashSet::new(),
+            secret_fields: HashSet::new(),
             unsettled: false,
             used: false,
         })
     }
 
-    /// Process ids of the driver (first) and the browser, as far as they were started here.
+    /// Returns the process ids of the driver (first) and the browser. At a WebDriver server this is at most the browser's id.
     pub fn processes(&self) -> Vec<u32> {
         self.session.processes()
     }
 
-    /// Forgets what an earlier episode left: other tabs, cookies, storage.
-    async fn forget(&mut self) -> CallResult<()> {
+    /// Removes everything of an earlier episode: other tabs, cookies, storage.
+    async fn clear_episode(&mut self) -> CallResult<()> {
         self.dialog = true;
         self.dismiss_dialog().await?;
         while self.tabs.len() > 1 {
-            self.session.call(Command::delete("window"), Patience::Navigation).await?;
+            self.session.call(Command::delete("window"), Timeout::Navigation).await?;
             self.tabs.pop();
             self.switch_to_last().await?;
         }
         for command in ["Network.clearBrowserCookies", "Network.clearBrowserCache"] {
-            tolerate(self.session.devtools(command, json!({})).await)?;
+            ignore_unsupported(self.session.devtools(command, json!({})).await)?;
         }
-        tolerate(self.session.script(CLEAR_STORAGE, json!([]), Patience::Navigation).await)?;
-        self.veiled.clear();
+        ignore_unsupported(self.session.script(CLEAR_STORAGE, json!([]), Timeout::Navigation).await)?;
+        self.secret_fields.clear();
         self.page = Page::default();
         Ok(())
     }
 
-    async fn begin(&mut self, task: &Task) -> CallResult<()> {
+    /// Opens the task's first page.
+    async fn open_start_page(&mut self, task: &Task) -> CallResult<()> {
         if std::mem::replace(&mut self.used, true) {
-            self.forget().await?;
+            self.clear_episode().await?;
         }
         self.open(&task.start_url).await?;
-        // Behind a proxy a site that is down is no error of the command: Chromium shows a page of its own.
-        let at = self.session.script("return location.href", json!([]), Patience::Navigation).await;
+        // Behind a proxy the command succeeds even if the site is down: Chromium shows an error page of its own.
+        let at = self.session.script("return location.href", json!([]), Timeout::Navigation).await;
         if at.is_ok_and(|at| at.as_str().is_some_and(|at| at.starts_with("chrome-error:"))) {
             return Err(CallError::Refused("no answer came".into()));
         }
-        tolerate(self.session.devtools("Page.resetNavigationHistory", json!({})).await)?;
+        ignore_unsupported(self.session.devtools("Page.resetNavigationHistory", json!({})).await)?;
         self.page.url = task.start_url.to_string();
         Ok(())
     }
 
-    /// Notices tabs that opened (the newest becomes the current one) and tabs that closed.
-    async fn follow_tabs(&mut self) -> CallResult<()> {
-        let handles = self.session.call(Command::get("window/handles"), Patience::Page).await?;
+    /// Updates the list of tabs. A tab that has opened becomes the current one.
+    async fn update_tabs(&mut self) -> CallResult<()> {
+        let handles = self.session.call(Command::get("window/handles"), Timeout::Command).await?;
         let handles: Vec<&str> = handles.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let current = self.tabs.last().map(|tab| tab.handle.clone());
         let first = self.tabs.is_empty();
@@ -156,28 +162,29 @@ impl BrowserEnvironment {
     async fn switch_to_last(&mut self) -> CallResult<()> {
         let Some(tab) = self.tabs.last() else { return Ok(()) };
         let handle = tab.handle.clone();
-        self.session.call(Command::post("window", json!({ "handle": handle })), Patience::Navigation).await.map(drop)
+        self.session.call(Command::post("window", json!({ "handle": handle })), Timeout::Navigation).await.map(drop)
     }
 
-    async fn look(&mut self, patience: Patience) -> CallResult<Observation> {
-        self.follow_tabs().await?;
+    /// Reads the page.
+    async fn read_page(&mut self, timeout: Timeout) -> CallResult<Observation> {
+        self.update_tabs().await?;
         let quiet = if self.unsettled { self.config.settle_ms } else { 0 };
         let limits = json!({ "elements": MAX_ELEMENTS, "characters": MAX_CHARACTERS, "milliseconds": self.config.read_ms, "load": LOAD_MS, "quiet": quiet, "leave": LEAVE_MS });
-        let seen = self.session.script(OBSERVE, json!([limits]), patience).await?;
-        // A dialog that opens under a script makes it return nothing.
+        let seen = self.session.script(OBSERVE, json!([limits]), timeout).await?;
+        // A script returns nothing if a dialog opens while it runs.
         let seen = seen.as_str().ok_or(CallError::Dialog)?;
         let mut seen: Observation =
             serde_json::from_str(seen).map_err(|error| CallError::Refused(format!("the page's observation cannot be read ({error})")))?;
-        // Chromium's own error page hides the address that failed.
+        // On Chromium's own error page the document does not have the address that failed; the driver does.
         if seen.url.starts_with("chrome-error:") {
-            seen.url = self.session.call(Command::get("url"), Patience::Page).await?.as_str().unwrap_or_default().to_owned();
+            seen.url = self.session.call(Command::get("url"), Timeout::Command).await?.as_str().unwrap_or_default().to_owned();
         }
         Ok(seen)
     }
 
-    /// The observation while a dialog is open, or none when it has closed.
-    async fn look_at_dialog(&mut self) -> CallResult<Option<Observation>> {
-        match self.session.call(Command::get("alert/text"), Patience::Navigation).await {
+    /// Returns the observation of an open dialog; `None` where the dialog has closed.
+    async fn read_dialog(&mut self) -> CallResult<Option<Observation>> {
+        match self.session.call(Command::get("alert/text"), Timeout::Navigation).await {
             Ok(text) => {
                 self.dialog = true;
                 let dialog = Some(text.as_str().unwrap_or_default().to_owned());
@@ -188,7 +195,7 @@ impl BrowserEnvironment {
         }
     }
 
-    /// Hides secrets, adds the tabs, and says whether anything changed.
+    /// Completes an observation: hides secrets, adds the tabs, and compares it with the observation before.
     fn complete(&mut self, mut observation: Observation) -> Observation {
         self.page.url.clone_from(&observation.url);
         self.page.title.clone_from(&observation.title);
@@ -198,29 +205,31 @@ impl BrowserEnvironment {
         if self.tabs.len() > 1 {
             observation.tabs = self.tabs.iter().rev().map(|tab| tab.title.clone()).collect();
         }
-        self.secrets.scrub_page(&mut observation, &self.veiled);
+        self.secrets.scrub_page(&mut observation, &self.secret_fields);
         let fingerprint = format!("{} {}", observation.fingerprint(), observation.dialog.as_deref().unwrap_or_default());
         observation.changed = self.page.fingerprint.as_ref() != Some(&fingerprint);
         self.page.fingerprint = Some(fingerprint);
         observation
     }
 
-    async fn shoot(&mut self) -> CallResult<Vec<u8>> {
-        let veiled: Vec<u32> = self.veiled.iter().copied().collect();
-        if !veiled.is_empty() {
-            self.session.script(VEIL, json!([veiled, "disc"]), Patience::Navigation).await?;
+    /// Takes a screenshot (PNG) in which fields with a secret show dots.
+    async fn take_screenshot(&mut self) -> CallResult<Vec<u8>> {
+        let masked: Vec<u32> = self.secret_fields.iter().copied().collect();
+        if !masked.is_empty() {
+            self.session.script(MASK_VALUES, json!([masked, "disc"]), Timeout::Navigation).await?;
         }
-        let shot = self.session.call(Command::get("screenshot"), Patience::Navigation).await;
-        if !veiled.is_empty() {
-            tolerate(self.session.script(VEIL, json!([veiled, ""]), Patience::Navigation).await)?;
+        let screenshot = self.session.call(Command::get("screenshot"), Timeout::Navigation).await;
+        if !masked.is_empty() {
+            ignore_unsupported(self.session.script(MASK_VALUES, json!([masked, ""]), Timeout::Navigation).await)?;
         }
-        let shot = shot?;
+        let screenshot = screenshot?;
         base64::engine::general_purpose::STANDARD
-            .decode(shot.as_str().unwrap_or_default())
+            .decode(screenshot.as_str().unwrap_or_default())
             .map_err(|error| CallError::Refused(format!("the screenshot cannot be read ({error})")))
     }
 }
 
+/// Starts ChromeDriver and Chromium and opens a session.
 async fn start(config: &BrowserConfig) -> Result<Session> {
     config.check_sandbox()?;
     let (settings, state_dir) = (config.clone(), config.state_dir());
@@ -251,8 +260,8 @@ async fn start(config: &BrowserConfig) -> Result<Session> {
     }
 }
 
-/// Passes over what only a driver other than Chromium's refuses, and a document that went away.
-fn tolerate(answer: CallResult<Value>) -> CallResult<()> {
+/// Ignores that a driver other than Chromium's does not support a command, and that the document was replaced.
+fn ignore_unsupported(answer: CallResult<Value>) -> CallResult<()> {
     match answer {
         Ok(_) | Err(CallError::Refused(_) | CallError::Navigated) => Ok(()),
         Err(error) => Err(error),
@@ -261,13 +270,13 @@ fn tolerate(answer: CallResult<Value>) -> CallResult<()> {
 
 #[async_trait]
 impl Environment for BrowserEnvironment {
-    /// Opens the task's first page without anything of an earlier episode; in a new browser where the old one is gone.
+    /// Removes everything of an earlier episode and opens the task's first page; in a new browser where the old one is gone.
     async fn reset(&mut self, task: &Task) -> Result<()> {
         if self.session.is_gone() {
             let secrets = std::mem::take(&mut self.secrets);
             *self = Self::launch(&self.config.clone(), secrets).await?;
         }
-        self.begin(task).await.map_err(|error| match error {
+        self.open_start_page(task).await.map_err(|error| match error {
             CallError::Gone(reason) => Error::EnvironmentGone(reason),
             CallError::Refused(reason) => {
                 Error::Environment(format!("cannot open {}: {reason}; check the address and that the site is up", task.start_url))
@@ -282,10 +291,10 @@ impl Environment for BrowserEnvironment {
 
     async fn observe(&mut self) -> Result<Observation> {
         let deadline = Instant::now() + self.config.navigation_timeout();
-        // An action's own call has waited for the page that it led to; only later ones may still be on their way.
-        let mut patience = Patience::Page;
+        // The call of an action has already waited for the page that the action led to. If reading that page fails, another page may be loading.
+        let mut timeout = Timeout::Command;
         loop {
-            let error = match self.look(std::mem::replace(&mut patience, Patience::Navigation)).await {
+            let error = match self.read_page(std::mem::replace(&mut timeout, Timeout::Navigation)).await {
                 Ok(observation) => {
                     (self.dialog, self.unsettled) = (false, false);
                     return Ok(self.complete(observation));
@@ -294,7 +303,7 @@ impl Environment for BrowserEnvironment {
             };
             match error {
                 CallError::Dialog => {
-                    if let Some(observation) = self.look_at_dialog().await.map_err(CallError::into_error)? {
+                    if let Some(observation) = self.read_dialog().await.map_err(CallError::into_error)? {
                         return Ok(self.complete(observation));
                     }
                 }
@@ -302,11 +311,11 @@ impl Environment for BrowserEnvironment {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 CallError::Slow => {
-                    // The driver still answers, its page no longer does: a script that never ends, which only killing stops.
+                    // The driver still answers but the page does not: its script never ends, and only killing the browser stops it.
                     let limit = self.config.navigation_timeout().as_millis();
                     return Err(self
                         .session
-                        .give_up(format!("its page did not answer within {limit} ms and it was killed"))
+                        .kill_unresponsive(format!("its page did not answer within {limit} ms and it was killed"))
                         .await
                         .into_error());
                 }
@@ -324,7 +333,7 @@ impl Environment for BrowserEnvironment {
     }
 
     async fn screenshot(&mut self) -> Result<Option<Vec<u8>>> {
-        match self.shoot().await {
+        match self.take_screenshot().await {
             Ok(png) => Ok(Some(png)),
             Err(CallError::Dialog | CallError::Navigated | CallError::NoWindow) => Ok(None),
             Err(error) => Err(error.into_error()),

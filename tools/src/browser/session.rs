@@ -1,4 +1,4 @@
-//! One WebDriver session: every call goes through [`Session::call`], which has a deadline and kills what misses it.
+//! A WebDriver session. Every call goes through [`Session::call`], which kills the browser when the call takes too long.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,41 +11,44 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use milepost_runtime::{Error, Result};
 use serde_json::{Value, json};
 
+use super::capabilities::capabilities;
 use super::config::BrowserConfig;
-use super::memory::MemoryWatch;
-use super::process::{DriverProcess, kill_foreign};
+use super::memory::MemoryWatchdog;
+use super::process::{DriverProcess, kill_if_marked, marked_processes};
 
+/// The maximum time to start a browser.
 const NEW_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The script that runs in every document before the document's own scripts.
 const HOOK: &str = include_str!("hook.js");
 
-/// How long a call may take: navigation is waited for by the driver itself, before and after most commands.
+/// Which time limit a call has. Before and after most commands the driver itself waits for a page that is loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// No page is loading.
-    Page,
-    /// A page may be loading.
+pub(super) enum Timeout {
+    /// No page is loading: `browser.command_timeout_ms`.
+    Command,
+    /// A page may be loading: `browser.page_load_timeout_ms` in addition.
     Navigation,
 }
 
-/// Why a call did not do what it should.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// Browser or driver died, or was killed because it hung.
+    /// The browser or the driver died, or was killed because it hung.
     Gone(String),
-    /// A JavaScript dialog is in the way.
+    /// A JavaScript dialog is open.
     Dialog,
     /// The current tab was closed.
     NoWindow,
-    /// The document went away while a script ran in it.
+    /// The document was replaced while a script ran in it.
     Navigated,
-    /// The page did not load in time; the driver stopped it.
+    /// The page did not load in time, and the driver stopped it.
     Slow,
-    /// Anything else that the driver says.
+    /// Any other error of the driver.
     Refused(String),
 }
 
 impl CallError {
-    /// As an error of the environment.
+    /// Turns this into an error of the environment.
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Gone(reason) => Error::EnvironmentGone(reason),
@@ -60,9 +63,10 @@ impl CallError {
     }
 }
 
+/// The result of a call.
 pub(super) type CallResult<T> = std::result::Result<T, CallError>;
 
-/// A WebDriver command of any kind. Its body is never printed: it may hold a secret.
+/// A WebDriver command. Its body is never printed, because it may hold a secret.
 pub(super) struct Command {
     method: Method,
     path: String,
@@ -103,12 +107,12 @@ impl WebDriverCompatibleCommand for Command {
     }
 }
 
-/// Whose processes the browser's are.
+/// Who started the driver and the browser.
 #[derive(Debug)]
-enum Owner {
-    /// Started here; boxed, for it is much the larger.
-    Us(Box<DriverProcess>),
-    /// Started by a server that was named in the configuration.
+enum Driver {
+    /// This process. The value is boxed because it is much larger than the other variant.
+    Started(Box<DriverProcess>),
+    /// The WebDriver server that the configuration names.
     Server { local: bool, pid: Option<u32>, profile: String },
 }
 
@@ -116,37 +120,38 @@ enum Owner {
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
-    owner: Owner,
+    driver: Driver,
+    /// Why the browser is gone; `None` while it lives.
     gone: Option<String>,
-    command: Duration,
-    navigation: Duration,
+    command_timeout: Duration,
+    navigation_timeout: Duration,
     viewport: [u32; 2],
-    /// Watches the browser's memory for as long as the session lives.
-    _watch: Option<MemoryWatch>,
+    /// Limits the browser's memory as long as the session lives.
+    _watchdog: Option<MemoryWatchdog>,
 }
 
 impl Session {
-    /// Opens a session on a driver that was started for it.
+    /// Starts a browser with this driver and opens a session.
     pub(super) async fn start(config: &BrowserConfig, mut process: DriverProcess, chromium: &Path) -> Result<Self> {
         let wanted = capabilities(config, Some((process.profile(), chromium)));
-        let client = connect(&process.url(), wanted, &format!("{}", chromium.display())).await?;
+        let client = new_session(&process.url(), wanted, &format!("{}", chromium.display())).await?;
         if let Some(pid) = browser_pid(&client) {
             process.set_chromium(pid)?;
         }
-        let watch = config.memory_mib.map(|limit| MemoryWatch::start(process.pid(), process.profile(), limit));
-        let mut session = Self::new(config, client, Owner::Us(Box::new(process)));
-        session._watch = watch;
+        let watchdog = config.memory_mib.map(|limit| MemoryWatchdog::start(process.pid(), process.profile(), limit));
+        let mut session = Self::new(config, client, Driver::Started(Box::new(process)));
+        session._watchdog = watchdog;
         session.prepare_tab().await.map_err(CallError::into_error)?;
         Ok(session)
     }
 
-    /// Whether browser or driver are known to be dead.
+    /// Whether the browser or the driver is known to be gone.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.is_some()
     }
 
-    /// Opens a session on a running WebDriver server.
-    pub(super) async fn join(config: &BrowserConfig, server: &str) -> Result<Self> {
+    /// Opens a session at a running WebDriver server.
+    pub(super) async fn connect(config: &BrowserConfig, server: &str) -> Result<Self> {
         let bad = |reason: &str| {
             Error::BadInput(format!("`browser.webdriver_url` {server:?} {reason}; give the server's address, as in http://127.0.0.1:9515"))
         };
@@ -157,34 +162,35 @@ impl Session {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        let client = connect(url.as_str(), capabilities(config, None), server).await?;
+        let client = new_session(url.as_str(), capabilities(config, None), server).await?;
         let profile =
             client.capabilities().and_then(|all| all.get("chrome")?.get("userDataDir")?.as_str().map(str::to_owned)).unwrap_or_default();
         let local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-        let owner = Owner::Server { local, pid: browser_pid(&client), profile };
-        let mut session = Self::new(config, client, owner);
+        let driver = Driver::Server { local, pid: browser_pid(&client), profile };
+        let mut session = Self::new(config, client, driver);
         session.prepare_tab().await.map_err(CallError::into_error)?;
         Ok(session)
     }
 
-    fn new(config: &BrowserConfig, client: Client, owner: Owner) -> Self {
+    fn new(config: &BrowserConfig, client: Client, driver: Driver) -> Self {
         Self {
             client,
-            owner,
+            driver,
             gone: None,
-            command: config.command_timeout(),
-            navigation: config.navigation_timeout(),
+            command_timeout: config.command_timeout(),
+            navigation_timeout: config.navigation_timeout(),
             viewport: config.viewport,
-            _watch: None,
+            _watchdog: None,
         }
     }
 
-    /// Sends one command. A deadline that passes kills the browser: ChromeDriver can hang for ever on a page that spins.
-    pub(super) async fn call(&mut self, command: Command, patience: Patience) -> CallResult<Value> {
+    /// Sends one command. A command that exceeds its time limit kills the browser, because ChromeDriver can hang for ever on a page whose script never
+    /// ends.
+    pub(super) async fn call(&mut self, command: Command, timeout: Timeout) -> CallResult<Value> {
         if let Some(reason) = &self.gone {
             return Err(CallError::Gone(reason.clone()));
         }
-        let limit = if patience == Patience::Page { self.command } else { self.navigation };
+        let limit = if timeout == Timeout::Command { self.command_timeout } else { self.navigation_timeout };
         let what = format!("{command:?}");
         match tokio::time::timeout(limit, self.client.issue_cmd(command)).await {
             Ok(Ok(value)) => Ok(value),
@@ -192,7 +198,7 @@ impl Session {
                 let error = classify(error);
                 if let CallError::Gone(reason) = &error {
                     tracing::warn!(%what, %reason, "the browser is gone");
-                    self.bury(reason.clone()).await;
+                    self.kill(reason.clone()).await;
                 }
                 Err(error)
             }
@@ -202,30 +208,30 @@ impl Session {
                     limit.as_millis()
                 );
                 tracing::warn!(%what, "the browser hangs");
-                self.bury(reason.clone()).await;
+                self.kill(reason.clone()).await;
                 Err(CallError::Gone(reason))
             }
         }
     }
 
-    /// Runs a script: a function body that reads `arguments`.
-    pub(super) async fn script(&mut self, script: &str, arguments: Value, patience: Patience) -> CallResult<Value> {
-        self.call(Command::post("execute/sync", json!({ "script": script, "args": arguments })), patience).await
+    /// Runs a script in the page: a function body that reads `arguments`.
+    pub(super) async fn script(&mut self, script: &str, arguments: Value, timeout: Timeout) -> CallResult<Value> {
+        self.call(Command::post("execute/sync", json!({ "script": script, "args": arguments })), timeout).await
     }
 
-    /// Sends a command of the DevTools protocol, which only Chromium has.
+    /// Sends a command of the DevTools protocol, which only Chromium supports.
     pub(super) async fn devtools(&mut self, command: &str, parameters: Value) -> CallResult<Value> {
-        self.call(Command::post("goog/cdp/execute", json!({ "cmd": command, "params": parameters })), Patience::Navigation).await
+        self.call(Command::post("goog/cdp/execute", json!({ "cmd": command, "params": parameters })), Timeout::Navigation).await
     }
 
-    /// Makes a new tab ready: its size, and the hook that sees click listeners.
+    /// Sets up a new tab: its size, and the script that records click listeners.
     pub(super) async fn prepare_tab(&mut self) -> CallResult<()> {
         let [width, height] = self.viewport;
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         let commands =
             [("Page.addScriptToEvaluateOnNewDocument", json!({ "source": HOOK })), ("Emulation.setDeviceMetricsOverride", metrics)];
         for (command, parameters) in commands {
-            // A tab may still be loading what it opened with, however long that takes on a busy machine.
+            // The tab may still be loading its first page, which can take long on a busy machine, so the command is repeated.
             let mut answer = self.devtools(command, parameters.clone()).await;
             for _ in 0..3 {
                 if matches!(answer, Err(CallError::Slow | CallError::Navigated)) {
@@ -240,51 +246,53 @@ impl Session {
         Ok(())
     }
 
-    /// The processes of a browser that was started here.
+    /// Returns the process ids of the driver (first) and the browser, as far as this process knows them.
     pub(super) fn processes(&self) -> Vec<u32> {
-        match &self.owner {
-            Owner::Us(process) => {
-                let mut pids = super::process::marked(process.profile());
+        match &self.driver {
+            Driver::Started(process) => {
+                let mut pids = marked_processes(process.profile());
                 pids.retain(|pid| *pid != process.pid());
                 pids.insert(0, process.pid());
                 pids
             }
-            Owner::Server { pid, .. } => pid.iter().copied().collect(),
+            Driver::Server { pid, .. } => pid.iter().copied().collect(),
         }
     }
 
     /// Ends the session and every process that was started for it.
     pub(super) async fn close(&mut self) {
-        // A profile that is kept is written by an orderly end only.
-        let orderly = match &self.owner {
-            Owner::Server { .. } => true,
-            Owner::Us(process) => process.keeps_profile(),
+        // The browser writes a profile that is kept to disk only when it is closed by a command.
+        let orderly = match &self.driver {
+            Driver::Server { .. } => true,
+            Driver::Started(process) => process.keeps_profile(),
         };
         if self.gone.is_none() && orderly {
-            let _ = self.call(Command::delete(""), Patience::Page).await;
+            let _ = self.call(Command::delete(""), Timeout::Command).await;
         }
-        self.bury("it was closed".into()).await;
+        self.kill("it was closed".into()).await;
     }
 
-    /// Kills a browser whose driver answers but whose page does not.
-    pub(super) async fn give_up(&mut self, reason: String) -> CallError {
+    /// Kills a browser whose driver answers but whose page does not. Returns the error for its caller.
+    pub(super) async fn kill_unresponsive(&mut self, reason: String) -> CallError {
         tracing::warn!(%reason, "the page hangs");
-        self.bury(reason.clone()).await;
+        self.kill(reason.clone()).await;
         CallError::Gone(reason)
     }
 
-    async fn bury(&mut self, reason: String) {
+    /// Records that the browser is gone, and kills the processes that are left of it.
+    async fn kill(&mut self, reason: String) {
         self.gone.get_or_insert(reason);
-        match &mut self.owner {
-            // A few milliseconds of blocking, and certain: a task for it could be dropped with its runtime.
-            Owner::Us(process) => process.end(),
-            Owner::Server { local: true, pid: Some(pid), profile } => kill_foreign(*pid, profile),
-            Owner::Server { .. } => {}
+        match &mut self.driver {
+            // This blocks for a few milliseconds. A task of its own would not, but it could be dropped with its runtime before it is done.
+            Driver::Started(process) => process.end(),
+            Driver::Server { local: true, pid: Some(pid), profile } => kill_if_marked(*pid, profile),
+            Driver::Server { .. } => {}
         }
     }
 }
 
-async fn connect(url: &str, wanted: Capabilities, browser: &str) -> Result<Client> {
+/// Asks the driver at `url` for a session with these capabilities. `browser` names the browser in the message of an error.
+async fn new_session(url: &str, wanted: Capabilities, browser: &str) -> Result<Client> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -305,10 +313,12 @@ async fn connect(url: &str, wanted: Capabilities, browser: &str) -> Result<Clien
     }
 }
 
+/// Returns the browser's process id, which Chromium's driver reports.
 fn browser_pid(client: &Client) -> Option<u32> {
     client.capabilities()?.get("goog:processID")?.as_u64()?.try_into().ok()
 }
 
+/// Finds out what an error of the driver means. ChromeDriver has no error codes for some causes, which are recognised by their message.
 fn classify(error: CmdError) -> CallError {
     let webdriver = match error {
         CmdError::Standard(webdriver) => webdriver,
@@ -332,63 +342,4 @@ fn classify(error: CmdError) -> CallError {
         }
         _ => CallError::Refused(message),
     }
-}
-
-fn capabilities(config: &BrowserConfig, own: Option<(&Path, &Path)>) -> Capabilities {
-    let [width, height] = config.viewport;
-    let mut arguments: Vec<String> = [
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--no-default-browser-check",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-default-apps",
-        "--disable-extensions",
-        "--disable-breakpad",
-        "--disable-dev-shm-usage",
-        "--disable-background-timer-throttling",
-        "--disable-backgrounding-occluded-windows",
-        "--disable-renderer-backgrounding",
-        "--disable-features=BackForwardCache,RenderDocument,PaintHolding,Translate,OptimizationHints,MediaRouter,DialMediaRouteProvider,AutofillServerCommunication",
-        "--metrics-recording-only",
-        "--mute-audio",
-        "--password-store=basic",
-        "--use-mock-keychain",
-    ]
-    .map(str::to_owned)
-    .into();
-    arguments.push(format!("--window-size={width},{height}"));
-    if config.headless {
-        arguments.push("--headless=new".into());
-    }
-    if config.no_sandbox {
-        arguments.push("--no-sandbox".into());
-    }
-    if let Some(proxy) = &config.proxy {
-        arguments.push(format!("--proxy-server={proxy}"));
-        arguments.push("--proxy-bypass-list=<-loopback>".into());
-        arguments.push("--force-webrtc-ip-handling-policy=disable_non_proxied_udp".into());
-    }
-    let mut options = json!({
-        // Downloads are not among the actions: all are refused.
-        "prefs": { "download_restrictions": 3, "credentials_enable_service": false, "profile.password_manager_enabled": false },
-    });
-    if let Some((profile, chromium)) = own {
-        arguments.push(format!("--user-data-dir={}", profile.display()));
-        // Through a pipe the browser ends with its driver, and no port is open to others.
-        arguments.push("--remote-debugging-pipe".into());
-        options["binary"] = json!(chromium);
-    }
-    options["args"] = json!(arguments);
-    let wanted = json!({
-        "browserName": "chrome",
-        // The observation itself waits, for a bounded time, for what comes after the document.
-        "pageLoadStrategy": "eager",
-        "unhandledPromptBehavior": "ignore",
-        "timeouts": { "implicit": 0, "pageLoad": config.page_load_timeout_ms, "script": config.command_timeout_ms.saturating_sub(500).max(500) },
-        "goog:chromeOptions": options,
-    });
-    wanted.as_object().cloned().unwrap_or_default()
 }

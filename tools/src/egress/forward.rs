@@ -1,4 +1,4 @@
-//! Connections of the proxy: requests are forwarded, tunnels opened, the rest answered 403.
+//! Connections of the proxy: permitted requests are forwarded, permitted tunnels are opened, all others are answered with 403.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,15 +14,16 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use url::Host;
 
-use super::Shared;
-use super::rules::{Permit, Target, is_public};
+use super::addresses::is_public;
+use super::rules::{Permission, Target};
+use super::state::ProxyState;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// Longest wait for a connection to one address.
-const CONNECT: Duration = Duration::from_secs(10);
+/// The maximum time to connect to one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1).
+/// Headers that belong to one connection and are not forwarded (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -35,26 +36,26 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Why a request goes nowhere.
+/// Why a request is not forwarded.
 enum Refusal {
-    /// The rules forbid it.
+    /// The rules forbid the host.
     Blocked { host: String, reason: &'static str },
-    /// It is no proxy request.
+    /// The request is not a proxy request.
     Malformed(&'static str),
-    /// The host does not answer.
+    /// The host cannot be resolved or does not answer.
     Unreachable(String),
 }
 
-/// Accepts connections until it is aborted.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts connections until its task is aborted.
+pub(super) async fn serve(listener: TcpListener, state: Arc<ProxyState>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, shared.clone());
-                shared.spawn(connection);
+                let connection = serve_connection(stream, state.clone());
+                state.spawn(connection);
             }
             Err(error) => {
-                // Out of file descriptors, mostly: others must end first.
+                // Mostly the file descriptors are used up: other connections must end first.
                 tracing::warn!(%error, "the egress proxy cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -62,10 +63,10 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, state: Arc<ProxyState>) {
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { answer(request, &shared).await }
+        let state = state.clone();
+        async move { handle(request, &state).await }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .preserve_header_case(true)
@@ -77,38 +78,39 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// The answer to a request; an error, which closes the connection, where the site cannot be reached: an answer of ours would look like a page of the site.
-async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
-    let done = if request.method() == Method::CONNECT { tunnel(request, shared).await } else { forward(request, shared).await };
+/// Handles one request. Where the site cannot be reached it returns an error, which closes the connection: an answer of the proxy would look like
+/// a page of the site.
+async fn handle(request: Request<Incoming>, state: &Arc<ProxyState>) -> Result<Response<Body>, std::io::Error> {
+    let done = if request.method() == Method::CONNECT { tunnel(request, state).await } else { forward(request, state).await };
     match done {
         Ok(response) => Ok(response),
         Err(Refusal::Blocked { host, reason }) => {
-            shared.block(&host, reason);
-            Ok(plain(StatusCode::FORBIDDEN, format!("egress to {host} is refused: it {reason}\n")))
+            state.record_blocked(&host, reason);
+            Ok(text_response(StatusCode::FORBIDDEN, format!("egress to {host} is refused: it {reason}\n")))
         }
-        Err(Refusal::Malformed(reason)) => Ok(plain(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
+        Err(Refusal::Malformed(reason)) => Ok(text_response(StatusCode::BAD_REQUEST, format!("{reason}\n"))),
         Err(Refusal::Unreachable(reason)) => Err(std::io::Error::other(reason)),
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Body> {
+fn text_response(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-/// Opens a tunnel (CONNECT: TLS and WebSockets).
-async fn tunnel(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Response<Body>, Refusal> {
+/// Opens a tunnel for a CONNECT request (TLS and WebSockets).
+async fn tunnel(request: Request<Incoming>, state: &Arc<ProxyState>) -> Result<Response<Body>, Refusal> {
     let target = target_of(request.uri())?;
     if target.written_port.is_none() {
         return Err(Refusal::Malformed("CONNECT needs host:port"));
     }
-    let mut upstream = connect(&target, shared).await?;
+    let mut upstream = connect(&target, state).await?;
     let opened = hyper::upgrade::on(request);
-    shared.spawn(async move {
+    state.spawn(async move {
         if let Ok(client) = opened.await {
-            // Either side may end a tunnel at any time.
+            // Either side may end a tunnel at any time, so an error is ignored.
             let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut upstream).await;
         }
     });
@@ -116,7 +118,7 @@ async fn tunnel(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Resp
 }
 
 /// Forwards one plain HTTP request over a connection of its own.
-async fn forward(mut request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Response<Body>, Refusal> {
+async fn forward(mut request: Request<Incoming>, state: &Arc<ProxyState>) -> Result<Response<Body>, Refusal> {
     match request.uri().scheme_str() {
         Some("http") => {}
         None => return Err(Refusal::Malformed("this is a proxy; it wants a whole http address")),
@@ -128,16 +130,16 @@ async fn forward(mut request: Request<Incoming>, shared: &Arc<Shared>) -> Result
         }
     }
     let target = target_of(request.uri())?;
-    let upstream = connect(&target, shared).await?;
+    let upstream = connect(&target, state).await?;
     let unreachable = |error: hyper::Error| Refusal::Unreachable(format!("{target} broke off: {error}"));
     let (mut sender, link) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await.map_err(unreachable)?;
-    shared.spawn(async move {
+    state.spawn(async move {
         if let Err(error) = link.await {
             tracing::debug!(%error, "a connection from the egress proxy ended early");
         }
     });
-    strip(request.headers_mut());
-    // The address decides where a request goes, so it also decides which host it names.
+    remove_hop_by_hop_headers(request.headers_mut());
+    // The request goes to the host in its address, so the `host` header is set from the address too.
     let name = request.uri().authority().map(ToString::to_string).unwrap_or_default();
     let name = HeaderValue::from_str(&name).map_err(|_| Refusal::Malformed("the host is no header value"))?;
     request.headers_mut().insert(HOST, name);
@@ -145,7 +147,7 @@ async fn forward(mut request: Request<Incoming>, shared: &Arc<Shared>) -> Result
     *request.uri_mut() = path.map_err(|_| Refusal::Malformed("the path cannot be read"))?;
     *request.version_mut() = hyper::Version::HTTP_11;
     let mut response = sender.send_request(request).await.map_err(unreachable)?;
-    strip(response.headers_mut());
+    remove_hop_by_hop_headers(response.headers_mut());
     Ok(response.map(BodyExt::boxed))
 }
 
@@ -154,11 +156,11 @@ fn target_of(uri: &Uri) -> Result<Target, Refusal> {
     Target::parse(authority.as_str()).map_err(|reason| Refusal::Blocked { host: authority.to_string(), reason })
 }
 
-/// Connects to a target that the rules permit, at an address that they permit.
-async fn connect(target: &Target, shared: &Shared) -> Result<TcpStream, Refusal> {
+/// Connects to a target that the rules permit, at an address that they permit; tries the addresses of the name in turn.
+async fn connect(target: &Target, state: &ProxyState) -> Result<TcpStream, Refusal> {
     let blocked = |reason| Refusal::Blocked { host: target.to_string(), reason };
-    let permit = shared.permit(target);
-    if permit == Permit::No {
+    let permission = state.permission(target);
+    if permission == Permission::Denied {
         return Err(blocked("is not among the hosts that may be reached"));
     }
     let found: Vec<SocketAddr> = match &target.host {
@@ -169,15 +171,15 @@ async fn connect(target: &Target, shared: &Shared) -> Result<TcpStream, Refusal>
             Err(error) => return Err(Refusal::Unreachable(format!("{name} cannot be resolved: {error}"))),
         },
     };
-    let permitted: Vec<SocketAddr> = found.into_iter().filter(|at| permit == Permit::Anywhere || is_public(at.ip())).collect();
+    let permitted: Vec<SocketAddr> = found.into_iter().filter(|at| permission == Permission::AnyAddress || is_public(at.ip())).collect();
     if permitted.is_empty() {
         return Err(blocked("has a private or local address"));
     }
     let mut last = String::new();
     for address in permitted {
-        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Small writes must not wait for each other.
+                // Without this, a small write waits for the acknowledgement of the one before (Nagle's algorithm).
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -188,8 +190,8 @@ async fn connect(target: &Target, shared: &Shared) -> Result<TcpStream, Refusal>
     Err(Refusal::Unreachable(format!("{target} cannot be reached: {last}")))
 }
 
-/// Takes out what belongs to one connection.
-fn strip(headers: &mut HeaderMap) {
+/// Removes the headers that belong to one connection: those named by `connection` and those of [`HOP_BY_HOP`].
+fn remove_hop_by_hop_headers(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

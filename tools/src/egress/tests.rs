@@ -3,10 +3,11 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rules::{Permit, Target, is_public};
+use super::addresses::is_public;
+use super::rules::{Permission, Target};
 use super::*;
 
-/// A site on loopback that answers with the request's first line and host; returns its port.
+/// Starts a site on loopback that answers with the head of the request; returns its port.
 async fn site() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -34,7 +35,7 @@ async fn proxy(rules: &[String]) -> EgressProxy {
     EgressProxy::start(EgressRules::parse(rules).unwrap()).await.unwrap()
 }
 
-async fn ask(proxy: &EgressProxy, head: &str) -> String {
+async fn send_request(proxy: &EgressProxy, head: &str) -> String {
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -43,7 +44,7 @@ async fn ask(proxy: &EgressProxy, head: &str) -> String {
 }
 
 async fn get(proxy: &EgressProxy, url: &str) -> String {
-    ask(proxy, &format!("GET {url} HTTP/1.1\r\nhost: lie.example\r\nconnection: close\r\n\r\n")).await
+    send_request(proxy, &format!("GET {url} HTTP/1.1\r\nhost: lie.example\r\nconnection: close\r\n\r\n")).await
 }
 
 async fn check_blocked(rules: &[String], url: &str, host: &str) {
@@ -54,7 +55,7 @@ async fn check_blocked(rules: &[String], url: &str, host: &str) {
 }
 
 #[tokio::test]
-async fn a_running_proxy_is_opened_and_closed() {
+async fn the_rules_of_a_running_proxy_can_be_replaced() {
     let (port, other) = (site().await, site().await);
     let rule = |port: u16| vec![format!("127.0.0.1:{port}")];
     let proxy = proxy(&rule(port)).await;
@@ -66,27 +67,27 @@ async fn a_running_proxy_is_opened_and_closed() {
     assert!(!reaches(port).await);
 }
 
-fn check_permit(rules: &[&str], target: &str, permit: Permit) {
-    assert_eq!(EgressRules::parse(rules).unwrap().permit(&Target::parse(target).unwrap()), permit, "{rules:?} {target}");
+fn check_permission(rules: &[&str], target: &str, permission: Permission) {
+    assert_eq!(EgressRules::parse(rules).unwrap().permission(&Target::parse(target).unwrap()), permission, "{rules:?} {target}");
 }
 
 #[test]
 fn rules_match_whole_names() {
-    check_permit(&["example.org"], "example.org", Permit::Public);
-    check_permit(&["Example.ORG."], "EXAMPLE.org.:443", Permit::Public);
-    check_permit(&["example.org"], "example.org:8080", Permit::No);
-    check_permit(&["example.org:8080"], "example.org:8080", Permit::Anywhere);
-    check_permit(&["example.org:8080"], "example.org", Permit::No);
-    check_permit(&["bücher.example"], "xn--bcher-kva.example", Permit::Public);
-    check_permit(&["*.example.org"], "a.b.example.org:443", Permit::Public);
-    check_permit(&["*.example.org"], "example.org", Permit::No);
-    check_permit(&["*.example.org"], "badexample.org", Permit::No);
-    check_permit(&["example.org"], "example.org.evil.net", Permit::No);
-    check_permit(&["example.org"], "www.example.org", Permit::No);
-    check_permit(&["[::1]:80"], "[0:0::1]", Permit::Anywhere);
-    check_permit(&["127.0.0.1:80"], "0x7f.1", Permit::Anywhere);
-    check_permit(&["127.0.0.1:80"], "[::ffff:127.0.0.1]", Permit::No);
-    check_permit(&[], "example.org", Permit::No);
+    check_permission(&["example.org"], "example.org", Permission::PublicAddresses);
+    check_permission(&["Example.ORG."], "EXAMPLE.org.:443", Permission::PublicAddresses);
+    check_permission(&["example.org"], "example.org:8080", Permission::Denied);
+    check_permission(&["example.org:8080"], "example.org:8080", Permission::AnyAddress);
+    check_permission(&["example.org:8080"], "example.org", Permission::Denied);
+    check_permission(&["bücher.example"], "xn--bcher-kva.example", Permission::PublicAddresses);
+    check_permission(&["*.example.org"], "a.b.example.org:443", Permission::PublicAddresses);
+    check_permission(&["*.example.org"], "example.org", Permission::Denied);
+    check_permission(&["*.example.org"], "badexample.org", Permission::Denied);
+    check_permission(&["example.org"], "example.org.evil.net", Permission::Denied);
+    check_permission(&["example.org"], "www.example.org", Permission::Denied);
+    check_permission(&["[::1]:80"], "[0:0::1]", Permission::AnyAddress);
+    check_permission(&["127.0.0.1:80"], "0x7f.1", Permission::AnyAddress);
+    check_permission(&["127.0.0.1:80"], "[::ffff:127.0.0.1]", Permission::Denied);
+    check_permission(&[], "example.org", Permission::Denied);
 }
 
 #[test]
@@ -179,7 +180,7 @@ async fn other_hosts_are_blocked_and_logged() {
         ("http://allowed.com.evil.com/".into(), "allowed.com.evil.com:80".into()),
         ("http://notallowed.com/".into(), "notallowed.com:80".into()),
         ("http://169.254.169.254/latest/meta-data".into(), "169.254.169.254:80".into()),
-        // Named, but without its port: what it resolves to is local.
+        // This name has a rule without a port, and it resolves to a local address.
         ("http://localhost/".into(), "localhost:80".into()),
         ("ftp://allowed.com/".into(), "allowed.com".into()),
     ] {
@@ -192,14 +193,14 @@ async fn other_hosts_are_blocked_and_logged() {
 async fn tunnels_obey_the_same_rules() {
     let (listed, other) = (site().await, site().await);
     let proxy = proxy(&[format!("127.0.0.1:{listed}")]).await;
-    // A browser opens WebSockets and TLS alike through CONNECT.
+    // A browser opens both WebSockets and TLS through CONNECT.
     for target in [format!("127.0.0.1:{other}"), "evil.com:443".to_owned(), format!("127.0.0.1:{listed}@evil.com:443")] {
-        let answer = ask(&proxy, &format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n")).await;
+        let answer = send_request(&proxy, &format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 403") || answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
     }
     assert!(proxy.blocked().iter().any(|blocked| blocked.host == "evil.com:443"));
     let socket = "GET http://evil.com/socket HTTP/1.1\r\nhost: evil.com\r\nconnection: Upgrade, close\r\nupgrade: websocket\r\n\r\n";
-    assert!(ask(&proxy, socket).await.starts_with("HTTP/1.1 403"));
+    assert!(send_request(&proxy, socket).await.starts_with("HTTP/1.1 403"));
 
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     stream.write_all(format!("CONNECT 127.0.0.1:{listed} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -224,7 +225,7 @@ async fn a_dropped_proxy_ends_its_connections() {
     drop(proxy);
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
-    // The tunnel is closed, and after it the listener.
+    // The tunnel has ended; the listener ends soon after it.
     let closed = async {
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;

@@ -2,40 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use milepost_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// Whether a call needs a person's word.
+/// Whether a call needs a person's approval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Approval {
-    /// A person decides each call (a run without one ends there), unless the task itself names the tool.
+    /// A person decides on each call, unless the task itself names the tool. A run without a person ends there.
     #[default]
     Ask,
-    /// Calls are carried out.
+    /// Calls are carried out without approval.
     Allow,
 }
 
-/// A server: a program that is started, or an address.
+/// The configuration of one server: a program to start, or an address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct McpServerConfig {
-    /// The program to start; it speaks MCP over stdin and stdout.
+    /// The program to start. It must speak MCP over stdin and stdout.
     pub command: Option<String>,
-    /// Its arguments.
+    /// The program's arguments.
     pub args: Vec<String>,
-    /// Its environment, beside `PATH`, `HOME`, `LANG` and `TMPDIR`; `env:VARIABLE` takes a variable of this process.
+    /// The program's environment variables, in addition to `PATH`, `HOME`, `LANG` and `TMPDIR`. The value `env:VARIABLE` copies a variable of this
+    /// process.
     pub env: BTreeMap<String, String>,
-    /// The address of a server that speaks streamable HTTP.
+    /// The address of a running server, which must speak streamable HTTP.
     pub url: Option<Url>,
-    /// The variable that holds that server's bearer token.
+    /// The environment variable that holds the bearer token for `url`.
     pub bearer_env: Option<String>,
-    /// The tools that may be used; all where none are named.
+    /// The server's tools that may be used; all of them when not given.
     pub tools: Option<Vec<String>>,
-    /// Whether a call needs a person's word.
+    /// Whether a call needs a person's approval.
     pub approval: Approval,
-    /// A start, and a call, takes at most so long.
+    /// The maximum time that connecting, and each call, may take; seconds.
     pub timeout_seconds: u64,
 }
 
@@ -51,13 +51,5 @@ impl Default for McpServerConfig {
             approval: Approval::default(),
             timeout_seconds: 60,
         }
-    }
-}
-
-/// A value of the configuration, or of a variable that it names.
-pub(super) fn variable(value: &str) -> Result<String> {
-    match value.strip_prefix("env:") {
-        None => Ok(value.to_owned()),
-        Some(name) => std::env::var(name).map_err(|_| Error::BadInput(format!("the variable {name} is not set; set it, or take it out"))),
     }
 }

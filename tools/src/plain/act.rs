@@ -1,18 +1,18 @@
-//! What an action does to a page: to its controls, or as a way to the next page.
+//! The effect of an action on a page: on its controls, or a navigation to another page.
 
 use milepost_runtime::{Key, Outcome, Result};
 use url::Url;
 
-use super::dom::{NodeId, fold};
+use super::dom::{NodeId, collapse_whitespace, first_utf16_units};
 use super::form::Submission;
 use super::page::Page;
 
-/// What follows from an action on a page.
+/// The effect of an action beyond the controls of the page.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// The page stays.
+    /// The page stays open.
     Stay,
-    /// A link leads to an address.
+    /// A link to this address is followed.
     Follow(Url),
     /// A form is submitted.
     Submit(Submission),
@@ -22,7 +22,7 @@ impl Page {
     /// Clicks an element.
     ///
     /// # Errors
-    /// A form that cannot be sent.
+    /// The click submits a form that cannot be sent (see [`Page::submission`]).
     pub fn click(&mut self, node: NodeId) -> Result<Effect> {
         self.focus = self.dom.with_ancestors(node).find(|&at| self.focusable(at));
         for at in self.dom.with_ancestors(node).collect::<Vec<_>>() {
@@ -51,35 +51,35 @@ impl Page {
         Ok(Effect::Stay)
     }
 
-    /// Presses a key on the focused element.
+    /// Presses a key, which goes to the focused element.
     ///
     /// # Errors
-    /// A form that cannot be sent.
+    /// The key submits a form that cannot be sent (see [`Page::submission`]).
     pub fn press(&mut self, key: Key) -> Result<Effect> {
         match (key, self.focus) {
-            (Key::Enter, Some(node)) => return self.enter(node),
+            (Key::Enter, Some(node)) => return self.press_enter(node),
             (Key::Tab, focus) => {
                 let after = focus.map_or(0, |node| node + 1);
-                self.focus = (after..self.dom.len()).find(|&node| self.focusable(node) && !self.out_of_view(node));
+                self.focus = (after..self.dom.len()).find(|&node| self.focusable(node) && !self.not_rendered(node));
             }
             (Key::Backspace, Some(node)) if self.takes_keys(node) && !self.dom.has(node, "readonly") => {
                 let mut value = self.value(node);
                 value.pop();
                 self.set_value(node, &value);
             }
-            (Key::ArrowDown | Key::ArrowRight, Some(node)) => self.step(node, 1),
-            (Key::ArrowUp | Key::ArrowLeft, Some(node)) => self.step(node, -1),
+            (Key::ArrowDown | Key::ArrowRight, Some(node)) => self.press_arrow(node, 1),
+            (Key::ArrowUp | Key::ArrowLeft, Some(node)) => self.press_arrow(node, -1),
             _ => {}
         }
         Ok(Effect::Stay)
     }
 
-    /// Most UTF-16 units that a field takes, if it says so.
-    pub fn longest(&self, node: NodeId) -> Option<usize> {
+    /// Returns the maximum number of UTF-16 units that a field takes, if it has one.
+    pub fn max_length(&self, node: NodeId) -> Option<usize> {
         self.dom.attribute(node, "maxlength").and_then(|limit| limit.trim().parse().ok()).filter(|&limit| limit > 0)
     }
 
-    /// Replaces the content of a field.
+    /// Replaces the content of a field. `id` is for the message of a refusal.
     pub fn fill(&mut self, node: NodeId, id: u32, text: &str) -> Outcome {
         let kind = self.input_type(node);
         let refused = |reason: String| Outcome::failed(format!("element {id} {reason}"));
@@ -93,7 +93,8 @@ impl Page {
             return Outcome::failed(format!("invalid: element {id} takes no text"));
         }
         self.focus = Some(node);
-        let kept = self.set_value(node, &limited(text, self.longest(node)));
+        let text_that_fits = self.max_length(node).map_or_else(|| text.to_owned(), |limit| first_utf16_units(text, limit));
+        let kept = self.set_value(node, &text_that_fits);
         if !text.is_empty() && kept.is_empty() {
             let form = match kind {
                 "date" => ", write 2024-12-31",
@@ -105,7 +106,7 @@ impl Page {
         Outcome::done()
     }
 
-    /// Selects an option by its text.
+    /// Selects an option by its text. `id` is for the message of a refusal.
     pub fn choose(&mut self, node: NodeId, id: u32, option: &str) -> Outcome {
         if self.dom.tag(node) != "select" {
             return Outcome::failed(format!("invalid: element {id} has no options to select"));
@@ -113,7 +114,7 @@ impl Page {
         if self.disabled(node) {
             return Outcome::failed(format!("element {id} is disabled"));
         }
-        let wanted = fold(option);
+        let wanted = collapse_whitespace(option);
         let Some(found) = self.options(node).into_iter().find(|&one| self.option_text(one) == wanted) else {
             return Outcome::failed(format!("invalid: element {id} has no option {option:?}"));
         };
@@ -125,6 +126,7 @@ impl Page {
         Outcome::done()
     }
 
+    /// Returns the effect of a click on a link.
     fn link(&self, node: NodeId) -> Effect {
         let href = self.dom.attribute(node, "href").unwrap_or_default();
         match self.base().join(href.trim()) {
@@ -133,7 +135,7 @@ impl Page {
         }
     }
 
-    /// What a click on a button or input does by itself.
+    /// Carries out what a click on a button or input does.
     fn activate(&mut self, node: NodeId) -> Result<Effect> {
         if self.disabled(node) {
             return Ok(Effect::Stay);
@@ -152,13 +154,15 @@ impl Page {
         Ok(Effect::Stay)
     }
 
+    /// Submits the form of a button.
     fn submit(&mut self, submitter: NodeId) -> Result<Effect> {
         let Some(form) = self.form_of(submitter) else { return Ok(Effect::Stay) };
         let unchecked = self.dom.has(form, "novalidate") || self.dom.has(submitter, "formnovalidate");
-        self.send(form, Some(submitter), unchecked)
+        self.submit_form(form, Some(submitter), unchecked)
     }
 
-    fn send(&mut self, form: NodeId, submitter: Option<NodeId>, unchecked: bool) -> Result<Effect> {
+    /// Submits a form, unless a control is invalid: then that control gets the focus. `unchecked` skips the validation.
+    fn submit_form(&mut self, form: NodeId, submitter: Option<NodeId>, unchecked: bool) -> Result<Effect> {
         if let Some(invalid) = self.first_invalid(form).filter(|_| !unchecked) {
             self.focus = Some(invalid).filter(|&node| self.focusable(node));
             return Ok(Effect::Stay);
@@ -166,7 +170,8 @@ impl Page {
         Ok(self.submission(form, submitter)?.map_or(Effect::Stay, Effect::Submit))
     }
 
-    fn enter(&mut self, node: NodeId) -> Result<Effect> {
+    /// Presses Enter in an element.
+    fn press_enter(&mut self, node: NodeId) -> Result<Effect> {
         match (self.dom.tag(node), self.input_type(node)) {
             ("textarea", _) if !self.dom.has(node, "readonly") => {
                 let value = self.value(node) + "\n";
@@ -175,32 +180,32 @@ impl Page {
             }
             ("a" | "button" | "summary", _) | ("input", "submit" | "image" | "reset" | "button") => self.click(node),
             ("input", "file") | ("select" | "textarea", _) => Ok(Effect::Stay),
-            ("input", kind) => self.submit_implicitly(node, is_trigger(kind)),
+            ("input", kind) => self.submit_implicitly(node, submits_alone(kind)),
             _ => Ok(Effect::Stay),
         }
     }
 
-    /// Enter in a field submits its form by its default button (as Chromium's `HTMLFormElement::SubmitImplicitly`).
-    fn submit_implicitly(&mut self, node: NodeId, from_trigger: bool) -> Result<Effect> {
+    /// Submits the form of a field in which Enter was pressed, by the form's default button (as Chromium's `HTMLFormElement::SubmitImplicitly`).
+    fn submit_implicitly(&mut self, node: NodeId, from_text_field: bool) -> Result<Effect> {
         let Some(form) = self.form_of(node) else { return Ok(Effect::Stay) };
         let controls = self.controls_of(form);
         for &control in controls.iter().filter(|&&control| self.submits(control)) {
             if !self.disabled(control) {
                 return self.submit(control);
             }
-            if from_trigger {
+            if from_text_field {
                 return Ok(Effect::Stay);
             }
         }
-        let triggers = controls.iter().filter(|&&control| is_trigger(self.input_type(control))).count();
-        if from_trigger && triggers == 1 { self.send(form, None, self.dom.has(form, "novalidate")) } else { Ok(Effect::Stay) }
+        let text_fields = controls.iter().filter(|&&control| submits_alone(self.input_type(control))).count();
+        if from_text_field && text_fields == 1 { self.submit_form(form, None, self.dom.has(form, "novalidate")) } else { Ok(Effect::Stay) }
     }
 
-    /// Arrow keys: the next option of a drop-down list, the next radio button of a group.
-    fn step(&mut self, node: NodeId, by: isize) {
-        let next = |all: &[NodeId], at: NodeId, round: bool| {
+    /// Presses an arrow key: selects another option of a drop-down list or another radio button of a group. `by` is 1 or -1.
+    fn press_arrow(&mut self, node: NodeId, by: isize) {
+        let next = |all: &[NodeId], at: NodeId, wraps: bool| {
             let (at, length) = (all.iter().position(|&one| one == at)? as isize + by, all.len() as isize);
-            all.get(usize::try_from(if round { at.rem_euclid(length) } else { at }).ok()?).copied()
+            all.get(usize::try_from(if wraps { at.rem_euclid(length) } else { at }).ok()?).copied()
         };
         if self.dom.tag(node) == "select" && !self.is_listbox(node) {
             let options: Vec<NodeId> = self.options(node).into_iter().filter(|&option| !self.option_disabled(option)).collect();
@@ -218,18 +223,7 @@ impl Page {
     }
 }
 
-/// Whether Enter in such a field alone is enough to submit a form without a button.
-fn is_trigger(kind: &str) -> bool {
+/// Whether Enter in an input of this type submits a form without a button, if the form has only one such input.
+fn submits_alone(kind: &str) -> bool {
     matches!(kind, "text" | "search" | "tel" | "url" | "email" | "password" | "number")
-}
-
-/// The first `limit` UTF-16 units of a text.
-fn limited(text: &str, limit: Option<usize>) -> String {
-    let mut units = 0;
-    text.chars()
-        .take_while(|c| {
-            units += c.len_utf16();
-            limit.is_none_or(|limit| units <= limit)
-        })
-        .collect()
 }

@@ -1,98 +1,83 @@
-//! The cookies of one session (RFC 6265, sections 5.1 to 5.4, without the public suffix list).
+//! The cookies of one session (RFC 6265), kept by the crate `cookie_store` without the list of public suffixes.
 
-use std::time::{Duration, SystemTime};
+use std::cmp::Reverse;
 
+use cookie_store::CookieStore;
 use url::Url;
 
-/// One cookie.
-#[derive(Clone, Debug)]
-struct Cookie {
-    name: String,
-    value: String,
-    domain: String,
-    host_only: bool,
-    path: String,
-    secure: bool,
-    expires: Option<SystemTime>,
-}
-
-impl Cookie {
-    fn is_for(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        let at_host = host == self.domain || (!self.host_only && host.strip_suffix(&self.domain).is_some_and(|front| front.ends_with('.')));
-        let path = url.path();
-        let at_path = path == self.path
-            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| self.path.ends_with('/') || rest.starts_with('/'));
-        let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-        at_host && at_path && (!self.secure || url.scheme() == "https" || loopback)
-    }
-}
-
-/// Cookies by domain, path and name.
+/// The cookies that the sites of a session have set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cookies {
-    cookies: Vec<Cookie>,
+    store: CookieStore,
 }
 
 impl Cookies {
-    /// Takes one `set-cookie` header that came from `url`.
+    /// Stores the cookie of one `set-cookie` header that came from `url`.
     pub fn store(&mut self, header: &str, url: &Url) {
-        let mut parts = header.split(';');
-        let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { return };
-        let host = url.host_str().unwrap_or_default();
-        let mut cookie = Cookie {
-            name: name.trim().into(),
-            value: value.trim().into(),
-            domain: host.into(),
-            host_only: true,
-            path: default_path(url).into(),
-            secure: false,
-            expires: None,
-        };
-        let mut max_age = None;
-        for part in parts {
-            let (key, value) = part.split_once('=').map_or((part.trim(), ""), |(key, value)| (key.trim(), value.trim()));
-            match key.to_ascii_lowercase().as_str() {
-                "path" if value.starts_with('/') => cookie.path = value.into(),
-                "domain" if !value.is_empty() => {
-                    let domain = value.trim_start_matches('.').to_ascii_lowercase();
-                    if host != domain && !host.strip_suffix(&domain).is_some_and(|front| front.ends_with('.')) {
-                        return;
-                    }
-                    (cookie.domain, cookie.host_only) = (domain, false);
-                }
-                "secure" => cookie.secure = true,
-                "max-age" => max_age = value.parse::<i64>().ok(),
-                "expires" => cookie.expires = httpdate::parse_http_date(value).ok(),
-                _ => {}
-            }
+        if let Err(error) = self.store.parse(header, url) {
+            tracing::debug!(%error, "a cookie is not kept");
         }
-        if let Some(seconds) = max_age {
-            let seconds = u64::try_from(seconds).unwrap_or(0).min(400 * 86_400);
-            cookie.expires = Some(if seconds == 0 { SystemTime::UNIX_EPOCH } else { SystemTime::now() + Duration::from_secs(seconds) });
-        }
-        let same = |known: &Cookie| known.name == cookie.name && known.domain == cookie.domain && known.path == cookie.path;
-        match self.cookies.iter().position(same) {
-            Some(at) => self.cookies[at] = cookie,
-            None => self.cookies.push(cookie),
-        }
-        let now = SystemTime::now();
-        self.cookies.retain(|known| known.expires.is_none_or(|expires| expires > now));
     }
 
-    /// The `cookie` header for a request to `url`: longer paths first.
+    /// Returns the `cookie` header for a request to `url`: cookies with longer paths first, those of equal length in the order in which they were set.
     pub fn header(&self, url: &Url) -> Option<String> {
-        let now = SystemTime::now();
-        let mut sent: Vec<&Cookie> =
-            self.cookies.iter().filter(|cookie| cookie.is_for(url) && cookie.expires.is_none_or(|expires| expires > now)).collect();
-        sent.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
-        (!sent.is_empty()).then(|| sent.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect::<Vec<_>>().join("; "))
+        let mut cookies = self.store.matches(url);
+        cookies.sort_by_key(|cookie| Reverse(cookie.path.len()));
+        let pairs: Vec<String> = cookies.iter().map(|cookie| format!("{}={}", cookie.name(), cookie.value())).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 }
 
-fn default_path(url: &Url) -> &str {
-    match url.path().rfind('/') {
-        None | Some(0) => "/",
-        Some(at) => &url.path()[..at],
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Checks the `cookie` header for `url` after these `set-cookie` headers from `http://a.shop.test/deep/page`.
+    fn check(set: &[&str], url: &str, sent: Option<&str>) {
+        let mut cookies = Cookies::default();
+        for header in set {
+            cookies.store(header, &Url::parse("http://a.shop.test/deep/page").unwrap());
+        }
+        assert_eq!(cookies.header(&Url::parse(url).unwrap()).as_deref(), sent, "{set:?} {url}");
+    }
+
+    #[test]
+    fn cookies_go_back_to_their_host_and_path() {
+        check(&["a=1"], "http://a.shop.test/deep/other", Some("a=1"));
+        check(&["a=1"], "http://a.shop.test/", None);
+        check(&["a=1; Path=/"], "http://a.shop.test:8080/", Some("a=1"));
+        check(&["a=1; Path=/"], "http://b.shop.test/", None);
+        check(&["a=1; Path=/; Domain=shop.test"], "http://b.shop.test/", Some("a=1"));
+        check(&["a=1; Path=/; Domain=other.test"], "http://a.shop.test/", None);
+        check(&["a=1; Path=/de"], "http://a.shop.test/deep/", None);
+    }
+
+    #[test]
+    fn longer_paths_come_first_then_older_cookies() {
+        check(&["a=1; Path=/", "b=2; Path=/deep", "c=3; Path=/"], "http://a.shop.test/deep/", Some("b=2; a=1; c=3"));
+        check(&["a=1; Path=/", "b=2; Path=/", "a=3; Path=/"], "http://a.shop.test/", Some("a=3; b=2"));
+    }
+
+    #[test]
+    fn expired_and_secure_cookies_are_not_sent() {
+        check(&["a=1; Max-Age=60"], "http://a.shop.test/deep/", Some("a=1"));
+        check(&["a=1; Max-Age=99999999999999999999"], "http://a.shop.test/deep/", Some("a=1"));
+        check(&["a=1", "a=2; Max-Age=0"], "http://a.shop.test/deep/", None);
+        check(&["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT"], "http://a.shop.test/deep/", None);
+        check(&["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60"], "http://a.shop.test/deep/", Some("a=1"));
+        check(&["a=1; Secure"], "http://a.shop.test/deep/", None);
+        check(&["a=1; Secure"], "https://a.shop.test/deep/", Some("a=1"));
+        check(&["nothing"], "http://a.shop.test/deep/", None);
+    }
+
+    #[test]
+    fn secure_cookies_are_sent_to_loopback() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            let (url, mut cookies) = (Url::parse(&format!("http://{host}/")).unwrap(), Cookies::default());
+            cookies.store("a=1; Secure", &url);
+            assert_eq!(cookies.header(&url).as_deref(), Some("a=1"), "{host}");
+        }
     }
 }

@@ -1,16 +1,19 @@
-//! A parsed page as a flat list of nodes in document order: small, `Send`, and quick to walk.
+//! A parsed page as a flat list of nodes in document order, which is small, `Send` and fast to traverse.
 
 use scraper::{Html, Node as Parsed};
 
-/// Index of a node; document order is index order.
+/// The index of a node. Indices are in document order.
 pub(crate) type NodeId = usize;
 
-/// What a node is.
+/// The maximum nesting that is read; the parser of a browser flattens deeper nesting.
+pub(crate) const MAX_DEPTH: usize = 512;
+
+/// The kind of a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// A run of text.
     Text(String),
-    /// An element: tag name and attributes, lower case.
+    /// An element, with the names of its tag and attributes in lower case.
     Element { tag: Box<str>, attributes: Vec<(Box<str>, Box<str>)> },
     /// The document, a comment or another node without text.
     Other,
@@ -19,11 +22,11 @@ pub(crate) enum Kind {
 /// One node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// The node that holds it (the root holds itself).
+    /// The parent node (the root is its own parent).
     pub parent: NodeId,
-    /// One past its last descendant.
+    /// The index after the last descendant.
     pub end: NodeId,
-    /// What it is.
+    /// The kind of the node.
     pub kind: Kind,
 }
 
@@ -57,7 +60,7 @@ impl Dom {
                 at = child;
                 continue;
             }
-            // Up to the next node that has a sibling.
+            // Go up to the next node that has a sibling.
             let next = loop {
                 let end = nodes.len();
                 if let Some(id) = open.pop() {
@@ -77,17 +80,17 @@ impl Dom {
         Self { nodes }
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// What a node is.
+    /// Returns the kind of a node.
     pub fn kind(&self, node: NodeId) -> &Kind {
         &self.nodes[node].kind
     }
 
-    /// Tag name; empty for other nodes.
+    /// Returns the tag name of an element; empty for other nodes.
     pub fn tag(&self, node: NodeId) -> &str {
         match &self.nodes[node].kind {
             Kind::Element { tag, .. } => tag,
@@ -95,7 +98,7 @@ impl Dom {
         }
     }
 
-    /// An attribute's value.
+    /// Returns the value of an attribute.
     pub fn attribute(&self, node: NodeId, name: &str) -> Option<&str> {
         match &self.nodes[node].kind {
             Kind::Element { attributes, .. } => attributes.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value),
@@ -103,54 +106,54 @@ impl Dom {
         }
     }
 
-    /// Whether an attribute is there.
+    /// Whether the node has an attribute.
     pub fn has(&self, node: NodeId, name: &str) -> bool {
         self.attribute(node, name).is_some()
     }
 
-    /// The parent, unless the node is the root.
+    /// Returns the parent; `None` for the root.
     pub fn parent(&self, node: NodeId) -> Option<NodeId> {
         (node != 0).then(|| self.nodes[node].parent)
     }
 
-    /// The node and what holds it, inside out.
+    /// Returns the node and its ancestors, innermost first.
     pub fn with_ancestors(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         std::iter::successors(Some(node), |&at| self.parent(at))
     }
 
-    /// Direct children in order.
+    /// Returns the children in document order.
     pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let end = self.nodes[node].end;
         let first = (node + 1 < end).then_some(node + 1);
         std::iter::successors(first, move |&child| Some(self.nodes[child].end).filter(|&next| next < end))
     }
 
-    /// All nodes below, in document order.
+    /// Returns the descendants in document order.
     pub fn descendants(&self, node: NodeId) -> std::ops::Range<NodeId> {
         node + 1..self.nodes[node].end
     }
 
-    /// Whether `inner` is `outer` or lies below it.
-    pub fn holds(&self, outer: NodeId, inner: NodeId) -> bool {
+    /// Whether `inner` is `outer` or a descendant of it.
+    pub fn contains(&self, outer: NodeId, inner: NodeId) -> bool {
         (outer..self.nodes[outer].end).contains(&inner)
     }
 
-    /// The nearest holder with this tag.
+    /// Returns the nearest ancestor with this tag.
     pub fn closest(&self, node: NodeId, tag: &str) -> Option<NodeId> {
         self.with_ancestors(node).skip(1).find(|&at| self.tag(at) == tag)
     }
 
-    /// The element with this `id` attribute.
+    /// Returns the first element with this `id` attribute.
     pub fn by_id(&self, id: &str) -> Option<NodeId> {
         (!id.is_empty()).then(|| (0..self.len()).find(|&node| self.attribute(node, "id") == Some(id))).flatten()
     }
 
-    /// The first element with this tag.
+    /// Returns the first element with this tag.
     pub fn first(&self, tag: &str) -> Option<NodeId> {
         (0..self.len()).find(|&node| self.tag(node) == tag)
     }
 
-    /// All text below, unfolded.
+    /// Returns the text of all descendants, with its white space as it is.
     pub fn text(&self, node: NodeId) -> String {
         let mut out = String::new();
         for below in self.descendants(node) {
@@ -162,8 +165,8 @@ impl Dom {
     }
 }
 
-/// Folds white space as a page's script would (`/\s+/`): single spaces, trimmed.
-pub(crate) fn fold(text: &str) -> String {
+/// Replaces each run of white space by one space and trims the ends, as a page's script does with `/\s+/`.
+pub(crate) fn collapse_whitespace(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split(is_space).filter(|word| !word.is_empty()) {
         if !out.is_empty() {
@@ -174,7 +177,18 @@ pub(crate) fn fold(text: &str) -> String {
     out
 }
 
-/// White space of ECMAScript's `\s`.
+/// Whether a character is white space for ECMAScript's `\s`.
 pub(crate) fn is_space(c: char) -> bool {
     (c.is_whitespace() && c != '\u{85}') || c == '\u{feff}'
+}
+
+/// Returns the beginning of a text that has at most `limit` UTF-16 units.
+pub(crate) fn first_utf16_units(text: &str, limit: usize) -> String {
+    let mut units = 0;
+    text.chars()
+        .take_while(|c| {
+            units += c.len_utf16();
+            units <= limit
+        })
+        .collect()
 }

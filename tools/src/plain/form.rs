@@ -1,4 +1,4 @@
-//! Forms: which controls are valid, what a submission sends, and where to.
+//! Forms: the validity of their controls, and the request of a submission.
 
 use milepost_runtime::{Error, Result};
 use url::Url;
@@ -7,9 +7,9 @@ use url::form_urlencoded::Serializer;
 use super::dom::NodeId;
 use super::page::Page;
 use super::transport::Method;
-use super::value::{newlines, ordinal};
+use super::value::{normalize_newlines, value_as_number};
 
-/// A submission that is ready to be sent.
+/// The request of a form submission.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
     pub method: Method,
@@ -18,12 +18,13 @@ pub(crate) struct Submission {
 }
 
 impl Page {
-    /// The first control that keeps a form from being submitted.
+    /// Returns the first invalid control, which keeps a form from being submitted.
     pub fn first_invalid(&self, form: NodeId) -> Option<NodeId> {
-        self.controls_of(form).into_iter().find(|&node| self.is_barred_by_nothing(node) && !self.is_valid(node))
+        self.controls_of(form).into_iter().find(|&node| self.is_validated(node) && !self.is_valid(node))
     }
 
-    fn is_barred_by_nothing(&self, node: NodeId) -> bool {
+    /// Whether a control is checked at all (HTML standard: a candidate for constraint validation).
+    fn is_validated(&self, node: NodeId) -> bool {
         let tag = self.dom.tag(node);
         let kind = self.input_type(node);
         let plain_button = matches!(kind, "hidden" | "reset" | "button") || matches!(self.button_type(node), "reset" | "button");
@@ -31,10 +32,11 @@ impl Page {
         !plain_button && !read_only && !self.disabled(node) && self.dom.closest(node, "datalist").is_none()
     }
 
+    /// Whether the value of a control meets the control's constraints.
     fn is_valid(&self, node: NodeId) -> bool {
         let required = self.dom.has(node, "required");
         match (self.dom.tag(node), self.input_type(node)) {
-            ("select", _) => !required || self.has_choice(node),
+            ("select", _) => !required || self.has_selection(node),
             ("textarea", _) => !required || !self.value(node).is_empty(),
             ("input", "checkbox") => !required || self.is_checked(node),
             ("input", "radio") => {
@@ -50,8 +52,8 @@ impl Page {
         }
     }
 
-    /// Whether a required select has more than its placeholder chosen.
-    fn has_choice(&self, select: NodeId) -> bool {
+    /// Whether a `select` has another option selected than its placeholder.
+    fn has_selection(&self, select: NodeId) -> bool {
         let single = !self.is_listbox(select);
         let first = self.options(select).first().copied();
         self.selected(select).into_iter().any(|option| {
@@ -60,6 +62,7 @@ impl Page {
         })
     }
 
+    /// Whether a value that is not empty fits the type, range and pattern of its input.
     fn is_text_valid(&self, node: NodeId, kind: &str, value: &str) -> bool {
         let typed = match kind {
             "email" if self.dom.has(node, "multiple") => value.split(',').all(is_email),
@@ -75,13 +78,14 @@ impl Page {
         if !matches!(kind, "text" | "search" | "tel" | "url" | "email" | "password") {
             return true;
         }
-        // A pattern that cannot be read does not constrain, as in a browser.
+        // As in a browser, a pattern that cannot be parsed is ignored.
         regex::Regex::new(&format!("^(?:{pattern})$")).map_or(true, |pattern| pattern.is_match(value))
     }
 
+    /// Whether a value is between `min` and `max` and on a multiple of `step`.
     fn in_range(&self, node: NodeId, kind: &str, value: &str) -> bool {
-        let Some(value) = ordinal(kind, value) else { return true };
-        let bound = |name| self.dom.attribute(node, name).and_then(|bound| ordinal(kind, bound));
+        let Some(value) = value_as_number(kind, value) else { return true };
+        let bound = |name| self.dom.attribute(node, name).and_then(|bound| value_as_number(kind, bound));
         let (least, most) = (bound("min"), bound("max"));
         if least.is_some_and(|least| value < least) || most.is_some_and(|most| value > most) {
             return false;
@@ -92,16 +96,16 @@ impl Page {
             Some(step) => super::value::number(step).filter(|&step| step > 0.0).unwrap_or(unit),
             None => unit,
         };
-        // Weeks are counted from the one of 1970-01-01, which began on 1969-12-29.
+        // Weeks are counted from the week of 1970-01-01, which began on 1969-12-29.
         let base = least.or_else(|| bound("value")).unwrap_or(0.0);
         let steps = (value - base) / step;
         (steps - steps.round()).abs() < 1e-6 * steps.abs().max(1.0)
     }
 
-    /// What submitting a form by `submitter` sends; `None` where nothing would be sent.
+    /// Returns the request that submitting a form by `submitter` sends; `None` where none is sent.
     ///
     /// # Errors
-    /// A form that is sent as `multipart/form-data`.
+    /// The form is sent as `multipart/form-data`, which is not supported.
     pub fn submission(&self, form: NodeId, submitter: Option<NodeId>) -> Result<Option<Submission>> {
         let setting = |name: &str| {
             let own = submitter.and_then(|node| self.dom.attribute(node, &format!("form{name}")));
@@ -110,7 +114,7 @@ impl Page {
         let target = setting("action").trim();
         let url = if target.is_empty() { Ok(self.url.clone()) } else { self.base().join(target) };
         let Some(mut url) = url.ok().filter(|url| matches!(url.scheme(), "http" | "https")) else { return Ok(None) };
-        let fields = self.successful(form, submitter);
+        let fields = self.entries(form, submitter);
         let encoded = Serializer::new(String::new()).extend_pairs(&fields).finish();
         Ok(match setting("method").to_ascii_lowercase().as_str() {
             "dialog" => None,
@@ -128,8 +132,8 @@ impl Page {
         })
     }
 
-    /// Names and values that a form sends, in document order.
-    fn successful(&self, form: NodeId, submitter: Option<NodeId>) -> Vec<(String, String)> {
+    /// Returns the names and values that a form sends, in document order (HTML standard: the entry list).
+    fn entries(&self, form: NodeId, submitter: Option<NodeId>) -> Vec<(String, String)> {
         let mut fields = Vec::new();
         for node in self.controls_of(form) {
             if self.disabled(node) || self.dom.closest(node, "datalist").is_some() {
@@ -160,14 +164,14 @@ impl Page {
                 ("button", _) => fields.push((name.to_owned(), attribute.unwrap_or_default().to_owned())),
                 (_, "hidden") if name.eq_ignore_ascii_case("_charset_") => fields.push((name.to_owned(), "UTF-8".to_owned())),
                 (_, "submit") => fields.push((name.to_owned(), attribute.unwrap_or_default().to_owned())),
-                _ => fields.push((name.to_owned(), newlines(&self.value(node)).replace('\n', "\r\n"))),
+                _ => fields.push((name.to_owned(), normalize_newlines(&self.value(node)).replace('\n', "\r\n"))),
             }
         }
         fields
     }
 }
 
-/// HTML's own pattern of an address.
+/// Whether a text matches HTML's own pattern for an email address.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     let label = |label: &str| {

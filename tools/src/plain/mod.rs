@@ -1,7 +1,7 @@
-//! An environment for pages without scripts that needs no browser: it reads, fills and submits them as a browser would.
+//! The plain reader: an environment for pages without scripts that needs no browser. It loads, fills and submits pages as a browser would.
 //!
-//! What it observes equals what the browser's script observes on the same page, as long as style sheets neither hide
-//! elements nor turn inline elements into blocks; `style` attributes are respected.
+//! Its observation of a page equals that of the browser's script, as long as style sheets neither hide elements nor turn inline elements into
+//! blocks; `style` attributes are respected.
 
 mod act;
 mod cookies;
@@ -29,38 +29,46 @@ use page::Page;
 use restore::FormState;
 pub use transport::{HttpTransport, Method, Request, Response, Transport};
 
-/// Most redirects that are followed for one page.
+/// The maximum number of redirects that are followed for one page.
 const MAX_REDIRECTS: usize = 20;
 
-/// A way back.
-enum Past {
-    /// Another document, read again by its address, and what was in its controls.
-    Address(Url, FormState),
-    /// Another document that cannot be read again.
+/// An entry of the history, to which the action `back` returns.
+enum HistoryEntry {
+    /// Another document, which is loaded again by its address, and the state that its controls had.
+    Reload(Url, FormState),
+    /// Another document that cannot be loaded again by its address, kept as it was.
     Kept(Box<Page>),
-    /// The same document, at another fragment.
+    /// The same document at another fragment.
     Fragment(Url),
 }
 
-/// A session on script-free pages: cookies, history, the page and the state of its controls.
+/// A session on pages without scripts: cookies, history, the page and the state of its controls.
 pub struct PlainEnvironment {
     transport: Arc<dyn Transport>,
     secrets: Secrets,
     cookies: Cookies,
     page: Option<Page>,
-    history: Vec<Past>,
+    history: Vec<HistoryEntry>,
     fingerprint: Option<String>,
-    /// Elements that a secret was typed into.
-    veiled: HashSet<u32>,
+    /// The elements that a secret was typed into.
+    secret_fields: HashSet<u32>,
 }
 
 impl PlainEnvironment {
-    /// A session without a page; [`Environment::reset`] opens the first.
+    /// A session without a page. [`Environment::reset`] opens the first page.
     pub fn new(transport: Arc<dyn Transport>, secrets: Secrets) -> Self {
-        Self { transport, secrets, cookies: Cookies::default(), page: None, history: Vec::new(), fingerprint: None, veiled: HashSet::new() }
+        Self {
+            transport,
+            secrets,
+            cookies: Cookies::default(),
+            page: None,
+            history: Vec::new(),
+            fingerprint: None,
+            secret_fields: HashSet::new(),
+        }
     }
 
-    /// Reads a document, following redirects; `None` where the site answers without one (status 204 or 205).
+    /// Loads a document and follows redirects; `None` where the response has no document (status 204 or 205).
     async fn load(&mut self, mut method: Method, mut url: Url, mut body: Option<String>) -> Result<Option<Page>> {
         for _ in 0..=MAX_REDIRECTS {
             let fragment = url.fragment().map(str::to_owned);
@@ -98,15 +106,15 @@ impl PlainEnvironment {
         Err(Error::Environment(format!("{url} redirects more than {MAX_REDIRECTS} times")))
     }
 
-    /// Leaves the page for another; the one that is left goes to the history.
+    /// Opens another page and puts the one before into the history.
     async fn open(&mut self, method: Method, url: Url, body: Option<String>) -> Result<()> {
         let same = method == Method::Get && self.page.as_ref().is_some_and(|page| page.url == url);
         if let Some(next) = self.load(method, url, body).await? {
             match self.page.replace(next) {
                 Some(left) if !same => self.history.push(if left.posted {
-                    Past::Kept(Box::new(left))
+                    HistoryEntry::Kept(Box::new(left))
                 } else {
-                    Past::Address(left.url.clone(), left.form_state())
+                    HistoryEntry::Reload(left.url.clone(), left.form_state())
                 }),
                 _ => {}
             }
@@ -114,29 +122,30 @@ impl PlainEnvironment {
         Ok(())
     }
 
-    /// Follows a link; one to a place on the same page only moves there.
+    /// Follows a link. A link to a fragment of the same page only changes the address.
     async fn follow(&mut self, url: Url) -> Result<()> {
         if let Some(page) =
             self.page.as_mut().filter(|page| url.fragment().is_some() && without_fragment(&page.url) == without_fragment(&url))
         {
             if page.url != url {
-                self.history.push(Past::Fragment(std::mem::replace(&mut page.url, url)));
+                self.history.push(HistoryEntry::Fragment(std::mem::replace(&mut page.url, url)));
             }
             return Ok(());
         }
         self.open(Method::Get, url, None).await
     }
 
+    /// Returns to the last entry of the history.
     async fn back(&mut self) -> Result<Outcome> {
         match self.history.pop() {
             None => return Ok(Outcome::failed("there is no earlier page to go back to")),
-            Some(Past::Kept(page)) => self.page = Some(*page),
-            Some(Past::Fragment(url)) => {
+            Some(HistoryEntry::Kept(page)) => self.page = Some(*page),
+            Some(HistoryEntry::Fragment(url)) => {
                 if let Some(page) = &mut self.page {
                     page.url = url;
                 }
             }
-            Some(Past::Address(url, state)) => {
+            Some(HistoryEntry::Reload(url, state)) => {
                 if let Some(mut page) = self.load(Method::Get, url, None).await? {
                     page.restore(state);
                     self.page = Some(page);
@@ -146,7 +155,8 @@ impl PlainEnvironment {
         Ok(Outcome::done())
     }
 
-    async fn take(&mut self, effect: Effect) -> Result<Outcome> {
+    /// Carries out the effect of an action.
+    async fn apply(&mut self, effect: Effect) -> Result<Outcome> {
         match effect {
             Effect::Stay => {}
             Effect::Follow(url) => self.follow(url).await?,
@@ -177,11 +187,11 @@ impl PlainEnvironment {
         if page.input_type(node) == "file" {
             return Ok(Outcome::failed(format!("element {id} opens a file chooser, and files cannot be uploaded")));
         }
-        if page.out_of_view(node) {
+        if page.not_rendered(node) {
             return Ok(Outcome::failed(format!("element {id} has no place on the page to click")));
         }
         let effect = page.click(node)?;
-        self.take(effect).await
+        self.apply(effect).await
     }
 
     fn fill(&mut self, id: u32, text: &str) -> Outcome {
@@ -193,10 +203,10 @@ impl PlainEnvironment {
             Ok(text) => text,
             Err(error) => return Outcome::failed(error.to_string()),
         };
-        if let Some(limit) = page.longest(node).filter(|&limit| text.encode_utf16().count() > limit) {
+        if let Some(limit) = page.max_length(node).filter(|&limit| text.encode_utf16().count() > limit) {
             return Outcome::failed(format!("element {id} takes at most {limit} characters, fewer than the secret has"));
         }
-        self.veiled.insert(id);
+        self.secret_fields.insert(id);
         page.fill(node, id, &text)
     }
 
@@ -209,20 +219,18 @@ impl PlainEnvironment {
                 None => missing(*id),
             }),
             Action::Press(key) => match self.page.as_mut().map(|page| page.press(*key)) {
-                Some(effect) => self.take(effect?).await,
+                Some(effect) => self.apply(effect?).await,
                 None => Ok(Outcome::done()),
             },
             Action::Goto(target) => self.goto(target).await,
             Action::Back => self.back().await,
-            // The whole page is in view at once.
+            // An observation has the whole page, so there is nothing to scroll.
             Action::Scroll(_) => Ok(Outcome::done()),
             Action::Wait => match self.page.as_ref().and_then(Page::refresh) {
                 Some((_, url)) => self.open(Method::Get, url, None).await.map(|()| Outcome::done()),
                 None => Ok(Outcome::done()),
             },
-            Action::Call { .. } | Action::Answer { .. } | Action::Stop(_) => {
-                Ok(Outcome::failed(format!("invalid: `{action}` is not for the browser")))
-            }
+            other => Ok(Outcome::unsupported(other)),
         }
     }
 }
@@ -243,7 +251,7 @@ impl Environment for PlainEnvironment {
             return Err(Error::Environment("no page is open; reset the environment to a task first".into()));
         };
         let mut observation = read::read(page);
-        self.secrets.scrub_page(&mut observation, &self.veiled);
+        self.secrets.scrub_page(&mut observation, &self.secret_fields);
         let fingerprint = observation.fingerprint();
         observation.changed = self.fingerprint.as_ref() != Some(&fingerprint);
         self.fingerprint = Some(fingerprint);
@@ -281,7 +289,7 @@ fn without_fragment(url: &Url) -> Url {
     url
 }
 
-/// The document that a browser shows for a response.
+/// Returns the HTML document that a browser shows for a response: its body, or the document that shows a text.
 fn document(response: &Response) -> Result<std::borrow::Cow<'_, str>> {
     let kind = response.content_type.as_deref().unwrap_or("text/html").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
@@ -292,6 +300,7 @@ fn document(response: &Response) -> Result<std::borrow::Cow<'_, str>> {
     }
 }
 
+/// Returns the document in which a browser shows a text.
 fn plain_text(body: &str) -> String {
     format!("<html><head></head><body><pre>{}</pre></body></html>", body.replace('&', "&amp;").replace('<', "&lt;"))
 }

@@ -1,16 +1,17 @@
-//! Role, name, value and state of an element, by the same rules as the browser's script (`browser/observe.js`).
+//! The role, name, value and state of an element, by the same rules as in the browser's script (`browser/observe.js`).
 
 use milepost_runtime::State;
 
-use super::dom::{Kind, NodeId, fold};
+use super::dom::{Kind, MAX_DEPTH, NodeId, collapse_whitespace};
 use super::page::{BUTTON_INPUTS, Page};
 
-/// Elements whose content is never read.
+/// The elements whose content is never read.
 pub(crate) const SKIPPED: [&str; 14] = [
     "script", "style", "template", "noscript", "head", "canvas", "video", "audio", "object", "datalist", "title", "desc", "defs",
     "metadata",
 ];
 
+/// The ARIA roles of elements that can be acted on.
 const ROLES: [&str; 14] = [
     "button",
     "link",
@@ -28,7 +29,7 @@ const ROLES: [&str; 14] = [
     "spinbutton",
 ];
 
-/// Elements that a browser's own style sheet draws as blocks.
+/// The elements that a browser's own style sheet draws as blocks.
 const BLOCKS: [&str; 59] = [
     "address",
     "article",
@@ -91,39 +92,39 @@ const BLOCKS: [&str; 59] = [
     "foreignObject",
 ];
 
-/// Elements that a browser's own style sheet does not draw.
-const UNDRAWN: [&str; 9] = ["area", "base", "basefont", "link", "meta", "noembed", "noframes", "param", "rp"];
+/// The elements that a browser's own style sheet does not draw.
+const NOT_DRAWN: [&str; 9] = ["area", "base", "basefont", "link", "meta", "noembed", "noframes", "param", "rp"];
 
 impl Page {
-    /// A property of an element's own `style` attribute, lower case.
-    fn styled(&self, node: NodeId, property: &str) -> Option<String> {
+    /// Returns a property from the element's own `style` attribute, in lower case.
+    fn inline_style(&self, node: NodeId, property: &str) -> Option<String> {
         let style = self.dom.attribute(node, "style")?;
         let mut declared =
             style.split(';').filter_map(|part| part.split_once(':')).filter(|(name, _)| name.trim().eq_ignore_ascii_case(property));
         declared.next_back().map(|(_, value)| value.trim().trim_end_matches("!important").trim_end().to_ascii_lowercase())
     }
 
-    /// Whether the element and what it holds are kept from view.
+    /// Whether the element itself hides its subtree.
     pub fn hidden(&self, node: NodeId) -> bool {
         let (dom, tag) = (&self.dom, self.dom.tag(node));
         SKIPPED.contains(&tag)
-            || UNDRAWN.contains(&tag)
+            || NOT_DRAWN.contains(&tag)
             || dom.has(node, "hidden")
             || dom.attribute(node, "aria-hidden") == Some("true")
             || (tag == "dialog" && !dom.has(node, "open"))
             || dom.has(node, "popover")
             || (tag == "input" && self.input_type(node) == "hidden")
-            || self.styled(node, "display").as_deref() == Some("none")
+            || self.inline_style(node, "display").as_deref() == Some("none")
     }
 
-    /// Whether the element itself is drawn (`visibility`, which is inherited).
+    /// Whether the element is visible by the property `visibility`, which is inherited.
     pub fn visible(&self, node: NodeId) -> bool {
-        let declared = self.dom.with_ancestors(node).find_map(|at| self.styled(at, "visibility").filter(|value| value != "inherit"));
+        let declared = self.dom.with_ancestors(node).find_map(|at| self.inline_style(at, "visibility").filter(|value| value != "inherit"));
         declared.is_none_or(|value| value == "visible")
     }
 
-    /// Whether it or something that holds it is kept from view.
-    pub fn out_of_view(&self, node: NodeId) -> bool {
+    /// Whether the element is not drawn because it or an ancestor is hidden, closed or invisible.
+    pub fn not_rendered(&self, node: NodeId) -> bool {
         let mut inner = node;
         for at in self.dom.with_ancestors(node) {
             let closed = at != node && self.dom.tag(at) == "details" && !self.is_open(at) && self.summary_of(at) != Some(inner);
@@ -135,9 +136,9 @@ impl Page {
         !self.visible(node)
     }
 
-    /// Whether it begins and ends a line.
+    /// Whether the element begins and ends a line.
     pub fn is_block(&self, node: NodeId) -> bool {
-        match self.styled(node, "display") {
+        match self.inline_style(node, "display") {
             Some(display) => !display.starts_with("inline") && !display.starts_with("ruby") && display != "contents",
             None => match self.dom.tag(node) {
                 "text" => self.dom.closest(node, "svg").is_some(),
@@ -146,16 +147,18 @@ impl Page {
         }
     }
 
-    /// The summary that opens and closes a `details` element.
+    /// Returns the summary that opens and closes a `details` element.
     pub fn summary_of(&self, details: NodeId) -> Option<NodeId> {
         self.dom.children(details).find(|&child| self.dom.tag(child) == "summary")
     }
 
+    /// Returns the first word of the attribute `role`, without the roles that mean none.
     fn explicit_role(&self, node: NodeId) -> Option<String> {
         let role = self.dom.attribute(node, "role")?.split_whitespace().next()?.to_ascii_lowercase();
         (!matches!(role.as_str(), "none" | "presentation" | "generic")).then_some(role)
     }
 
+    /// Whether HTML itself makes the element a control.
     fn is_native(&self, node: NodeId) -> bool {
         match self.dom.tag(node) {
             "" => false,
@@ -166,7 +169,7 @@ impl Page {
         }
     }
 
-    /// Whether it is something to act on; `inside` another such thing only controls by their own nature count.
+    /// Whether the element can be acted on. `inside` another such element, only native controls and elements with a role count.
     pub fn is_control(&self, node: NodeId, inside: bool) -> bool {
         if self.is_native(node) || self.explicit_role(node).is_some_and(|role| ROLES.contains(&role.as_str())) {
             return true;
@@ -180,14 +183,14 @@ impl Page {
         self.dom.has(node, "onclick") || (tab() && !self.dom.descendants(node).any(|below| self.is_native(below)))
     }
 
-    /// Whether it would take up room on the page.
+    /// Whether the element takes up room on the page.
     pub fn is_sized(&self, node: NodeId) -> bool {
         let dom = &self.dom;
         if matches!(dom.tag(node), "button" | "input" | "select" | "textarea" | "summary") {
             return true;
         }
         let mut below = node + 1;
-        while dom.holds(node, below) {
+        while dom.contains(node, below) {
             match dom.kind(below) {
                 Kind::Text(text) if text.contains(|c: char| !matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c')) => return true,
                 Kind::Element { .. } if self.hidden(below) => {
@@ -207,11 +210,11 @@ impl Page {
         false
     }
 
-    /// ARIA role.
+    /// Returns the ARIA role.
     pub fn role(&self, node: NodeId) -> String {
         let tag = self.dom.tag(node);
         match self.explicit_role(node) {
-            // A text field that calls itself a combobox is still typed into.
+            // A text field with the role combobox (an autocomplete) takes text, so it is reported as a textbox.
             Some(role) if role == "combobox" && self.takes_keys(node) => return "textbox".into(),
             Some(role) => return role,
             None => {}
@@ -234,15 +237,15 @@ impl Page {
         role.into()
     }
 
-    /// Text of a subtree for a name: hidden parts and `without` left out, images by their alternative text.
-    pub fn content(&self, node: NodeId, without: Option<NodeId>) -> String {
+    /// Returns the text of a subtree for a name: without hidden parts, form fields and the node `without`, with images as their alternative text.
+    pub fn visible_text(&self, node: NodeId, without: Option<NodeId>) -> String {
         let mut out = String::new();
-        self.add_content(node, without, 0, &mut out);
+        self.add_visible_text(node, without, 0, &mut out);
         out
     }
 
-    fn add_content(&self, node: NodeId, without: Option<NodeId>, depth: usize, out: &mut String) {
-        if depth > super::read::DEEPEST {
+    fn add_visible_text(&self, node: NodeId, without: Option<NodeId>, depth: usize, out: &mut String) {
+        if depth > MAX_DEPTH {
             return;
         }
         let dom = &self.dom;
@@ -270,7 +273,7 @@ impl Page {
                     out.push_str(pad);
                     match dom.attribute(child, "aria-label").filter(|label| !label.is_empty()) {
                         Some(label) => out.push_str(label),
-                        None => self.add_content(child, without, depth + 1, out),
+                        None => self.add_visible_text(child, without, depth + 1, out),
                     }
                     out.push_str(pad);
                 }
@@ -278,18 +281,18 @@ impl Page {
         }
     }
 
-    /// Accessible name, white space folded.
+    /// Returns the accessible name, with its white space collapsed.
     pub fn name(&self, node: NodeId) -> String {
-        let attribute = |name| fold(self.dom.attribute(node, name).unwrap_or_default());
+        let attribute = |name| collapse_whitespace(self.dom.attribute(node, name).unwrap_or_default());
         let labelled = self.labelled_by(node);
-        let given = if labelled.is_empty() { attribute("aria-label") } else { fold(&labelled) };
+        let given = if labelled.is_empty() { attribute("aria-label") } else { collapse_whitespace(&labelled) };
         if !given.is_empty() {
             return given;
         }
-        let labels: Vec<String> = self.labels(node).iter().map(|&label| self.content(label, Some(node))).collect();
+        let labels: Vec<String> = self.labels(node).iter().map(|&label| self.visible_text(label, Some(node))).collect();
         let field = matches!(self.dom.tag(node), "select" | "textarea" | "input") || self.editable(node);
-        let own = |page: &Self| if field { page.button_text(node) } else { fold(&page.content(node, None)) };
-        [fold(&labels.join(" "))]
+        let own = |page: &Self| if field { page.button_text(node) } else { collapse_whitespace(&page.visible_text(node, None)) };
+        [collapse_whitespace(&labels.join(" "))]
             .into_iter()
             .chain(std::iter::once_with(|| own(self)))
             .chain(std::iter::once_with(|| attribute("placeholder")))
@@ -298,28 +301,30 @@ impl Page {
             .unwrap_or_default()
     }
 
+    /// Returns the text of the elements that `aria-labelledby` names.
     fn labelled_by(&self, node: NodeId) -> String {
         let ids = self.dom.attribute(node, "aria-labelledby").unwrap_or_default();
         let texts = ids.split_whitespace().filter_map(|id| self.dom.by_id(id)).map(|other| {
             let own = self.dom.attribute(other, "aria-label").map(str::to_owned).filter(|label| !label.is_empty());
-            let text = own.unwrap_or_else(|| self.content(other, Some(node)));
-            if text.is_empty() { fold(&self.dom.text(other)) } else { fold(&text) }
+            let text = own.unwrap_or_else(|| self.visible_text(other, Some(node)));
+            if text.is_empty() { collapse_whitespace(&self.dom.text(other)) } else { collapse_whitespace(&text) }
         });
         texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
+    /// Returns the text of a button that is an `input`; empty for other elements.
     fn button_text(&self, node: NodeId) -> String {
         let attribute = |name| self.dom.attribute(node, name).unwrap_or_default();
         match (self.input_type(node), attribute("value")) {
-            ("image", _) => fold(attribute("alt")),
+            ("image", _) => collapse_whitespace(attribute("alt")),
             ("submit", "") => "Submit".into(),
             ("reset", "") => "Reset".into(),
-            ("submit" | "reset" | "button", value) => fold(value),
+            ("submit" | "reset" | "button", value) => collapse_whitespace(value),
             _ => String::new(),
         }
     }
 
-    /// Value that an observation shows.
+    /// Returns the value that an observation shows; `None` for elements without one and for passwords.
     pub fn shown_value(&self, node: NodeId, role: &str) -> Option<String> {
         if self.input_type(node) == "password" {
             return None;
@@ -330,10 +335,10 @@ impl Page {
         if self.dom.tag(node) == "select" && role == "combobox" {
             return Some(self.selected(node).first().map(|&option| self.option_text(option)).unwrap_or_default());
         }
-        self.editable(node).then(|| fold(&self.content(node, None)))
+        self.editable(node).then(|| collapse_whitespace(&self.visible_text(node, None)))
     }
 
-    /// States that hold, in the order of an observation.
+    /// Returns the states that hold, in the order of an observation.
     pub fn states(&self, node: NodeId) -> Vec<State> {
         let dom = &self.dom;
         let is = |name| dom.attribute(node, name) == Some("true");

@@ -1,15 +1,16 @@
-//! A loaded page: its document, and what has been done to it since (typed, ticked, selected, opened).
+//! A loaded page: its document, and the state of its controls (values, checked boxes, selected options, open details).
 
 use std::collections::{HashMap, HashSet};
 
 use url::Url;
 
-use super::dom::{Dom, Kind, NodeId, fold};
-use super::value::{newlines, sanitize};
+use super::dom::{Dom, Kind, NodeId, collapse_whitespace};
+use super::value::{normalize_newlines, sanitize};
 
-/// Input types that work as buttons.
+/// The input types that are buttons.
 pub(crate) const BUTTON_INPUTS: [&str; 4] = ["submit", "button", "reset", "image"];
 
+/// The input types of HTML.
 const INPUT_TYPES: [&str; 22] = [
     "hidden",
     "text",
@@ -38,28 +39,28 @@ const INPUT_TYPES: [&str; 22] = [
 /// A page and the state of its controls.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// Address, with fragment.
+    /// The address, with its fragment.
     pub url: Url,
-    /// Its document.
+    /// The document.
     pub dom: Dom,
-    /// Whether it answered a submission by POST (such a page cannot be read again by its address).
+    /// Whether the page answered a submission by POST (such a page cannot be loaded again by its address).
     pub posted: bool,
     /// The control that has the keyboard focus.
     pub focus: Option<NodeId>,
-    /// Ids given to elements so far, and their elements.
+    /// The ids that elements have in observations.
     pub ids: HashMap<NodeId, u32>,
     values: HashMap<NodeId, String>,
     checked: HashSet<NodeId>,
     selected: HashMap<NodeId, Vec<NodeId>>,
     open: HashMap<NodeId, bool>,
-    /// Labelled control → its labels, in document order.
+    /// The labels of each labelled control, in document order.
     labels: HashMap<NodeId, Vec<NodeId>>,
-    /// Label → the control it names.
+    /// The control of each label.
     controls: HashMap<NodeId, NodeId>,
 }
 
 impl Page {
-    /// Parses a document that was read from `url`.
+    /// Parses a document that was loaded from `url`.
     pub fn new(url: Url, html: &str, posted: bool) -> Self {
         let mut page = Self {
             url,
@@ -92,14 +93,14 @@ impl Page {
         page
     }
 
-    /// The document's title.
+    /// Returns the document's title.
     pub fn title(&self) -> String {
-        // A title inside a drawing is the drawing's.
+        // A `title` inside an SVG is the title of the drawing.
         let title = (0..self.dom.len()).find(|&node| self.dom.tag(node) == "title" && self.dom.closest(node, "svg").is_none());
-        title.map(|title| fold(&self.dom.text(title))).unwrap_or_default()
+        title.map(|title| collapse_whitespace(&self.dom.text(title))).unwrap_or_default()
     }
 
-    /// The address that relative ones are joined to.
+    /// Returns the base address of relative addresses.
     pub fn base(&self) -> Url {
         let base = (0..self.dom.len()).find(|&node| self.dom.tag(node) == "base" && self.dom.has(node, "href"));
         base.and_then(|node| self.dom.attribute(node, "href"))
@@ -107,7 +108,7 @@ impl Page {
             .unwrap_or_else(|| self.url.clone())
     }
 
-    /// Where the document sends its reader after a while (`meta http-equiv=refresh`), with the delay in seconds.
+    /// Returns the delay in seconds and the address of an automatic redirect (`meta http-equiv=refresh`).
     pub fn refresh(&self) -> Option<(u32, Url)> {
         let dom = &self.dom;
         let refreshes = |node: NodeId| dom.attribute(node, "http-equiv").is_some_and(|name| name.eq_ignore_ascii_case("refresh"));
@@ -122,12 +123,12 @@ impl Page {
         Some((delay.trim().parse::<f64>().ok()? as u32, url))
     }
 
-    /// The element with this id, if it was ever on the page.
+    /// Returns the element that has this id in observations.
     pub fn node(&self, id: u32) -> Option<NodeId> {
         self.ids.iter().find(|(_, known)| **known == id).map(|(node, _)| *node)
     }
 
-    /// Type of an `input`, with unknown ones as `text`; empty for other elements.
+    /// Returns the type of an `input`, `text` for an unknown type; empty for other elements.
     pub fn input_type(&self, node: NodeId) -> &'static str {
         if self.dom.tag(node) != "input" {
             return "";
@@ -136,7 +137,7 @@ impl Page {
         INPUT_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(written)).unwrap_or("text")
     }
 
-    /// Type of a `button` element: `submit`, `reset` or `button`; empty for other elements.
+    /// Returns the type of a `button` element: `submit`, `reset` or `button`; empty for other elements.
     pub fn button_type(&self, node: NodeId) -> &'static str {
         if self.dom.tag(node) != "button" {
             return "";
@@ -145,24 +146,24 @@ impl Page {
         ["reset", "button"].into_iter().find(|known| known.eq_ignore_ascii_case(written)).unwrap_or("submit")
     }
 
-    /// Whether a click on it submits its form.
+    /// Whether a click on the element submits its form.
     pub fn submits(&self, node: NodeId) -> bool {
         self.button_type(node) == "submit" || matches!(self.input_type(node), "submit" | "image")
     }
 
-    /// Whether it is a text field in the wide sense: keys change its value.
+    /// Whether keys change the element's value: a text field, a date, a number and so on.
     pub fn takes_keys(&self, node: NodeId) -> bool {
         let kind = self.input_type(node);
         self.dom.tag(node) == "textarea"
             || (!kind.is_empty() && !BUTTON_INPUTS.contains(&kind) && !matches!(kind, "checkbox" | "radio" | "range" | "file" | "hidden"))
     }
 
-    /// Whether it can be edited as rich text.
+    /// Whether the element is editable as rich text.
     pub fn editable(&self, node: NodeId) -> bool {
         self.dom.attribute(node, "contenteditable").is_some_and(|value| !value.eq_ignore_ascii_case("false"))
     }
 
-    /// Whether it is disabled, by itself or by its `fieldset`.
+    /// Whether the element is disabled, itself or by its `fieldset`.
     pub fn disabled(&self, node: NodeId) -> bool {
         let dom = &self.dom;
         if !matches!(dom.tag(node), "button" | "input" | "select" | "textarea" | "fieldset") {
@@ -172,12 +173,12 @@ impl Page {
             return true;
         }
         dom.with_ancestors(node).skip(1).filter(|&at| dom.tag(at) == "fieldset" && dom.has(at, "disabled")).any(|fieldset| {
-            // What stands in the first legend stays usable.
-            !dom.children(fieldset).find(|&child| dom.tag(child) == "legend").is_some_and(|legend| dom.holds(legend, node))
+            // Controls in the first legend of a disabled `fieldset` stay enabled.
+            !dom.children(fieldset).find(|&child| dom.tag(child) == "legend").is_some_and(|legend| dom.contains(legend, node))
         })
     }
 
-    /// The form that a control belongs to.
+    /// Returns the form of a control.
     pub fn form_of(&self, node: NodeId) -> Option<NodeId> {
         match self.dom.attribute(node, "form") {
             Some(id) => self.dom.by_id(id).filter(|&form| self.dom.tag(form) == "form"),
@@ -185,45 +186,45 @@ impl Page {
         }
     }
 
-    /// Controls of a form in document order.
+    /// Returns the controls of a form in document order.
     pub fn controls_of(&self, form: NodeId) -> Vec<NodeId> {
         (0..self.dom.len())
             .filter(|&node| matches!(self.dom.tag(node), "button" | "input" | "select" | "textarea") && self.form_of(node) == Some(form))
             .collect()
     }
 
-    /// Current value of an `input` or `textarea`.
+    /// Returns the current value of an `input` or `textarea`.
     pub fn value(&self, node: NodeId) -> String {
         if let Some(value) = self.values.get(&node) {
             return value.clone();
         }
         if self.dom.tag(node) == "textarea" {
-            return newlines(&self.dom.text(node));
+            return normalize_newlines(&self.dom.text(node));
         }
         self.sanitized(node, self.dom.attribute(node, "value").unwrap_or_default())
     }
 
-    /// A value as this field would keep it.
+    /// Returns the value that the field keeps when it is set to `value`.
     pub fn sanitized(&self, node: NodeId, value: &str) -> String {
         match self.dom.tag(node) {
-            "textarea" => newlines(value),
+            "textarea" => normalize_newlines(value),
             _ => sanitize(self.input_type(node), value, |name| self.dom.attribute(node, name)),
         }
     }
 
-    /// Replaces a field's value by what it keeps of `value`; returns that.
+    /// Sets a field to `value`; returns the value that it keeps.
     pub fn set_value(&mut self, node: NodeId, value: &str) -> String {
         let kept = self.sanitized(node, value);
         self.values.insert(node, kept.clone());
         kept
     }
 
-    /// Whether a checkbox or radio button is ticked.
+    /// Whether a checkbox or radio button is checked.
     pub fn is_checked(&self, node: NodeId) -> bool {
         self.checked.contains(&node)
     }
 
-    /// Ticks a checkbox or radio button; the others of its group are cleared.
+    /// Checks a checkbox or radio button, and clears the other radio buttons of its group.
     pub fn check(&mut self, node: NodeId) {
         if self.input_type(node) == "radio" {
             for other in self.radio_group(node) {
@@ -233,7 +234,7 @@ impl Page {
         self.checked.insert(node);
     }
 
-    /// Ticks or clears a checkbox.
+    /// Checks or clears a checkbox.
     pub fn toggle(&mut self, node: NodeId) {
         if !self.checked.remove(&node) {
             self.checked.insert(node);
@@ -245,12 +246,12 @@ impl Page {
         self.checked.remove(&node);
     }
 
-    /// Whether a field's value was set since the page was read.
-    pub fn is_touched(&self, node: NodeId) -> bool {
+    /// Whether a field's value was set since the page was loaded.
+    pub fn is_value_set(&self, node: NodeId) -> bool {
         self.values.contains_key(&node)
     }
 
-    /// The radio buttons of the same group, the button included.
+    /// Returns the radio buttons of the group of a radio button, itself included.
     pub fn radio_group(&self, node: NodeId) -> Vec<NodeId> {
         let name = self.dom.attribute(node, "name").filter(|name| !name.is_empty());
         let Some(name) = name else { return vec![node] };
@@ -262,23 +263,23 @@ impl Page {
             .collect()
     }
 
-    /// Options of a `select`, in order.
+    /// Returns the options of a `select`, in document order.
     pub fn options(&self, select: NodeId) -> Vec<NodeId> {
         self.dom.descendants(select).filter(|&node| self.dom.tag(node) == "option").collect()
     }
 
-    /// Whether an option cannot be chosen.
+    /// Whether an option is disabled, itself or by its `optgroup`.
     pub fn option_disabled(&self, option: NodeId) -> bool {
         self.dom.has(option, "disabled")
             || self.dom.parent(option).is_some_and(|group| self.dom.tag(group) == "optgroup" && self.dom.has(group, "disabled"))
     }
 
-    /// What an option submits.
+    /// Returns the value that an option submits.
     pub fn option_value(&self, option: NodeId) -> String {
         self.dom.attribute(option, "value").map_or_else(|| self.option_text(option), str::to_owned)
     }
 
-    /// An option's text.
+    /// Returns the text of an option.
     pub fn option_text(&self, option: NodeId) -> String {
         let mut out = String::new();
         for below in self.dom.descendants(option) {
@@ -289,16 +290,16 @@ impl Page {
                 out.push_str(text);
             }
         }
-        fold(&out)
+        collapse_whitespace(&out)
     }
 
-    /// Whether a `select` shows several rows.
+    /// Whether a `select` is a list box, which shows several options at once.
     pub fn is_listbox(&self, select: NodeId) -> bool {
         let size = self.dom.attribute(select, "size").and_then(|size| size.trim().parse::<u32>().ok()).unwrap_or(0);
         self.dom.has(select, "multiple") || size > 1
     }
 
-    /// The selected options of a `select`.
+    /// Returns the selected options of a `select`.
     pub fn selected(&self, select: NodeId) -> Vec<NodeId> {
         if let Some(selected) = self.selected.get(&select) {
             return selected.clone();
@@ -315,7 +316,7 @@ impl Page {
         }
     }
 
-    /// Selects an option (in a multiple one: adds it).
+    /// Selects an option, in addition to the others where the `select` is a multiple one.
     pub fn select(&mut self, select: NodeId, option: NodeId) {
         let mut selected = if self.dom.has(select, "multiple") { self.selected(select) } else { Vec::new() };
         if !selected.contains(&option) {
@@ -335,7 +336,7 @@ impl Page {
         self.open.get(&details).copied().unwrap_or_else(|| self.dom.has(details, "open"))
     }
 
-    /// Opens or closes a `details` element; the others of its named group close.
+    /// Opens or closes a `details` element. Opening one closes the others of its named group.
     pub fn toggle_details(&mut self, details: NodeId) {
         let open = !self.is_open(details);
         let group = self.dom.attribute(details, "name").filter(|name| !name.is_empty());
@@ -348,7 +349,7 @@ impl Page {
         self.open.insert(details, open);
     }
 
-    /// Puts the controls of a form back to what the document says.
+    /// Resets the controls of a form to their state in the document.
     pub fn reset(&mut self, form: NodeId) {
         let controls = self.controls_of(form);
         for &node in &controls {
@@ -363,17 +364,17 @@ impl Page {
         }
     }
 
-    /// The labels of a control, in document order.
+    /// Returns the labels of a control, in document order.
     pub fn labels(&self, control: NodeId) -> &[NodeId] {
         self.labels.get(&control).map_or(&[], Vec::as_slice)
     }
 
-    /// The control that a label names.
+    /// Returns the control of a label.
     pub fn control(&self, label: NodeId) -> Option<NodeId> {
         self.controls.get(&label).copied()
     }
 
-    /// Whether it can have the keyboard focus.
+    /// Whether the element can have the keyboard focus.
     pub fn focusable(&self, node: NodeId) -> bool {
         let index = self.dom.attribute(node, "tabindex").and_then(|index| index.trim().parse::<i32>().ok());
         match self.dom.tag(node) {

@@ -1,37 +1,36 @@
-//! The page as an observation: a walk of the body in document order, by the same rules as `browser/observe.js`.
+//! Turns a page into an observation: traverses the body in document order by the same rules as `browser/observe.js`.
 
 use milepost_runtime::{Element, Observation};
 
-use super::dom::{Kind, NodeId, fold};
+use super::dom::{Kind, MAX_DEPTH, NodeId, collapse_whitespace, first_utf16_units};
 use super::page::Page;
 
-/// Deepest nesting that is read; a browser's parser flattens what lies deeper.
-pub(crate) const DEEPEST: usize = 512;
-
+// The limits are those of the browser's script; lengths are in UTF-16 units, as in JavaScript.
 const MAX_ELEMENTS: usize = 400;
 const MAX_CHARACTERS: usize = 20_000;
 const MAX_NAME: usize = 300;
 const MAX_VALUE: usize = 2_000;
 const MAX_OPTIONS: usize = 40;
 
-/// Where the walk stands.
+/// What is known about the ancestors of the node that is visited.
 #[derive(Clone, Copy, Default)]
-struct Place {
-    /// Inside an element to act on.
+struct Context {
+    /// Whether the node is inside an element that can be acted on.
     inside: bool,
-    /// Inside the label of a control.
+    /// Whether the node is inside the label of a control.
     label: bool,
-    /// Text is not read here.
-    muted: bool,
+    /// Whether text is skipped.
+    skip_text: bool,
+    /// The nesting below the body.
     depth: usize,
 }
 
-/// Reads a page. Elements seen for the first time get the next ids.
+/// Reads a page. Elements that are read for the first time get the next ids.
 pub(crate) fn read(page: &mut Page) -> Observation {
     let ids = std::mem::take(&mut page.ids);
-    let mut reader = Reader { page, ids, elements: Vec::new(), text: Text::default(), truncated: false };
+    let mut reader = Reader { page, ids, elements: Vec::new(), text: TextBuilder::default(), truncated: false };
     if let Some(body) = reader.page.dom.first("body") {
-        reader.visit(body, Place::default());
+        reader.visit(body, Context::default());
     }
     reader.text.end_line();
     let Reader { ids, elements, text, truncated, .. } = reader;
@@ -46,17 +45,22 @@ pub(crate) fn read(page: &mut Page) -> Observation {
     }
 }
 
-/// The text as it is built; markers stand between control characters, so that page text cannot forge one.
+/// Builds the text, line by line. An element's marker stands between control characters until the line ends, so that text of the page cannot imitate
+/// one.
 #[derive(Default)]
-struct Text {
+struct TextBuilder {
+    /// The complete lines.
     lines: String,
+    /// The current line.
     line: String,
+    /// The length of the complete lines in UTF-16 units.
     length: usize,
+    /// The number of table cells around the current node; inside a cell a line does not end.
     cells: usize,
     truncated: bool,
 }
 
-impl Text {
+impl TextBuilder {
     fn add(&mut self, text: &str) {
         self.line.extend(text.chars().filter(|c| !matches!(c, '\u{1}' | '\u{2}')));
     }
@@ -70,7 +74,7 @@ impl Text {
             self.line.push(' ');
             return;
         }
-        let line = fold(&std::mem::take(&mut self.line)).replace("[#", "[ #").replace('\u{1}', "[#").replace('\u{2}', "]");
+        let line = collapse_whitespace(&std::mem::take(&mut self.line)).replace("[#", "[ #").replace('\u{1}', "[#").replace('\u{2}', "]");
         if line.is_empty() {
             return;
         }
@@ -87,17 +91,19 @@ impl Text {
     }
 }
 
+/// The state of the traversal.
 struct Reader<'a> {
     page: &'a Page,
     ids: std::collections::HashMap<NodeId, u32>,
     elements: Vec<Element>,
-    text: Text,
+    text: TextBuilder,
     truncated: bool,
 }
 
 impl Reader<'_> {
-    fn visit(&mut self, node: NodeId, place: Place) {
-        if self.text.length >= MAX_CHARACTERS || place.depth > DEEPEST {
+    /// Reads an element and its descendants unless they are hidden.
+    fn visit(&mut self, node: NodeId, context: Context) {
+        if self.text.length >= MAX_CHARACTERS || context.depth > MAX_DEPTH {
             self.truncated = true;
             return;
         }
@@ -107,46 +113,46 @@ impl Reader<'_> {
             return;
         }
         if tag == "br" {
-            if !place.inside {
+            if !context.inside {
                 self.text.end_line();
             }
             return;
         }
-        let block = !place.inside && !matches!(tag, "td" | "th") && page.is_block(node);
+        let block = !context.inside && !matches!(tag, "td" | "th") && page.is_block(node);
         if block {
             self.text.end_line();
         }
-        self.visit_shown(node, tag, place);
+        self.visit_shown(node, tag, context);
         if block {
             self.text.end_line();
         }
     }
 
-    fn visit_shown(&mut self, node: NodeId, tag: &str, place: Place) {
+    fn visit_shown(&mut self, node: NodeId, tag: &str, context: Context) {
         let page = self.page;
         if matches!(tag, "iframe" | "frame") {
             self.text.end_line();
             return;
         }
         let visible = page.visible(node);
-        let next = Place { muted: place.inside || place.label || !visible, depth: place.depth + 1, ..place };
-        if visible && page.is_control(node, place.inside) {
+        let next = Context { skip_text: context.inside || context.label || !visible, depth: context.depth + 1, ..context };
+        if visible && page.is_control(node, context.inside) {
             if !page.is_sized(node) {
                 return;
             }
-            self.register(node, None);
+            self.add_element(node, None);
             if !matches!(tag, "input" | "select" | "textarea") && !page.editable(node) {
-                self.visit_children(node, Place { inside: true, muted: true, ..next });
+                self.visit_children(node, Context { inside: true, skip_text: true, ..next });
             }
             return;
         }
         match (tag, page.control(node)) {
             ("label", Some(control)) => {
-                // A control that is styled away is worked through its label.
-                if !place.inside && visible && page.out_of_view(control) && page.dom.tag(control) == "input" {
-                    self.register(node, Some(control));
+                // A control that is not drawn is acted on through its label.
+                if !context.inside && visible && page.not_rendered(control) && page.dom.tag(control) == "input" {
+                    self.add_element(node, Some(control));
                 } else {
-                    self.visit_children(node, Place { label: true, muted: true, ..next });
+                    self.visit_children(node, Context { label: true, skip_text: true, ..next });
                 }
             }
             ("tr", _) => self.visit_row(node, next),
@@ -159,35 +165,36 @@ impl Reader<'_> {
         }
     }
 
-    fn visit_children(&mut self, node: NodeId, place: Place) {
+    fn visit_children(&mut self, node: NodeId, context: Context) {
         let page = self.page;
         for child in page.dom.children(node) {
             match page.dom.kind(child) {
-                Kind::Element { .. } => self.visit(child, place),
-                Kind::Text(text) if !place.muted => self.text.add(text),
+                Kind::Element { .. } => self.visit(child, context),
+                Kind::Text(text) if !context.skip_text => self.text.add(text),
                 _ => {}
             }
         }
     }
 
-    fn visit_row(&mut self, row: NodeId, place: Place) {
+    /// Reads a table row as one line, with a bar between the cells.
+    fn visit_row(&mut self, row: NodeId, context: Context) {
         let page = self.page;
-        if !place.inside {
+        if !context.inside {
             self.text.end_line();
         }
         let cells = page.dom.children(row).filter(|&child| matches!(page.dom.kind(child), Kind::Element { .. }));
         for (index, cell) in cells.enumerate() {
-            if index > 0 && !place.muted {
+            if index > 0 && !context.skip_text {
                 self.text.add(" | ");
             }
             self.text.cells += 1;
-            self.visit(cell, place);
+            self.visit(cell, context);
             self.text.cells -= 1;
         }
     }
 
-    /// Adds an element; a label that stands for an unseen control is read as that control.
-    fn register(&mut self, node: NodeId, proxied: Option<NodeId>) {
+    /// Adds an element. Where `control` is given, the node is its label and stands for it, because the control itself is not drawn.
+    fn add_element(&mut self, node: NodeId, control: Option<NodeId>) {
         if self.elements.len() >= MAX_ELEMENTS {
             self.truncated = true;
             return;
@@ -195,11 +202,11 @@ impl Reader<'_> {
         let page = self.page;
         let next = u32::try_from(self.ids.len() + 1).unwrap_or(u32::MAX);
         let id = *self.ids.entry(node).or_insert(next);
-        let source = proxied.unwrap_or(node);
+        let source = control.unwrap_or(node);
         let role = page.role(source);
-        let name = if proxied.is_some() { fold(&page.content(node, proxied)) } else { page.name(node) };
-        let name = self.cut(name, MAX_NAME);
-        let value = page.shown_value(source, &role).map(|value| self.cut(value, MAX_VALUE));
+        let name = if control.is_some() { collapse_whitespace(&page.visible_text(node, control)) } else { page.name(node) };
+        let name = self.truncate(name, MAX_NAME);
+        let value = page.shown_value(source, &role).map(|value| self.truncate(value, MAX_VALUE));
         let options = match page.dom.tag(source) {
             "select" => page.options(source).into_iter().take(MAX_OPTIONS).map(|option| page.option_text(option)).collect(),
             _ => Vec::new(),
@@ -208,17 +215,12 @@ impl Reader<'_> {
         self.text.mark(id);
     }
 
-    fn cut(&mut self, text: String, limit: usize) -> String {
+    /// Cuts a text to `limit` UTF-16 units.
+    fn truncate(&mut self, text: String, limit: usize) -> String {
         if text.len() <= limit || text.encode_utf16().count() <= limit {
             return text;
         }
         self.truncated = true;
-        let mut units = 0;
-        text.chars()
-            .take_while(|c| {
-                units += c.len_utf16();
-                units <= limit
-            })
-            .collect()
+        first_utf16_units(&text, limit)
     }
 }

@@ -6,11 +6,11 @@ use milepost_runtime::{Key, State};
 
 use super::*;
 
-/// A site in memory: pages by path, and what was asked of it.
+/// A site in memory: its pages by path, and the requests that it got.
 #[derive(Default)]
 struct Site {
     pages: Vec<(&'static str, Response)>,
-    asked: Mutex<Vec<String>>,
+    requests: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -18,7 +18,7 @@ impl Transport for Site {
     async fn request(&self, request: Request) -> Result<Response> {
         let path = &request.url[url::Position::BeforePath..];
         let line = format!("{:?} {path} {} {}", request.method, request.body.unwrap_or_default(), request.cookies.unwrap_or_default());
-        self.asked.lock().unwrap().push(line.split_whitespace().collect::<Vec<_>>().join(" "));
+        self.requests.lock().unwrap().push(line.split_whitespace().collect::<Vec<_>>().join(" "));
         let found = self.pages.iter().find(|(known, _)| *known == path || *known == request.url.path());
         Ok(found.map_or_else(
             || Response { status: 404, body: "<h1>Not found</h1>".into(), ..Response::default() },
@@ -39,6 +39,7 @@ impl Site {
         self
     }
 
+    /// Opens the page `/` in an environment with two secrets.
     async fn open(self) -> (PlainEnvironment, Arc<Self>) {
         let site = Arc::new(self);
         let mut secrets = Secrets::default();
@@ -49,8 +50,9 @@ impl Site {
         (environment, site)
     }
 
-    fn last(&self) -> String {
-        self.asked.lock().unwrap().last().cloned().unwrap_or_default()
+    /// The last request, with method, path, body and cookies.
+    fn last_request(&self) -> String {
+        self.requests.lock().unwrap().last().cloned().unwrap_or_default()
     }
 }
 
@@ -71,7 +73,7 @@ async fn check_none(body: &str) {
     assert_eq!(observe(body).await.elements, [], "{body}");
 }
 
-/// Carries out action lines; elements can be named by role and name in angle brackets, as `click <button "Pay">`.
+/// Carries out action lines. An element can be named by role and name in angle brackets, as in `click <button "Pay">`.
 async fn act(environment: &mut PlainEnvironment, lines: &[&str]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for line in lines {
@@ -93,7 +95,7 @@ async fn act(environment: &mut PlainEnvironment, lines: &[&str]) -> Vec<Outcome>
 async fn check_sent(form: &str, lines: &[&str], sent: &str) {
     let (mut environment, site) = Site::default().page("/", form).page("/to", "<p>sent").open().await;
     act(&mut environment, lines).await;
-    assert_eq!(site.last(), sent, "{form} {lines:?}");
+    assert_eq!(site.last_request(), sent, "{form} {lines:?}");
 }
 
 async fn check_refused(body: &str, line: &str, reason: &str) {
@@ -226,7 +228,7 @@ async fn invalid_forms_are_not_sent() {
         let free = format!("<form action=/to novalidate>{control}<button name=b value=1>Go</button></form>");
         let (mut environment, site) = Site::default().page("/", &free).page("/to", "").open().await;
         act(&mut environment, &[r#"click <button "Go">"#]).await;
-        assert!(site.last().contains("b=1"), "{free}");
+        assert!(site.last_request().contains("b=1"), "{free}");
     }
     check_sent(
         "<form action=/to><input name=a type=date value=2024-02-29><input name=n type=number step=0.1 value=0.3><button>Go</button></form>",
@@ -266,7 +268,7 @@ async fn secrets_are_typed_but_never_shown() {
         assert_eq!(seen.elements[1].value.as_deref(), Some("{{secret:password}}"), "{typed:?}");
     }
     act(&mut environment, &[r#"click <button "Go">"#]).await;
-    assert_eq!(site.last(), "Post /to p=hunter2%21&t=hunter2%21");
+    assert_eq!(site.last_request(), "Post /to p=hunter2%21&t=hunter2%21");
     assert_eq!(environment.observe().await.unwrap().text, "Welcome {{secret:password}}");
     assert_eq!(environment.scrubbed("p=hunter2%21 was sent"), "p={{secret:password}} was sent");
 }
@@ -297,11 +299,11 @@ async fn history_cookies_and_redirects_work() {
     assert!(!environment.observe().await.unwrap().changed);
     act(&mut environment, &["back", r#"click <link "Mail">"#, r#"click <button "In">"#]).await;
     let seen = environment.observe().await.unwrap();
-    assert_eq!((seen.url.as_str(), seen.changed, site.last().as_str()), ("http://shop.test/home", true, "Get /home sid=1"));
+    assert_eq!((seen.url.as_str(), seen.changed, site.last_request().as_str()), ("http://shop.test/home", true, "Get /home sid=1"));
     act(&mut environment, &["back", r#"click <link "A">"#]).await;
     assert_eq!(environment.observe().await.unwrap().url, "http://shop.test/a#top");
     act(&mut environment, &[r#"click <link "B">"#, r#"click <link "C">"#]).await;
-    assert_eq!(site.last(), "Get /deep/c deep=2; sid=1");
+    assert_eq!(site.last_request(), "Get /deep/c deep=2; sid=1");
     act(&mut environment, &["back", "back"]).await;
     assert_eq!(environment.observe().await.unwrap().title, "A");
     act(&mut environment, &[r#"goto "/nowhere""#]).await;

@@ -1,67 +1,67 @@
-//! How a plain environment reaches a site: a trait, and its implementation over real HTTP.
+//! How a plain environment sends requests to a site: a trait, and its implementation over the network.
 
 use async_trait::async_trait;
 use milepost_runtime::{Error, Result};
 use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use url::Url;
 
-/// Request methods of links and forms.
+/// The request methods of links and forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Reads a page.
+    /// GET, which loads a page.
     Get,
-    /// Submits a form.
+    /// POST, which submits a form.
     Post,
 }
 
-/// One request.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Absolute address, without fragment.
+    /// The absolute address, without fragment.
     pub url: Url,
-    /// Body of a form submission (`application/x-www-form-urlencoded`).
+    /// The body of a form submission (`application/x-www-form-urlencoded`).
     pub body: Option<String>,
-    /// Value of the `cookie` header, where there are cookies.
+    /// The `cookie` header; `None` where there are no cookies for the address.
     pub cookies: Option<String>,
 }
 
-/// One answer; redirects are answers too.
+/// A response; a redirect is a response too.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
     /// The `location` header.
     pub location: Option<String>,
     /// All `set-cookie` headers.
     pub set_cookies: Vec<String>,
-    /// The `content-type` header; absent means HTML.
+    /// The `content-type` header; a response without one is HTML.
     pub content_type: Option<String>,
     /// The body.
     pub body: String,
 }
 
-/// Carries requests to a site.
+/// Sends requests to a site.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request without following redirects.
     ///
     /// # Errors
-    /// The site could not be reached.
+    /// The site cannot be reached.
     async fn request(&self, request: Request) -> Result<Response>;
 }
 
-/// Requests over the network.
+/// Sends requests over the network.
 pub struct HttpTransport {
     client: reqwest::Client,
 }
 
 impl HttpTransport {
-    /// A client with its own connection pool, a 30-second limit a request, and no proxy from the environment.
+    /// Makes a client with its own connection pool, a time limit of 30 seconds per request, and no proxy from the environment's variables.
     ///
     /// # Errors
-    /// The TLS library could not be started.
+    /// The TLS library cannot be started.
     pub fn new() -> Result<Self> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

@@ -1,4 +1,4 @@
-//! A small site on loopback: the pages beside this file, and some that are made up.
+//! A small site on loopback: the pages in the folder `html`, and some that are generated.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -23,14 +23,14 @@ const FILES: [(&str, &str); 7] = [
     ("/spin", include_str!("html/spin.html")),
 ];
 
-/// The site; it ends when this is dropped.
+/// The site. Dropping it stops the server.
 pub struct Site {
     base: Url,
     server: JoinHandle<()>,
 }
 
 impl Site {
-    /// Serves on a free port.
+    /// Starts the server on a free port.
     pub async fn serve() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

@@ -1,4 +1,4 @@
-//! The browser's processes: what ends them, what they leave, who cleans up.
+//! Tests of the browser's processes: when they end, and that nothing is left of them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,56 +8,56 @@ use std::time::{Duration, Instant};
 use milepost_runtime::{Action, Environment, Error, Observation, Secrets};
 use milepost_tools::browser::{BrowserEnvironment, reap_orphans};
 
-use super::{Bench, config, id};
+use super::{Fixture, config, id};
 
-/// What must come is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The maximum time to wait for an event that must happen.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn assert_gone(result: Result<Observation, Error>) {
     assert!(matches!(result, Err(Error::EnvironmentGone(_))), "{result:?}");
 }
 
-/// Whether these processes are all gone (one that only waits to be reaped counts as gone).
+/// Whether all these processes are gone (a zombie, which only waits to be reaped, counts as gone).
 fn gone(pids: &[u32]) -> bool {
     pids.iter().all(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_browser_is_gone() {
-    let mut bench = Bench::new().await;
-    bench.open("/form").await;
-    let pids = bench.browser.processes();
+    let mut fixture = Fixture::new().await;
+    fixture.open("/form").await;
+    let pids = fixture.browser.processes();
     assert!(pids.len() > 2, "{pids:?}");
     pids.iter().skip(1).for_each(|pid| kill(*pid));
-    assert_gone(bench.browser.observe().await);
-    assert_gone(bench.browser.observe().await);
+    assert_gone(fixture.browser.observe().await);
+    assert_gone(fixture.browser.observe().await);
     assert!(gone(&pids));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_driver_is_gone_too() {
-    let mut bench = Bench::new().await;
-    bench.open("/form").await;
-    let pids = bench.browser.processes();
+    let mut fixture = Fixture::new().await;
+    fixture.open("/form").await;
+    let pids = fixture.browser.processes();
     kill(pids[0]);
-    assert_gone(bench.browser.observe().await);
+    assert_gone(fixture.browser.observe().await);
     assert!(gone(&pids));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spinning_page_is_killed() {
-    let mut bench =
-        Bench::with(|config| (config.command_timeout_ms, config.page_load_timeout_ms) = (4_000, 2_000), |_| Secrets::default()).await;
-    let page = bench.open("/spin").await;
-    let pids = bench.browser.processes();
+    let mut fixture =
+        Fixture::with(|config| (config.command_timeout_ms, config.page_load_timeout_ms) = (4_000, 2_000), |_| Secrets::default()).await;
+    let page = fixture.open("/spin").await;
+    let pids = fixture.browser.processes();
     let begun = Instant::now();
-    let clicked = bench.browser.act(&Action::Click(id(&page, "button", "Spin"))).await;
+    let clicked = fixture.browser.act(&Action::Click(id(&page, "button", "Spin"))).await;
     if clicked.is_ok() {
-        // The page begins to spin a moment after the click; a look before that succeeds.
-        let mut seen = bench.browser.observe().await;
-        while seen.is_ok() && begun.elapsed() < PATIENCE {
+        // The page's endless script starts a moment after the click; an observation before that succeeds.
+        let mut seen = fixture.browser.observe().await;
+        while seen.is_ok() && begun.elapsed() < TIMEOUT {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            seen = bench.browser.observe().await;
+            seen = fixture.browser.observe().await;
         }
         assert_gone(seen);
     }
@@ -66,7 +66,7 @@ async fn a_spinning_page_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_after_drop_and_close() {
-    let Bench { browser, state, .. } = Bench::new().await;
+    let Fixture { browser, state, .. } = Fixture::new().await;
     let pids = browser.processes();
     let profiles = profiles(state.path());
     assert_eq!(profiles.len(), 1);
@@ -74,46 +74,47 @@ async fn nothing_is_left_after_drop_and_close() {
     assert!(gone(&pids) && !profiles[0].exists());
     assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
 
-    let mut bench = Bench::new().await;
-    let pids = bench.browser.processes();
-    bench.browser.close().await.unwrap();
+    let mut fixture = Fixture::new().await;
+    let pids = fixture.browser.processes();
+    fixture.browser.close().await.unwrap();
     assert!(gone(&pids));
-    assert_gone(bench.browser.observe().await);
+    assert_gone(fixture.browser.observe().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_takes_too_much_memory_is_ended() {
-    let mut bench = Bench::with(|config| config.memory_mib = Some(1), |_| Secrets::default()).await;
-    let pids = bench.browser.processes();
+    let mut fixture = Fixture::with(|config| config.memory_mib = Some(1), |_| Secrets::default()).await;
+    let pids = fixture.browser.processes();
     let ended = async {
-        while bench.browser.observe().await.is_ok() {
+        while fixture.browser.observe().await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    assert_gone(bench.browser.observe().await);
+    tokio::time::timeout(TIMEOUT, ended).await.unwrap();
+    assert_gone(fixture.browser.observe().await);
     assert!(gone(&pids));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_browser_of_a_dead_process_is_reaped() {
-    let mut bench = Bench::new().await;
-    bench.open("/form").await;
-    assert_eq!(reap_orphans(bench.state.path()).unwrap(), 0, "the owner lives");
-    let (pids, profiles) = (bench.browser.processes(), profiles(bench.state.path()));
-    // The same browser as a process that has ended would have left it: the number is ours, the start time is not.
-    let record = std::fs::read_dir(bench.state.path()).unwrap().flatten().next().unwrap().path();
+    let mut fixture = Fixture::new().await;
+    fixture.open("/form").await;
+    assert_eq!(reap_orphans(fixture.state.path()).unwrap(), 0, "the owner lives");
+    let (pids, profiles) = (fixture.browser.processes(), profiles(fixture.state.path()));
+    // Change the record to that of an owner that has ended: with this process's id but another start time.
+    let record = std::fs::read_dir(fixture.state.path()).unwrap().flatten().next().unwrap().path();
     let mut read: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
     read["owner_start"] = serde_json::json!(read["owner_start"].as_u64().unwrap() - 1);
     std::fs::write(&record, read.to_string()).unwrap();
-    assert_eq!(reap_orphans(bench.state.path()).unwrap(), 1);
+    assert_eq!(reap_orphans(fixture.state.path()).unwrap(), 1);
     assert!(gone(&pids) && !profiles[0].exists() && !record.exists());
-    assert_gone(bench.browser.observe().await);
+    assert_gone(fixture.browser.observe().await);
 }
 
+/// The environment variable by which the next test asks its child process to hold a browser, with the state directory as value.
 const HOLDER: &str = "MILEPOST_TEST_HOLD_A_BROWSER_IN";
 
-/// The other half of the next test, in a process of its own: holds a browser until it is killed.
+/// Runs in the child process of the next test: holds a browser until the process is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn holds_a_browser_when_asked_to() {
     let Some(state) = std::env::var_os(HOLDER).map(PathBuf::from) else { return };
@@ -141,12 +142,12 @@ async fn a_process_killed_outright_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drives_through_a_running_server() {
-    let bench = Bench::new().await;
-    let port = driver_port(bench.browser.processes()[0]);
-    let mut config = config(bench.state.path());
+    let fixture = Fixture::new().await;
+    let port = driver_port(fixture.browser.processes()[0]);
+    let mut config = config(fixture.state.path());
     config.webdriver_url = Some(format!("http://127.0.0.1:{port}"));
     let mut joined = BrowserEnvironment::launch(&config, Secrets::default()).await.unwrap();
-    joined.reset(&bench.site.task("/form")).await.unwrap();
+    joined.reset(&fixture.site.task("/form")).await.unwrap();
     assert_eq!(joined.observe().await.unwrap().path(), "/form");
     joined.close().await.unwrap();
     config.webdriver_url = Some("https://grid.example".into());
@@ -165,7 +166,7 @@ fn kill(pid: u32) {
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
 
-/// The port that a process listens on, on 127.0.0.1.
+/// Returns the TCP port at which a process listens.
 fn driver_port(pid: u32) -> u16 {
     let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

@@ -1,4 +1,4 @@
-//! What an update of the policy can be told.
+//! The configuration of a policy update.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,113 +14,117 @@ use crate::optim::{AdamWConfig, Schedule};
 use crate::replay::ReplayConfig;
 use crate::{DeviceKind, Error, Result};
 
-/// How credit for an episode reaches its calls.
+/// How the advantages of an episode's calls are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditKind {
-    /// One advantage an episode, against its group (section `advantage`).
+    /// One advantage per episode, relative to its group (section `advantage`).
     #[default]
     Episode,
-    /// GiGPO: the episode against its group, and each step against steps from the same state (section `gigpo`).
+    /// GiGPO: the episode relative to its group, and each step relative to steps from the same state (section `gigpo`).
     Step,
     /// MiRA's doubly robust advantage from value and potential critics (section `mira`).
     Mira,
-    /// PPO: what a call's episode earned from it on, against a critic of these returns (section `gae`).
+    /// PPO: the return from each call on, relative to a critic of these returns (section `gae`).
     Ppo,
-    /// Each token by what it changed among the group's samples that began alike ([`crate::advantages::tree`]).
+    /// Token-level credit from the prefix tree of the group's samples ([`crate::advantages::tree`]).
     Tree,
-    /// 1 for every call of a success, and nothing of failures: filtered behaviour cloning, or imitation where an expert played.
+    /// 1 for every call of a success, and no credit for failures: filtered behaviour cloning, or imitation if an expert played.
     Success,
 }
 
-/// What the actor minimises.
+/// The loss that the policy minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
-    /// Ratios to the sampler, clipped (section `loss`).
+    /// Clipped ratios to the sampler's probabilities (section `loss`).
     #[default]
     Ratio,
     /// MiRA's squared log-ratio to the policy at the start of the update (section `squares`).
     Squares,
-    /// The likelihood of what was said, times its advantage: supervised training.
+    /// The likelihood of the sampled tokens, times their advantage: supervised training.
     Likelihood,
 }
 
-/// One update.
+/// The settings of one policy update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// How credit for an episode reaches its calls.
+    /// How the advantages of an episode's calls are computed.
     pub credit: CreditKind,
-    /// Episode-level advantages.
+    /// The constants of episode-level advantages.
     pub advantage: AdvantageConfig,
-    /// Step-level advantages.
+    /// The constants of step-level advantages.
     pub gigpo: GigpoConfig,
-    /// PPO's advantages.
+    /// The constants of PPO's advantages.
     pub gae: GaeConfig,
-    /// MiRA's advantages.
+    /// The constants of MiRA's advantages.
     pub mira: MiraConfig,
-    /// What MiRA's potential adds to its rewards.
+    /// The shaping that MiRA's potential critic adds to the rewards.
     pub shaping: ShapingConfig,
-    /// Also shape steps of episodes that failed; MiRA shapes from positive traces only.
+    /// Whether steps of failed episodes are shaped too; MiRA shapes only successful ones.
     pub shape_failures: bool,
     /// How MiRA's and PPO's critics are fitted.
     pub critic: CriticConfig,
-    /// What MiRA replays of earlier rounds.
+    /// Which episodes of earlier rounds MiRA replays.
     pub replay: ReplayConfig,
-    /// Parts of the tasks; a state is judged by critics fitted to the other parts. 1 lets critics judge what they have seen.
+    /// The number of folds into which the tasks are split; a state is judged by critics fitted to the other folds. With 1 fold, critics
+    /// judge the states that they were fitted to.
     pub critic_folds: usize,
-    /// Fit the potential critic to failed episodes too; digests of the paper disagree.
+    /// Whether the potential critic is fitted to failed episodes too; digests of the paper disagree.
     pub potential_from_failures: bool,
-    /// What the actor minimises.
+    /// The loss that the policy minimises.
     pub actor: ActorKind,
-    /// The clipped losses' constants.
+    /// The constants of the clipped losses.
     pub loss: LossConfig,
-    /// The squared loss's constants.
+    /// The constants of the squared loss.
     pub squares: MiraLossConfig,
-    /// How the sampler's distance from the trainer is corrected for; the ratio itself corrects where it is to the sampler.
+    /// How the difference between sampler and trainer is corrected; none is needed if the loss's ratio is taken to the sampler's
+    /// probabilities.
     pub correction: CorrectionConfig,
-    /// Weight of the entropy of each trained token's distribution, as a bonus; 0 for none.
+    /// Weight of the entropy bonus of each trained token's distribution; 0 for none.
     pub entropy: f64,
-    /// The highest learning rate.
+    /// Peak learning rate.
     pub lr: f64,
-    /// How it moves after the warm-up.
+    /// The schedule of the learning rate after the warm-up.
     pub schedule: Schedule,
-    /// Steps over which it rises from 0, at most a tenth of all: the optimiser knows no scale at first, and a policy is easily broken.
+    /// The number of steps over which the learning rate rises from 0, at most a tenth of all steps: at first the optimiser has no estimate
+    /// of the gradients' scale, and large steps can ruin a policy.
     pub warmup_steps: u64,
-    /// Times that every call is trained on.
+    /// The number of times that every call is trained on.
     pub epochs: usize,
-    /// Tokens of prompts and completions in one step of the optimiser.
+    /// The maximum number of prompt and completion tokens in one optimiser step.
     pub tokens_per_batch: usize,
-    /// The largest gradient norm.
+    /// The maximum gradient norm; larger gradients are scaled down to it.
     pub clip: f32,
-    /// Added to the root of AdamW's second moment. Most batches of a policy that is nearly sure of itself say next to nothing; without a
-    /// bound their noise would be scaled up to whole steps, and the policy would wander off. PPO's usual constant (1e-5).
+    /// Added to the square root of AdamW's second moment; PPO's usual constant is 1e-5. Most batches of a nearly deterministic policy have
+    /// tiny gradients; with a smaller constant their noise would be scaled up to full steps, and the policy would drift.
     pub eps: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
-    /// The longest call in tokens; longer ones are left out and counted.
+    /// The maximum number of tokens of a call; longer calls are left out and counted.
     pub max_tokens: usize,
-    /// What an episode loses whose written tokens near a limit; `null` for nothing (PilotRL's scripts have it on, for a limit of 14,336).
+    /// The penalty for episodes whose number of sampled tokens comes close to a limit; `null` for none (PilotRL's scripts use it, for a
+    /// limit of 14,336).
     pub overlong: Option<OverlongConfig>,
-    /// The least doubt of a call ([`super::Turn::doubt`]) that is worth a pass through the model; surer ones are left out and counted. It is not
-    /// asked of imitation (`likelihood`), whose calls the policy did not sample. 0 keeps all.
+    /// The minimum uncertainty of a call ([`super::ModelCall::doubt`]) for it to be trained on; more certain calls are left out and
+    /// counted. The bound does not apply to imitation (`likelihood`), whose calls the policy did not sample. 0 keeps all calls.
     pub least_doubt: f64,
-    /// Shape of the adapter.
+    /// The shape of the adapter.
     pub lora: LoraConfig,
-    /// What the frozen linear weights are kept in.
+    /// The number format of the frozen linear weights.
     pub base: Storage,
-    /// What the model is trained on.
+    /// The device on which the model is trained.
     pub device: DeviceKind,
-    /// The numbers that products are computed in.
+    /// The number format of matrix products.
     pub precision: Precision,
-    /// Keep only layer inputs and compute the rest again on the way back.
+    /// Whether only layer inputs are kept and the other activations are recomputed in the backward pass.
     pub recompute: bool,
-    /// The share of its probability that a policy may move from what was said, 0 to 1, before the update is stopped.
+    /// The maximum share of probability that the policy may move away from the sampled tokens, 0 to 1, before the update is stopped.
     pub most_moved: f64,
-    /// What is looked at before the first step; a failure stops the update.
+    /// The checks before the first step; a failed check stops the update.
     pub doctor: PolicyDoctorConfig,
-    /// Seeds the order of the calls and the adapter.
+    /// Seed for the order of the calls and for the adapter.
     pub seed: u64,
 }
 
@@ -160,7 +164,7 @@ impl Default for PolicyConfig {
             precision: Precision::F32,
             recompute: false,
             most_moved: 0.08,
-            // The grammar leaves many tokens without a choice: their entropy is 0 whatever the policy.
+            // The grammar often allows a single token, whose entropy is 0 whatever the policy.
             doctor: PolicyDoctorConfig {
                 entropy: Bounds { fail_below: Some(1e-4), ..Bounds::default() },
                 sampler_difference: Bounds { fail_above: Some(0.05), ..Bounds::default() },
@@ -172,7 +176,10 @@ impl Default for PolicyConfig {
 }
 
 impl PolicyConfig {
-    /// Refuses constants with which nothing can be trained.
+    /// Refuses invalid constants.
+    ///
+    /// # Errors
+    /// A constant is out of its range; the error names the key.
     pub fn check(&self) -> Result<()> {
         let refuse = |key, problem: &str| Err(Error::Config { key, problem: problem.into() });
         if !(self.lr > 0.0 && self.lr.is_finite()) {
@@ -206,7 +213,7 @@ impl PolicyConfig {
         self.loss.check()
     }
 
-    /// The optimiser's constants.
+    /// Returns the settings of the optimiser.
     pub fn optimizer(&self) -> AdamWConfig {
         AdamWConfig { clip: self.clip, eps: self.eps, weight_decay: self.weight_decay, ..AdamWConfig::default() }
     }

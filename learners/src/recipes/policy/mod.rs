@@ -1,7 +1,8 @@
-//! Policy training on recorded model calls: rewards become advantages, advantages a loss, and the loss the trainer's weights.
+//! Policy training on recorded model calls: rewards become advantages, advantages a loss, and the loss the trainer's token weights.
 //!
-//! One update: leave out groups that say nothing, score every call under the policy as it stands (the reference), then walk over the calls in
-//! mini-batches, each scored again, weighed by the loss, and stepped on. What it finds on the way decides whether its adapter may be used.
+//! One update leaves out groups without a signal, scores every call under the current policy (the reference), and then takes an optimiser
+//! step on each mini-batch of calls, which are scored again and weighted by the loss. Checks along the way decide whether the adapter may
+//! be used.
 
 mod config;
 mod credit;
@@ -12,9 +13,9 @@ mod rollout;
 mod update;
 
 pub use config::{ActorKind, CreditKind, PolicyConfig};
-pub use credit::{Credited, assign};
-pub use critics::{CriticReport, estimate, estimate_returns};
+pub use credit::{CreditAssignment, assign_credit};
+pub use critics::{CriticReport, fit_mira_critics, fit_return_critic};
 pub use replayed::replay;
 pub use report::{Report, Status};
-pub use rollout::{Rollout, Turn, doubt};
+pub use rollout::{ModelCall, Rollout, doubt};
 pub use update::run;

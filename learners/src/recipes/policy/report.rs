@@ -1,4 +1,4 @@
-//! What an update says about itself: a line a step, and the whole.
+//! The output of an update: one line of metrics per step, and a report at the end.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -8,98 +8,100 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
-use super::CriticReport;
+use super::critics::CriticReport;
 use crate::{Error, Result, files, plot};
 
-/// One step; a line of `metrics.jsonl`.
+/// The metrics of one step; a line of `metrics.jsonl`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Steps of the optimiser.
+    /// Optimiser steps so far.
     pub step: u64,
     /// Seconds since the update began.
     pub seconds: f64,
-    /// Tokens that went through the model forward and back so far.
+    /// Tokens that went through forward and backward passes so far.
     pub tokens: u64,
-    /// The loss of this step's calls before it.
+    /// The loss of this step's calls before the step.
     pub loss: f64,
-    /// Mean reward of the episodes in the update.
+    /// The mean reward of the episodes in the update.
     pub reward: f64,
-    /// Divergence from the policy at the start, k3, nats a trained token.
+    /// KL divergence from the policy at the start of the update, by k3, in nats per trained token.
     pub kl: f64,
-    /// Share of its probability that the policy has moved from what was said, 0 to 1, over the latest steps ([`crate::losses::moved`]).
+    /// The share of probability that the policy has moved away from the sampled tokens, 0 to 1, averaged over the latest steps
+    /// ([`crate::losses::total_variation`]).
     pub moved: f64,
-    /// Fraction of ratios that are clipped.
+    /// The fraction of clipped ratios.
     pub clip_fraction: f64,
-    /// The gradient's norm; `None` if the step was skipped.
+    /// The gradient norm; `None` if the step was skipped.
     pub grad_norm: Option<f32>,
     /// Learning rate.
     pub lr: f32,
-    /// Tokens a second over this step.
+    /// Tokens per second over this step.
     pub tokens_per_second: f64,
 }
 
-/// The whole update.
+/// The report on a whole update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Episodes given.
+    /// The number of episodes, without replayed ones.
     pub episodes: usize,
-    /// Groups of equal tasks.
+    /// The number of groups; a group holds the episodes of one task.
     pub groups: usize,
-    /// Of them, those whose episodes all earned the same: they were left out before any forward.
+    /// The number of groups with equal rewards, which were left out before any forward pass.
     pub flat_groups: usize,
-    /// Calls trained on.
+    /// The number of calls trained on.
     pub calls: usize,
-    /// Calls left out because they were too long.
+    /// The number of calls left out because they were too long.
     pub too_long: usize,
-    /// Calls left out because the policy had no doubt about them.
+    /// The number of calls left out because the policy was too certain about them.
     #[serde(default)]
     pub sure: usize,
-    /// Tokens trained, each counted once an epoch.
+    /// The number of trained tokens of one epoch.
     pub trained_tokens: usize,
-    /// Tokens that went through the model forward and back.
+    /// The number of tokens that went through forward and backward passes.
     pub tokens: u64,
-    /// Mean reward of all episodes.
+    /// The mean reward of the episodes.
     pub reward: f64,
-    /// Fraction of all episodes whose outcome was good.
+    /// The fraction of the episodes that succeeded.
     pub success: f64,
-    /// Mean absolute advantage of the calls trained on.
+    /// The mean absolute advantage of the calls trained on.
     pub mean_advantage: f64,
-    /// Mean over episodes of the sum of MiRA's shaping; beside `reward` it says whether shaping dwarfs the outcome.
+    /// The mean over episodes of the sum of MiRA's shaping; compared with `reward` it shows whether shaping dwarfs the outcome.
     pub mean_shaping: f64,
-    /// Clusters of equal states by size, with step-level credit.
+    /// The number of clusters of equal states by size, with step-level credit.
     pub cluster_sizes: BTreeMap<usize, usize>,
-    /// Mean absolute distance of the trainer's from the sampler's log-probabilities before the update, nats.
+    /// The mean absolute difference between the trainer's and the sampler's log-probabilities before the update, in nats.
     pub sampler_difference: f64,
-    /// The largest.
+    /// The maximum of that difference.
     pub sampler_difference_max: f64,
-    /// What the doctor said before the first step.
+    /// The doctor's findings before the first step.
     pub doctor: Vec<String>,
-    /// Mean entropy of the trained tokens' distributions before the update, nats.
+    /// The mean entropy of the trained tokens' distributions before the update, in nats.
     pub entropy: f64,
-    /// Calls of earlier rounds among those trained on.
+    /// The number of replayed calls among those trained on.
     pub replayed: usize,
-    /// How MiRA's critics were fitted.
+    /// How the critics were fitted.
     pub critics: Option<CriticReport>,
-    /// Divergence of the finished policy from that at the start, at the last step; k3, nats a token.
+    /// KL divergence of the policy from the one at the start, at the last step, by k3, in nats per token.
     pub kl: f64,
-    /// Share of its probability that the finished policy has moved from what was said, 0 to 1 ([`crate::losses::moved`]).
+    /// The share of probability that the policy has moved away from the sampled tokens at the end, 0 to 1
+    /// ([`crate::losses::total_variation`]).
     #[serde(default)]
     pub moved: f64,
-    /// Largest fraction of clipped ratios in a step.
+    /// The maximum fraction of clipped ratios in a step.
     pub clip_fraction: f64,
-    /// Steps of the optimiser.
+    /// Optimiser steps, including skipped ones.
     pub steps: u64,
-    /// Steps skipped for a gradient that was not finite.
+    /// Steps skipped because their gradient was not finite.
     pub skipped: u64,
-    /// Loss of the first step.
+    /// The loss of the first step.
     pub first_loss: f64,
-    /// Loss of the last step.
+    /// The loss of the last step.
     pub last_loss: f64,
-    /// Seconds.
+    /// The duration of the update in seconds.
     pub seconds: f64,
 }
 
-/// A bar or log lines, and `metrics.jsonl`.
+/// Writes the progress of an update: a progress bar or log lines, and `metrics.jsonl`.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     file: File,
@@ -107,6 +109,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Creates `metrics.jsonl` in `directory`.
     pub fn new(directory: &Path, steps: u64) -> Result<Self> {
         let path = directory.join("metrics.jsonl");
         files::replace(&path, b"")?;
@@ -118,6 +121,7 @@ impl Progress {
         Ok(Self { bar, file, path })
     }
 
+    /// Displays one step and writes it to `metrics.jsonl`.
     pub fn step(&mut self, status: &Status) -> Result<()> {
         let line = serde_json::to_string(status).map_err(Error::json(&self.path))?;
         writeln!(self.file, "{line}").map_err(Error::io(&self.path))?;
@@ -138,6 +142,7 @@ impl Progress {
         Ok(())
     }
 
+    /// Finishes the progress bar and plots the metrics to `metrics.svg`.
     pub fn finish(&self) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.finish();

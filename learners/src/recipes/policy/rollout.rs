@@ -1,4 +1,4 @@
-//! What one episode leaves for the learner: its model calls as token ids, and what was earned.
+//! Rollouts: the model calls of an episode as token ids, with their rewards, in the form that the learner reads.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use crate::{Error, Result, Sequence};
 
 /// One model call.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Turn {
-    /// Prompt token ids.
+pub struct ModelCall {
+    /// Token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// Completion token ids, as sampled.
+    /// Token ids of the completion, as sampled.
     pub completion: Vec<u32>,
-    /// `trained[i]`: whether `completion[i]` is the policy's to learn; a summarizer's tokens are not.
+    /// `trained[i]` tells whether `completion[i]` is trained; a summarizer's tokens, for example, are not.
     pub trained: Vec<bool>,
-    /// `masks[i]` holds the tokens that the grammar allowed in the place of `completion[i]`, one bit each; all where there is none.
+    /// `masks[i]` holds the tokens that the grammar allowed at the position of `completion[i]`, one bit each; `None` allows all tokens.
     pub masks: Vec<Option<Arc<[u32]>>>,
-    /// Log-probabilities that the sampler recorded, of the masked distribution at `temperature`; nats.
+    /// Log-probabilities that the sampler recorded, under the masked distribution at `temperature`, in nats.
     pub old_logprobs: Vec<f32>,
-    /// The distribution's temperature; 0 is read as 1.
+    /// The temperature of the distribution; 0 is read as 1.
     pub temperature: f32,
-    /// Names the state that the call was made in, without what varies by itself: equal anchors are compared with each other.
+    /// The name of the state in which the call was made, without the parts that vary on their own; calls with equal anchors are compared.
     pub anchor: String,
-    /// The episode's turn that it belongs to; `None` for plan and answer.
+    /// The turn of the episode that the call belongs to; `None` for the plan and the answer.
     pub turn: Option<u32>,
-    /// What the call earned by itself.
+    /// The reward of this call alone.
     pub reward: f64,
-    /// How much of the task was done in the state, 0 to 1, by its milestones: what a potential critic learns; `None` where it is not known.
+    /// The progress of the task in this state by its milestones, 0 to 1, which the potential critic learns; `None` if it is not known.
     pub progress: Option<f64>,
-    /// The critic's estimate of the state: MiRA's of success, 0 to 1; PPO's of what is still earned.
+    /// The critic's estimate for the state: the probability of success for MiRA, the remaining return for PPO.
     pub value: f64,
-    /// The potential critic's estimate of the progress made in the state, 0 to 1.
+    /// The potential critic's estimate of the progress in the state, 0 to 1.
     pub potential: f64,
 }
 
@@ -38,32 +38,32 @@ pub struct Turn {
 pub struct Rollout {
     /// The episode's id.
     pub id: String,
-    /// The task that it tried; episodes of one group are compared.
+    /// The task of the episode; episodes of one group are compared.
     pub group: String,
-    /// Whether its outcome was verified as good.
+    /// Whether the episode was verified as a success.
     pub success: bool,
-    /// Whether an earlier round played it, and it is trained on again.
+    /// Whether the episode comes from an earlier round and is trained on again.
     pub replayed: bool,
-    /// What the whole episode earned, beside what single calls did.
+    /// The reward of the whole episode, without the rewards of single calls.
     pub reward: f64,
-    /// Its calls, in order.
-    pub turns: Vec<Turn>,
+    /// The model calls of the episode, in order.
+    pub calls: Vec<ModelCall>,
 }
 
 impl Rollout {
-    /// All that the episode earned.
+    /// Returns the sum of all rewards of the episode.
     pub fn total(&self) -> f64 {
-        self.reward + self.turns.iter().map(|turn| turn.reward).sum::<f64>()
+        self.reward + self.calls.iter().map(|call| call.reward).sum::<f64>()
     }
 
-    /// What each call earned; what the whole earned comes with the last.
+    /// Returns the reward of each call; the last one includes the reward of the whole episode.
     pub fn rewards(&self) -> Vec<f64> {
-        let mut rewards: Vec<f64> = self.turns.iter().map(|turn| turn.reward).collect();
+        let mut rewards: Vec<f64> = self.calls.iter().map(|call| call.reward).collect();
         rewards.last_mut().into_iter().for_each(|last| *last += self.reward);
         rewards
     }
 
-    /// What was earned from each call on, discounted.
+    /// Returns the discounted return from each call on.
     pub fn returns(&self, gamma: f64) -> Vec<f64> {
         let mut returns = self.rewards();
         for t in (1..returns.len()).rev() {
@@ -72,32 +72,33 @@ impl Rollout {
         returns
     }
 
-    /// Tokens that are trained.
+    /// Returns the number of trained tokens.
     pub fn trained_tokens(&self) -> usize {
-        self.turns.iter().map(Turn::trained_tokens).sum()
+        self.calls.iter().map(ModelCall::trained_tokens).sum()
     }
 }
 
-impl Turn {
-    /// Tokens that are trained.
+impl ModelCall {
+    /// Returns the number of trained tokens.
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().filter(|trained| **trained).count()
     }
 
-    /// The probability that the sampler gave to other tokens than the trained ones it took, summed over them: it bounds the gradient of the
-    /// call's log-likelihood by its logits, up to a factor of the root of 2. Most of a policy's calls have next to none (2506.01939 trains
-    /// on the fifth of the tokens that has most).
+    /// Returns the sampler's uncertainty about the call: the probability of all tokens but the sampled one, summed over the trained tokens.
+    ///
+    /// Up to a factor of √2 it bounds the norm of the gradient of the call's log-likelihood in the logits. For most calls of a policy it is
+    /// close to 0 (2506.01939 trains only on the 20 % of the tokens with the highest entropy).
     pub fn doubt(&self) -> f64 {
         let trained = self.trained.iter().zip(&self.old_logprobs).filter(|(trained, _)| **trained);
         doubt(trained.map(|(_, logprob)| *logprob))
     }
 
-    /// Tokens of prompt and completion.
+    /// Returns the number of tokens of prompt and completion.
     pub fn tokens(&self) -> usize {
         self.prompt.len() + self.completion.len()
     }
 
-    /// Refuses lists that do not belong together.
+    /// Checks that all lists are as long as the completion, and that there is a prompt.
     pub(super) fn check(&self, index: usize) -> Result<()> {
         let n = self.completion.len();
         let lists = [("flags", self.trained.len()), ("masks", self.masks.len()), ("log-probabilities", self.old_logprobs.len())];
@@ -108,26 +109,26 @@ impl Turn {
         }
     }
 
-    /// As the trainer reads it, with weight 1 on each trained token.
+    /// Builds the trainer's sequence, with weight 1 on each trained token.
     pub(super) fn sequence(&self) -> Sequence {
-        let before = self.prompt.len();
-        let behind = |of: &dyn Fn(usize) -> f32| (0..before).map(|_| 0.0).chain((0..self.completion.len()).map(of)).collect();
+        let prompt_len = self.prompt.len();
+        let weights = self.trained.iter().map(|trained| f32::from(u8::from(*trained)));
         Sequence {
             tokens: [&self.prompt[..], &self.completion].concat(),
-            weights: behind(&|i| f32::from(u8::from(self.trained[i]))),
-            masks: std::iter::repeat_n(None, before).chain(self.masks.iter().cloned()).collect(),
+            weights: std::iter::repeat_n(0.0, prompt_len).chain(weights).collect(),
+            masks: std::iter::repeat_n(None, prompt_len).chain(self.masks.iter().cloned()).collect(),
             temperature: self.temperature,
             ..Sequence::default()
         }
     }
 
-    /// A list over the completion as one over the whole sequence.
-    pub(super) fn padded<T: Clone>(&self, list: &[T], blank: T) -> Vec<T> {
-        std::iter::repeat_n(blank, self.prompt.len()).chain(list.iter().cloned()).collect()
+    /// Extends a list over the completion to one over the whole sequence, with `filler` for every prompt token.
+    pub(super) fn padded<T: Clone>(&self, list: &[T], filler: T) -> Vec<T> {
+        std::iter::repeat_n(filler, self.prompt.len()).chain(list.iter().cloned()).collect()
     }
 }
 
-/// The probability that a sampler gave to other tokens than these, summed over them: more than the chance that it would have said something else.
+/// Sums `1 - p` over sampled tokens with these log-probabilities: an upper bound of the probability that sampling again gives other tokens.
 pub fn doubt(logprobs: impl IntoIterator<Item = f32>) -> f64 {
     logprobs.into_iter().map(|logprob| -f64::from(logprob).exp_m1()).sum()
 }

@@ -1,77 +1,77 @@
-//! What a supervised run can be told.
+//! The configuration of a supervised run.
 
 use serde::{Deserialize, Serialize};
 
-use super::Status;
+use super::status::Status;
 use crate::adapter::LoraConfig;
 use crate::model::Storage;
 use crate::ops::matmul::Precision;
 use crate::optim::{AdamWConfig, Schedule};
 use crate::{DeviceKind, Error, Result};
 
-/// A supervised run.
+/// The settings of a supervised run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {
     /// Peak learning rate.
     pub lr: f64,
-    /// How it moves after the warm-up.
+    /// The schedule of the learning rate after the warm-up.
     pub schedule: Schedule,
-    /// Steps over which it rises from 0.
+    /// The number of steps over which the learning rate rises from 0.
     pub warmup_steps: u64,
-    /// Weight of a prompt token's prediction, on average; a completion token has 1.
+    /// The average weight of a prompt token in the loss; a completion token has weight 1.
     pub prompt_weight: f32,
-    /// Fraction of the prompt tokens that are trained, each with `prompt_weight / prompt_share`.
+    /// The fraction of the prompt tokens that are trained, each with weight `prompt_weight / prompt_share`.
     ///
-    /// The expected gradient does not depend on it; a small share lets the last layer and the head skip the rest.
+    /// The expected gradient does not depend on this fraction; a small one lets the last layer and the head skip the other tokens.
     pub prompt_share: f32,
-    /// A completion of `n` tokens, under 64, weighs `(64 / n)^short_boost` a token: 0 treats all tokens alike, 1 all completions.
+    /// Each token of a completion of `n < 64` tokens has weight `(64 / n)^short_boost`: 0 weights all tokens equally, 1 all completions.
     pub short_boost: f32,
-    /// Tokens of prompts and completions in one step.
+    /// The maximum number of prompt and completion tokens in one step.
     pub tokens_per_batch: usize,
-    /// Minutes that the run lasts; the schedule follows the clock, so that it always ends decayed and on time.
+    /// The duration of the run in minutes; the schedule follows the clock, so that the learning rate has decayed when the time is over.
     pub minutes: Option<f64>,
-    /// Steps that the run lasts, where `minutes` is not given.
+    /// The number of steps of the run if `minutes` is not given.
     pub total_steps: u64,
-    /// Leave off after so many steps of the run, as if it had been interrupted; `--resume` goes on.
+    /// The number of steps after which the run stops as if it had been interrupted; `--resume` continues it.
     pub stop_after: Option<u64>,
-    /// Seeds the choice of trained prompt tokens.
+    /// Seed for the choice of the trained prompt tokens.
     pub seed: u64,
-    /// Steps from a checkpoint to the next; 0 for none but the last.
+    /// The number of steps between checkpoints; 0 writes only the last one.
     pub checkpoint_every: u64,
-    /// Steps from a log line to the next, where no progress bar can be shown.
+    /// The number of steps between log lines if no progress bar can be shown.
     pub log_every: u64,
-    /// Go on from the checkpoint in the output directory, if there is one.
+    /// Whether to continue from the checkpoint in the output directory, if there is one.
     pub resume: bool,
-    /// Train an adapter of this shape beside the frozen model; `None` trains the model itself.
+    /// The shape of the adapter to train next to the frozen model; `None` trains the model itself.
     pub lora: Option<LoraConfig>,
-    /// What the linear weights of the frozen model are kept in; only with `lora`.
+    /// The number format of the frozen model's linear weights; only with `lora`.
     pub base: Storage,
-    /// Keep only layer inputs and compute the rest again on the way back.
+    /// Whether only layer inputs are kept and the other activations are recomputed in the backward pass.
     pub recompute: bool,
-    /// What moves the matrices of the layers.
+    /// The optimiser of the layers' matrices.
     pub optimizer: OptimizerKind,
-    /// The largest gradient norm.
+    /// The maximum gradient norm; larger gradients are scaled down to it.
     pub clip: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
-    /// What the model is trained on.
+    /// The device on which the model is trained.
     pub device: DeviceKind,
-    /// The numbers that products are computed in.
+    /// The number format of matrix products.
     pub precision: Precision,
     /// Decay of Adam's first moment.
     pub beta1: f32,
     /// Decay of Adam's second moment.
     pub beta2: f32,
-    /// The difficulty goes up when the average exact match reaches this.
+    /// The average exact match at which the difficulty rises.
     pub curriculum_threshold: f64,
-    /// By how much it goes up.
+    /// The amount by which the difficulty rises.
     pub curriculum_step: f32,
-    /// The difficulty that a run begins with.
+    /// The difficulty at the beginning of a run.
     pub curriculum_start: f32,
-    /// Batches that the average remembers.
+    /// The number of batches over which the exact match is averaged.
     pub curriculum_memory: f64,
-    /// The longest example in tokens; longer ones are left out.
+    /// The maximum number of tokens of an example; longer ones are left out.
     pub max_tokens: usize,
 }
 
@@ -111,7 +111,7 @@ impl Default for SftConfig {
     }
 }
 
-/// An optimiser by name.
+/// The available optimisers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -122,18 +122,18 @@ pub enum OptimizerKind {
     Muon,
 }
 
-/// When a run ends.
+/// The length of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
-    /// After so many minutes.
+    /// The run ends after this number of minutes.
     Minutes(f64),
-    /// After so many steps.
+    /// The run ends after this number of steps.
     Steps(u64),
 }
 
 impl Budget {
-    /// How much of it is spent, 0 to 1 and beyond.
-    pub fn done(self, status: &Status) -> f64 {
+    /// Returns the fraction of the budget that is spent; it can exceed 1.
+    pub fn fraction_spent(self, status: &Status) -> f64 {
         match self {
             Self::Minutes(minutes) => status.seconds / (minutes * 60.0),
             Self::Steps(steps) => status.step as f64 / steps as f64,
@@ -142,25 +142,28 @@ impl Budget {
 }
 
 impl SftConfig {
-    /// When the run ends.
+    /// Returns the budget of the run.
     pub fn budget(&self) -> Budget {
         self.minutes.map_or(Budget::Steps(self.total_steps), Budget::Minutes)
     }
 
-    /// The optimiser's part.
+    /// Returns the settings of the optimiser.
     pub fn optimizer(&self) -> AdamWConfig {
         let Self { beta1, beta2, weight_decay, clip, .. } = *self;
         let muon = self.optimizer == OptimizerKind::Muon;
         AdamWConfig { beta1, beta2, weight_decay, clip, muon, ..Default::default() }
     }
 
-    /// The learning rate of the step that comes next.
+    /// Computes the learning rate of the next step.
     pub fn learning_rate(&self, status: &Status) -> f32 {
         let warmup = ((status.step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
-        (self.lr * warmup * self.schedule.factor(self.budget().done(status))) as f32
+        (self.lr * warmup * self.schedule.factor(self.budget().fraction_spent(status))) as f32
     }
 
-    /// Refuses values that cannot be meant.
+    /// Refuses invalid values.
+    ///
+    /// # Errors
+    /// A value is out of its range; the error names the key.
     pub fn check(&self) -> Result<()> {
         let rules = [
             ("lr", self.lr > 0.0 && self.lr.is_finite(), "must be above 0"),

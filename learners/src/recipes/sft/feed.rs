@@ -1,145 +1,135 @@
-//! Batches made ahead of the trainer, in a thread of their own; which batch comes when does not depend on how fast either is.
+//! Batches that a thread prepares ahead of the trainer. The sequence of batches does not depend on the speed of either thread.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use super::{SftConfig, Status};
+use super::config::SftConfig;
+use super::status::Status;
+use crate::example::Example;
 use crate::{Batch, Sequence};
 
-/// A prompt and what should follow it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Example {
-    /// What is given.
-    pub prompt: Vec<u32>,
-    /// What should be said, with the token that ends it.
-    pub completion: Vec<u32>,
-    /// What kind of example this is, for the metrics.
-    pub tag: String,
-    /// Tokens of the completion that need not be learned, because a grammar forces them when it counts.
-    pub forced: Range<usize>,
-}
-
-/// Something that makes examples without end.
+/// An endless source of training examples.
 pub trait ExampleSource: Send {
-    /// Makes `count` examples of a difficulty between 0 (easiest) and 1; none at all ends the run.
+    /// Makes `count` examples of a difficulty between 0 (easiest) and 1; an empty list ends the run.
     fn sample(&mut self, difficulty: f32, count: usize) -> Vec<Example>;
 
-    /// Where it stands, for a run that goes on later.
+    /// Returns the state of the source, so that a run can be resumed.
     fn state(&self) -> serde_json::Value;
 
-    /// Goes back to where it stood.
+    /// Restores a state that [`Self::state`] returned.
     fn restore(&mut self, state: &serde_json::Value);
 }
 
-/// One step's batch.
+/// The batch of one step.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct TrainingBatch {
     pub batch: Batch,
     /// The tag of each sequence.
     pub tags: Vec<String>,
-    /// The difficulty that it was made at.
+    /// The difficulty at which the examples were made.
     pub difficulty: f32,
-    /// Where the source stood when it was made.
+    /// The state of the source after the batch was made.
     pub source: serde_json::Value,
 }
 
-/// Where a feed stands between two steps.
+/// The position of a feed between two steps, for a checkpoint.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Position {
-    /// Batches that the trainer has had.
+pub(super) struct FeedPosition {
+    /// The number of batches that the trainer has taken.
     taken: u64,
-    /// The difficulties of the batches that were asked for since.
-    asked: VecDeque<f32>,
-    /// Where the source stood after the last one taken.
+    /// The difficulties of the batches that were requested and not yet taken.
+    #[serde(rename = "asked")]
+    requested: VecDeque<f32>,
+    /// The state of the source after the last batch that was taken.
     source: serde_json::Value,
 }
 
-/// The thread that makes batches; it ends when this is dropped.
-pub(super) struct Feed {
-    batches: Receiver<Work>,
-    orders: Sender<f32>,
-    position: Position,
+/// A thread that makes batches on request; the thread ends when the feed is dropped.
+pub(super) struct BatchFeed {
+    batches: Receiver<TrainingBatch>,
+    requests: Sender<f32>,
+    position: FeedPosition,
 }
 
-impl Feed {
-    /// Batches that are asked for before they are needed.
+impl BatchFeed {
+    /// The number of batches that are requested before they are needed.
     const AHEAD: usize = 3;
 
-    /// Starts the thread, at a position or from the beginning.
-    pub fn start(mut source: Box<dyn ExampleSource>, config: &SftConfig, status: &Status, position: Option<Position>) -> Self {
+    /// Starts the thread at the given position, or at the beginning.
+    pub fn start(mut source: Box<dyn ExampleSource>, config: &SftConfig, status: &Status, position: Option<FeedPosition>) -> Self {
         let position = match position {
             Some(position) => {
                 source.restore(&position.source);
                 position
             }
-            None => Position { asked: [status.difficulty; Self::AHEAD].into(), source: source.state(), ..Position::default() },
+            None => FeedPosition { requested: [status.difficulty; Self::AHEAD].into(), source: source.state(), ..FeedPosition::default() },
         };
         let (sender, batches) = channel();
-        let (orders, ordered) = channel();
-        for difficulty in &position.asked {
-            // The maker is not running yet; it will find these.
-            let _ = orders.send(*difficulty);
+        let (requests, requested) = channel();
+        for difficulty in &position.requested {
+            // The receiver is still here, so sending cannot fail.
+            let _ = requests.send(*difficulty);
         }
-        let maker = Maker { source, config: config.clone(), made: position.taken };
-        std::thread::spawn(move || maker.run(&ordered, &sender));
-        Self { batches, orders, position }
+        let maker = BatchMaker { source, config: config.clone(), made: position.taken };
+        std::thread::spawn(move || maker.run(&requested, &sender));
+        Self { batches, requests, position }
     }
 
-    /// The next batch; `None` when the source has ended.
-    pub fn next(&mut self) -> Option<Work> {
-        let mut work = self.batches.recv().ok()?;
-        self.position.asked.pop_front();
+    /// Returns the next batch; `None` if the source has ended.
+    pub fn next(&mut self) -> Option<TrainingBatch> {
+        let mut item = self.batches.recv().ok()?;
+        self.position.requested.pop_front();
         self.position.taken += 1;
-        self.position.source = std::mem::take(&mut work.source);
-        Some(work)
+        self.position.source = std::mem::take(&mut item.source);
+        Some(item)
     }
 
-    /// Asks for one more batch, of this difficulty.
-    pub fn order(&mut self, difficulty: f32) {
-        self.position.asked.push_back(difficulty);
-        // A maker that has ended shows in `next`.
-        let _ = self.orders.send(difficulty);
+    /// Requests one more batch of this difficulty.
+    pub fn request(&mut self, difficulty: f32) {
+        self.position.requested.push_back(difficulty);
+        // If the thread has ended, `next` reports it.
+        let _ = self.requests.send(difficulty);
     }
 
-    /// Where the feed stands.
-    pub fn position(&self) -> &Position {
+    /// Returns the position of the feed.
+    pub fn position(&self) -> &FeedPosition {
         &self.position
     }
 }
 
-struct Maker {
+/// The thread's side of a feed, which makes the batches.
+struct BatchMaker {
     source: Box<dyn ExampleSource>,
     config: SftConfig,
-    /// Batches made.
+    /// The number of batches made so far.
     made: u64,
 }
 
-impl Maker {
-    /// Examples that are asked for at once.
-    const ASK: usize = 16;
+impl BatchMaker {
+    /// The number of examples requested from the source at once.
+    const SAMPLE: usize = 16;
 
-    fn run(mut self, ordered: &Receiver<f32>, sender: &Sender<Work>) {
-        while let Ok(difficulty) = ordered.recv() {
-            let Some(work) = self.batch(difficulty) else { return };
-            if sender.send(work).is_err() {
+    fn run(mut self, requested: &Receiver<f32>, sender: &Sender<TrainingBatch>) {
+        while let Ok(difficulty) = requested.recv() {
+            let Some(item) = self.batch(difficulty) else { return };
+            if sender.send(item).is_err() {
                 return;
             }
         }
     }
 
-    /// Examples up to the number of tokens of one batch; `None` when there are no more.
-    fn batch(&mut self, difficulty: f32) -> Option<Work> {
+    /// Collects examples up to the maximum number of tokens of one batch; `None` if the source has ended.
+    fn batch(&mut self, difficulty: f32) -> Option<TrainingBatch> {
         let mut rng = StdRng::seed_from_u64(self.config.seed.wrapping_add(self.made));
         self.made += 1;
-        let mut work = Work { difficulty, ..Work::default() };
+        let mut item = TrainingBatch { difficulty, ..TrainingBatch::default() };
         let mut tokens = 0;
         let mut too_long = 0;
         loop {
-            let examples = self.source.sample(difficulty, Self::ASK);
+            let examples = self.source.sample(difficulty, Self::SAMPLE);
             if examples.is_empty() || too_long > 1000 {
                 return None;
             }
@@ -149,21 +139,21 @@ impl Maker {
                     too_long += 1;
                     continue;
                 }
-                if tokens + len > self.config.tokens_per_batch && !work.tags.is_empty() {
-                    // The rest was made at this difficulty, which may have moved when the next batch begins.
-                    work.source = self.source.state();
-                    return Some(work);
+                if tokens + len > self.config.tokens_per_batch && !item.tags.is_empty() {
+                    // The remaining examples are dropped, because the next batch may have another difficulty.
+                    item.source = self.source.state();
+                    return Some(item);
                 }
                 tokens += len;
-                work.batch.sequences.push(weigh(&example, &self.config, &mut rng));
-                work.tags.push(example.tag);
+                item.batch.sequences.push(weighted_sequence(&example, &self.config, &mut rng));
+                item.tags.push(example.tag);
             }
         }
     }
 }
 
-/// An example as it is trained: which tokens count, and how much.
-pub fn weigh(example: &Example, config: &SftConfig, rng: &mut StdRng) -> Sequence {
+/// Turns an example into a sequence with the weight of every token in the loss.
+pub fn weighted_sequence(example: &Example, config: &SftConfig, rng: &mut StdRng) -> Sequence {
     let SftConfig { prompt_weight, prompt_share, short_boost, .. } = *config;
     let mut tokens = example.prompt.clone();
     tokens.extend_from_slice(&example.completion);
@@ -198,23 +188,24 @@ mod tests {
     fn short_completions_weigh_more() {
         let config = SftConfig { short_boost: 0.5, ..Default::default() };
         let mut rng = StdRng::seed_from_u64(1);
-        let mut weight =
-            |len| weigh(&Example { prompt: vec![1], completion: vec![2; len], ..Default::default() }, &config, &mut rng).weights[1];
+        let mut weight = |len| {
+            weighted_sequence(&Example { prompt: vec![1], completion: vec![2; len], ..Default::default() }, &config, &mut rng).weights[1]
+        };
         assert_eq!((weight(4), weight(16), weight(64), weight(100)), (4.0, 2.0, 1.0, 1.0));
     }
 
     #[test]
     fn batches_fill_up_and_follow_the_difficulty() {
         let config = SftConfig { tokens_per_batch: 100, prompt_share: 1.0, ..Default::default() };
-        let mut feed = Feed::start(Box::new(Counting), &config, &Status::default(), None);
-        let work = feed.next().unwrap();
-        assert_eq!(work.batch.sequences.len(), 6);
-        let weights = &work.batch.sequences[0].weights;
+        let mut feed = BatchFeed::start(Box::new(Counting), &config, &Status::default(), None);
+        let item = feed.next().unwrap();
+        assert_eq!(item.batch.sequences.len(), 6);
+        let weights = &item.batch.sequences[0].weights;
         assert_eq!(weights[..10], [0.01; 10]);
         assert_eq!(weights[10..], [1.0, 1.0, 1.0, 0.0, 1.0]);
-        feed.order(1.0);
-        let harder = std::iter::repeat_with(|| feed.next().unwrap()).find(|w| w.difficulty == 1.0).unwrap();
-        assert_eq!(feed.position().taken, 1 + Feed::AHEAD as u64, "exactly those asked for before come first");
+        feed.request(1.0);
+        let harder = std::iter::repeat_with(|| feed.next().unwrap()).find(|item| item.difficulty == 1.0).unwrap();
+        assert_eq!(feed.position().taken, 1 + BatchFeed::AHEAD as u64, "exactly the batches requested before come first");
         assert_eq!(harder.batch.sequences.len(), 2);
     }
 }

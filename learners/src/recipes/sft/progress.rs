@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar or log lines, `metrics.jsonl`, and a drawing at the end.
+//! The progress output of a run: a progress bar or log lines, `metrics.jsonl`, and a plot at the end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Budget, SftConfig, Status, resume};
+use super::config::{Budget, SftConfig};
+use super::status::Status;
 use crate::{Error, Result, files, plot};
 
+/// Writes the progress of a run.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     file: File,
@@ -19,11 +21,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Opens `metrics.jsonl` in `directory`, keeping the lines up to the step of `status`.
     pub fn new(config: &SftConfig, directory: &Path, status: &Status) -> Result<Self> {
         let path = directory.join("metrics.jsonl");
-        // Steps after the checkpoint were lost with the process that made them, and are made again.
-        let before = if status.step > 0 { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
-        let kept: String = before.lines().take(status.step as usize).map(|line| format!("{line}\n")).collect();
+        // Steps after the checkpoint were lost when the earlier process ended, and are repeated.
+        let written = if status.step > 0 { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+        let kept: String = written.lines().take(status.step as usize).map(|line| format!("{line}\n")).collect();
         files::replace(&path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -34,11 +37,11 @@ impl Progress {
         Ok(Self { bar, file, path, budget: config.budget(), log_every: config.log_every })
     }
 
-    /// Shows and writes one step.
+    /// Displays one step and writes it to `metrics.jsonl`.
     pub fn step(&mut self, status: &Status) -> Result<()> {
-        let line = serde_json::to_string(&resume::finite(status)).map_err(Error::json(&self.path))?;
+        let line = serde_json::to_string(&status.finite()).map_err(Error::json(&self.path))?;
         writeln!(self.file, "{line}").map_err(Error::io(&self.path))?;
-        let done = self.budget.done(status).min(1.0);
+        let done = self.budget.fraction_spent(status).min(1.0);
         if let Some(bar) = &self.bar {
             bar.set_position((done * 1000.0) as u64);
             bar.set_message(describe(status, done));
@@ -48,7 +51,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Ends the bar and draws `metrics.svg`.
+    /// Finishes the progress bar and plots the metrics to `metrics.svg`.
     pub fn finish(&self, status: &Status) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.finish_with_message(describe(status, 1.0));
@@ -60,7 +63,7 @@ impl Progress {
     }
 }
 
-/// One line for a person.
+/// Formats the status as one line for the progress bar or the log.
 fn describe(status: &Status, done: f64) -> String {
     let left = if done > 0.0 { status.seconds / done * (1.0 - done) } else { 0.0 };
     format!(

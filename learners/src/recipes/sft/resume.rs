@@ -1,21 +1,21 @@
-//! Checkpoints of a supervised run: one directory a checkpoint, complete or not there.
+//! Checkpoints of a supervised run: one directory per checkpoint, which appears only when it is complete.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Status;
-use super::feed::Position;
+use super::feed::FeedPosition;
+use super::status::Status;
 use crate::{Error, Result, Trainer, files};
 
 const CHECKPOINTS: &str = "checkpoints";
 const STATUS: &str = "sft.json";
 const POSITION: &str = "feed.json";
 
-/// Writes trainer, status and the feed's position into a directory of their own and then gives it its name: a process that is killed
-/// leaves the checkpoint before it. Older checkpoints are removed.
-pub(super) fn save(trainer: &Trainer, status: &Status, position: &Position, directory: &Path) -> Result<()> {
+/// Writes the trainer, the status and the feed's position into a temporary directory and then renames it, so that a process that is killed
+/// leaves the previous checkpoint intact. Older checkpoints are removed.
+pub(super) fn save(trainer: &Trainer, status: &Status, position: &FeedPosition, directory: &Path) -> Result<()> {
     let all = directory.join(CHECKPOINTS);
     let (partial, whole) = (all.join("partial"), all.join(format!("step-{:09}", status.step)));
     if partial.exists() {
@@ -23,7 +23,7 @@ pub(super) fn save(trainer: &Trainer, status: &Status, position: &Position, dire
     }
     std::fs::create_dir_all(&partial).map_err(Error::io(&partial))?;
     trainer.save(&partial)?;
-    write(&partial.join(STATUS), &finite(status))?;
+    write(&partial.join(STATUS), &status.finite())?;
     write(&partial.join(POSITION), position)?;
     if whole.exists() {
         std::fs::remove_dir_all(&whole).map_err(Error::io(&whole))?;
@@ -35,14 +35,14 @@ pub(super) fn save(trainer: &Trainer, status: &Status, position: &Position, dire
     Ok(())
 }
 
-/// Reads the latest checkpoint of a run into the trainer; `None` if there is none.
-pub(super) fn load(trainer: &mut Trainer, directory: &Path) -> Result<Option<(Status, Position)>> {
+/// Loads the latest checkpoint of a run into the trainer; `None` if there is none.
+pub(super) fn load(trainer: &mut Trainer, directory: &Path) -> Result<Option<(Status, FeedPosition)>> {
     let Some(latest) = finished(directory)?.pop() else { return Ok(None) };
     trainer.restore(&latest)?;
     Ok(Some((read(&latest.join(STATUS))?, read(&latest.join(POSITION))?)))
 }
 
-/// The complete checkpoints of a run, oldest first.
+/// Returns the complete checkpoints of a run, oldest first.
 fn finished(directory: &Path) -> Result<Vec<PathBuf>> {
     let all = directory.join(CHECKPOINTS);
     if !all.exists() {
@@ -63,10 +63,4 @@ fn write(path: &Path, value: &impl Serialize) -> Result<()> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     serde_json::from_str(&text).map_err(Error::json(path))
-}
-
-/// JSON has no NaN, which is what `exact` is when nothing could be judged.
-pub(super) fn finite(status: &Status) -> Status {
-    let or_zero = |x: f64| if x.is_finite() { x } else { 0.0 };
-    Status { exact: or_zero(status.exact), loss: or_zero(status.loss), ..status.clone() }
 }
