@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Benchmarks: the trainer's speed, and time per action and per step in real Chromium: bench.sh BINARY
+# Runs the benchmarks: the time per action and per step in real Chromium, then the trainer's speed. Usage: bench.sh BINARY
 set -eu
 cd "$(dirname "$0")/.."
 [ "$(id -u)" -eq 0 ] && export MILEPOST_BROWSER__NO_SANDBOX=true

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# clients.sh DIRECTORY: a Python with the official OpenAI and MCP clients in DIRECTORY, made once; prints the interpreter's path.
+# Creates a Python environment with the official OpenAI and MCP clients in DIRECTORY, unless it exists already, and prints the path of its
+# interpreter. Usage: clients.sh DIRECTORY
 set -eu
 versions="openai==3.54.0 mcp==2.3.0"
 directory=$1
 python=$directory/bin/python
 if [ "$(cat "$directory/versions" 2>/dev/null)" != "$versions" ]; then
   mkdir -p "$(dirname "$directory")"
-  # One maker at a time; the others find it made.
+  # Only one process creates the environment at a time; the others wait and then find it complete.
   exec 9>"$directory.lock"
   flock 9
   if [ "$(cat "$directory/versions" 2>/dev/null)" != "$versions" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One build cache serves several clones. Cargo tells fresh from stale by file times, which says nothing across clones: when another
-# clone has built here, what belongs to the workspace is thrown away, and only the dependencies stay.
+# Lets several clones of the repository share one build cache. Cargo compares modification times of files, which mean nothing between
+# clones: if another clone has built last, the artefacts of the workspace's crates are removed, and those of the dependencies are kept.
 set -eu
 mark="$CARGO_TARGET_DIR/.clone"
 here=$(pwd -P)

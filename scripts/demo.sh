@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the smallest binary that runs tasks while Chromium is installed, then runs one unseen task of each level live in a real
-# browser and prints what happened: demo.sh BINARY
+# Installs Chromium and at the same time builds the smallest binary that runs tasks, then runs one unseen task of each level with the live
+# view in a real browser. Usage: demo.sh BINARY
 set -u
 milepost=$1
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ start=$(date +%s)
 scripts/setup.sh build && scripts/clone.sh || exit 1
 scripts/stage.sh "Chromium" scripts/setup.sh browser &
 browser=$!
-# Without the daemon, MCP and mistralrs: the native engine serves the seed model. `make build` adds them.
+# The binary is built without the daemon, MCP and mistralrs, because the native engine serves the seed model. `make build` adds them.
 scripts/stage.sh "build" cargo build --locked --no-default-features --bin milepost
 built=$?
 wait "$browser" && [ $built -eq 0 ] || exit 1

@@ -28,7 +28,7 @@ def main():
     for path in sorted((ROOT / "docs" / "results").glob("*.json")):
         report = json.loads(path.read_text())
         if "milestones" not in report:
-            continue  # an experiment's results have their own table beside them
+            continue  # the table of an experiment's results is a file beside them
         milestones = report["milestones"]
         lines.append(
             f"| {path.stem} | {report['actions']} | {report['invalid_actions']} | {report['model_ms_per_action_median']:.0f} | "

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing (Debian and its derivatives): setup.sh [build|browser|tests]…, all three without arguments.
+# Installs missing packages (on Debian and its derivatives). Usage: setup.sh [build|browser|tests]…; without arguments, all three.
 #   build    a C and C++ compiler for crates that compile C
 #   browser  Chromium and ChromeDriver
 #   tests    Python's virtual environments and curl, for the official clients of the daemon's protocols and for schemathesis

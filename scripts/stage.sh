@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one stage and prints the time it took: stage.sh NAME COMMAND…
+# Runs a command as one stage and prints the time that it took. Usage: stage.sh NAME COMMAND…
 set -u
 name=$1; shift
 start=$(date +%s)

@@ -18,11 +18,11 @@ import time
 
 
 def below(root):
-    """The processes that come from one, without it; those that ended meanwhile are left out."""
+    """Returns the descendants of a process; processes that end while they are listed are left out."""
     children = {}
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name before the last parenthesis may hold anything.
+            # The process name, which ends at the last parenthesis, may contain any characters.
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
@@ -41,7 +41,7 @@ def tell(processes, what):
 
 
 def stall(root, dice, longest):
-    """One stall, of a fifth of a second at least."""
+    """Stops some or all processes for at least a fifth of a second, and waits before the next stall."""
     processes = below(root)
     if processes and dice.random() < 0.75:
         processes = dice.sample(processes, min(len(processes), dice.choice([1, 1, 2])))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The suite's tables at full size in real Chromium: tables.sh BINARY [OUT]. Hours on two cores.
+# Measures the tables of the suite at full size in real Chromium, which takes hours on two cores. Usage: tables.sh BINARY [OUT]
 set -eu
 milepost=$1
 out=${2:-docs/results}

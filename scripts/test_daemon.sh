@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The daemon's tables at their full size; writes target/test/daemon.json in the clone. The counts can be lowered: DAEMON_KILLS=3 …
+# Measures the daemon's tables at full size and writes target/test/daemon.json. Environment variables lower the counts: DAEMON_KILLS=3 …
 set -u
 cd "$(dirname "$0")/.."
 export DAEMON_KILLS=${DAEMON_KILLS:-30} DAEMON_TASKS=${DAEMON_TASKS:-200} DAEMON_CROWD=${DAEMON_CROWD:-1000}

@@ -41,7 +41,7 @@ pub fn base_generation(config: &Config) -> Result<Generation> {
     })
 }
 
-/// Returns the generation of the base model under whose weights the registry records what serves on it.
+/// Returns the base generation under which the registry records the generation that serves on the configured model.
 ///
 /// # Errors
 /// The model is missing or incomplete, or the registry is damaged.
@@ -49,12 +49,13 @@ pub fn recorded_base(config: &Config) -> Result<Generation> {
     Ok(wiring::registry(config).recorded_base(base_generation(config)?, former_base(config).as_deref())?)
 }
 
-/// Returns the hash that the configured model's base had while it was that of a hub id's name; `None` for a model that is no hub id.
+/// Returns the base hash that earlier versions recorded for the configured model: the hash of its hub id instead of its weights. Returns
+/// `None` if the model is not given as a hub id.
 fn former_base(config: &Config) -> Option<String> {
     hub_name_hash(&config.local).filter(|_| config.engine == EngineKind::Local)
 }
 
-/// Loads the configured model with the adapter that should be in service, which proves itself.
+/// Loads the configured model with the adapter that should be in service, and proves the adapter on its probes.
 ///
 /// # Errors
 /// The model is missing, is incomplete or does not fit its tokenizer; a server does not answer; or the adapter fails its proof.
@@ -77,7 +78,7 @@ pub async fn load(config: &Config) -> Result<LoadedModel> {
     Ok(LoadedModel::new(engine, prompts))
 }
 
-/// Starts the engine. An adapter proves itself before the engine is returned.
+/// Starts the engine. If an adapter is chosen, it is proved on its probes before the engine is returned.
 async fn engine(config: &Config, prompts: &str, chosen: Option<&ChosenAdapter>) -> milepost_runtime::Result<Arc<dyn GenerationEngine>> {
     let prompts_hash = prompts.to_owned();
     match config.engine {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Both sides of the learner's benchmark rows in one run, threads pinned to 2; writes target/bench/learner.json.
+"""Runs both sides of the learner's benchmark with two threads each, and writes target/bench/learner.json.
 
     benches/learner/run.py [ROW ...] [--force]
 
@@ -11,9 +11,9 @@ import json, os, platform, statistics, subprocess, sys, venv
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 OUT = os.path.join(ROOT, "target", "bench")
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.expanduser("~/.cache/milepost/target"))
-# Processes of a side whose memory is measured; the median counts.
+# The number of processes per side whose memory is measured; the median is reported.
 MEMORY_RUNS = 3
-# name: (our arguments, the baseline's arguments, what is compared); in `storage` rows both sides are ours
+# name: (our arguments, the baseline's arguments, the compared quantity); in `storage` rows both sides are our own trainer
 ROWS = {
     "flat": (["flat"], ["flat"], "speed"),
     "flat_bf16": (["flat", "--bf16"], ["flat", "--bf16"], "speed"),
@@ -38,7 +38,7 @@ def python():
 
 
 def run(command, seen, times):
-    """The reports of at least so many processes of a command; those of earlier rows count."""
+    """Runs a command until there are `times` reports of it, including those of earlier rows; returns all reports."""
     reports = seen.setdefault(" ".join(command[1:]), [])
     environment = dict(os.environ, RAYON_NUM_THREADS="2", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="PASSIVE")
     while len(reports) < times:
@@ -55,7 +55,7 @@ def memory_row(name, ours, baseline):
 
 
 def storage_row(name, ours, baseline):
-    """Bytes of the linear weights, and whether the gradient of the first batch survives: both are the same in every run."""
+    """Compares the bytes of the linear weights and the gradient norms of the first batch; both are the same in every run."""
     a, b = ours["linear_bytes"], baseline["linear_bytes"]
     norm, whole = ours["first_grad_norm"], baseline["first_grad_norm"]
     return {"name": name, "ours": a, "baseline": b, "ratio": a / b, "n": 1, "iqr": None, "unit": "bytes", "grad_norm_ours": norm,

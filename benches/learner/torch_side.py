@@ -33,7 +33,7 @@ ENVIRONMENT = {
 MAX_LOAD = 0.5
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PROMPT, COMPLETION, GROUP = 768, 48, 8
-# (rows at once, checkpointing) of `agent_group`; the fastest that fits is taken.
+# (rows per micro-batch, checkpointing) of `agent_group`; the fastest setting that fits into memory is taken.
 SETTINGS = [(8, False), (4, False), (2, False), (1, False), (8, True)]
 
 
@@ -52,10 +52,10 @@ def arguments():
 
 
 def environment(args):
-    """The environment of a run.
+    """Returns the environment variables of a run.
 
-    Where a hypervisor ends CPUID below leaf 1Dh, oneDNN cannot read how large a tile is, yet it takes the tile unit that
-    leaf 7 promises, and the first tile instruction is illegal: bf16 goes without tiles there.
+    If a hypervisor hides CPUID leaf 1Dh, oneDNN cannot read the size of a tile, but still uses the tile unit that leaf 7 announces, and the
+    first tile instruction is illegal. Tiles are therefore turned off for bf16 on such machines.
     """
     with open("/proc/cpuinfo") as f:
         cpu = dict(map(str.strip, line.split(":", 1)) for line in f.read().split("\n\n")[0].splitlines() if ":" in line)
@@ -64,7 +64,7 @@ def environment(args):
 
 
 def note(result):
-    """What a reader of the figures has to know, in one line."""
+    """Returns the remarks on the figures in one line, or None."""
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA")
     parts = [result.get("setting"), result.get("stub"), isa and f"oneDNN limited to {isa}: no tile unit for torch on this machine"]
     return "; ".join(filter(None, parts)) or None
@@ -75,7 +75,7 @@ def load_per_core():
 
 
 def status_bytes(path, key):
-    """A `key: N kB` line of a file in /proc."""
+    """Returns the value of a `key: N kB` line of a file in /proc, in bytes."""
     with open(path) as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith(key + ":"))
 
@@ -115,7 +115,7 @@ def lora():
 
 
 def timed(step, args):
-    """Wall and CPU seconds of each step after the warm-up, and what the last one returned."""
+    """Returns the wall and CPU seconds of each step after the warm-up, and the result of the last step."""
     seconds, cpu, last = [], [], None
     for index in range(args.warmup + args.steps):
         wall_start, cpu_start = time.perf_counter(), time.process_time()
@@ -177,7 +177,7 @@ def machine(args):
 
 
 def fastest_setting(args):
-    """Tries every setting in a process of its own; the fastest of those that fit, and the time or the error of each."""
+    """Tries every setting in its own process; returns the fastest one that fits into memory, and the time or the error of each."""
     tried, best = {}, None
     for micro_batch, checkpointing in SETTINGS:
         command = [sys.executable, __file__, "agent_group", "--json", "--force", "--warmup=1", "--steps=1"]
@@ -217,7 +217,7 @@ def agent_group(args):
 
 
 def recorded_group(vocab, prompt):
-    """What TRL's generation would return: one prompt eight times, eight completions, normalised rewards."""
+    """Returns the group that TRL's generation would return: one prompt eight times, eight completions, normalised rewards."""
     import torch
 
     g = torch.Generator().manual_seed(1)
@@ -297,7 +297,7 @@ def main():
     if load > MAX_LOAD and not args.force:
         print(f"load {load:.2f} per core is above {MAX_LOAD}: wait until the machine is idle, or pass --force", file=sys.stderr)
         sys.exit(3)
-    # What does not fit is an error here, not the kernel's choice of whom to kill.
+    # With this limit a setting that does not fit into memory fails with an error, instead of making the kernel kill some process.
     limit = status_bytes("/proc/meminfo", "MemAvailable") * 95 // 100
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     import torch

@@ -25,9 +25,9 @@ pub enum TaskState {
     NeedsApproval,
     /// The run died after it had acted, and a person must decide whether to start the task again.
     Interrupted,
-    /// The task ended by itself.
+    /// The agent answered.
     Done,
-    /// The task ended without success.
+    /// The task ended without an answer.
     Failed,
     /// The task was cancelled.
     Cancelled,
@@ -151,7 +151,7 @@ impl Api {
         self.post(&["v1", "tasks"], task).await
     }
 
-    /// Reads a task as it is now, by its id or the unique beginning of one.
+    /// Reads the current state of a task, by its id or a unique prefix of it.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -34,9 +34,9 @@ pub struct Event {
     pub task: String,
     /// The event's number among those of its task, from 1 without a gap.
     pub seq: u64,
-    /// When it happened.
+    /// When the event happened.
     pub at: DateTime<Utc>,
-    /// What happened, as one word such as `step`, `approval_requested` or `ended`.
+    /// The kind of the event, as one word such as `step`, `approval_requested` or `ended`.
     pub kind: String,
     /// The details, which depend on `kind`; the API's document lists them.
     #[serde(default)]
@@ -50,7 +50,7 @@ impl Event {
     }
 }
 
-/// Whose events are followed.
+/// The tasks whose events are followed.
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// The events of one task, by its id; they end after `ended`.
@@ -59,7 +59,7 @@ pub enum Followed {
     All,
 }
 
-/// A message of the stream, or why it broke.
+/// A message of the stream, or the error that broke the stream.
 type Message = Result<eventsource_stream::Event, EventStreamError<std::io::Error>>;
 
 /// A stream of events.

@@ -54,7 +54,7 @@ fn native_obstacle(config: &LocalModelConfig) -> Result<Option<String>> {
     Ok(settings_obstacle(config).or_else(|| architecture_obstacle(&directory)).or_else(accelerator))
 }
 
-/// Returns the reason if a setting is one that the native backend does not serve.
+/// Names the setting that the native backend does not support; `None` if it supports all.
 pub(crate) fn settings_obstacle(config: &LocalModelConfig) -> Option<String> {
     match (config.isq, config.dtype) {
         (Some(isq), _) => Some(format!("`local.isq: {}` is set", Isq::name(isq))),
@@ -67,7 +67,7 @@ fn architecture_obstacle(directory: &Path) -> Option<String> {
     ModelConfig::load(directory).err().map(|error| format!("the native kernels do not compute it ({error})"))
 }
 
-/// Returns the reason if there is an accelerator, which mistralrs uses and the native kernels do not.
+/// Reports an accelerator, which mistralrs uses and the native kernels do not; `None` if there is none.
 #[cfg(feature = "mistralrs")]
 fn accelerator() -> Option<String> {
     mistralrs::best_device(false).is_ok_and(|device| !device.is_cpu()).then(|| "an accelerator is there".into())

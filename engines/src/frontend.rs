@@ -1,4 +1,5 @@
-//! The text side of a local model, the same for every backend: it encodes prompts, compiles grammars, holds the limits and records calls.
+//! The text side of a local model, the same for every backend: it encodes prompts, compiles grammars, enforces the length limits and
+//! records calls.
 
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use crate::config::LocalModelConfig;
 use crate::failed;
 use crate::sampling::{Sampled, Sampling};
 
-/// The minimum number of completion tokens that must fit behind a prompt.
+/// The minimum number of completion tokens that must fit after a prompt.
 const MIN_COMPLETION_TOKENS: usize = 32;
 
 /// The text side of a model in service: tokenizer, chat template, grammars, the generation's identity and the context limit.
@@ -75,7 +76,7 @@ impl TextFrontend {
         Generated { text, call, ends }
     }
 
-    /// Returns the maximum number of completion tokens behind this prompt, of which the caller wants at most `wanted`.
+    /// Returns the maximum number of completion tokens after this prompt; the caller requests at most `wanted`.
     fn completion_limit(&self, prompt_ids: &[u32], wanted: usize) -> Result<usize> {
         let reserved = wanted.clamp(1, MIN_COMPLETION_TOKENS);
         let left = self.max_seq.saturating_sub(prompt_ids.len());

@@ -1,7 +1,7 @@
 //! Models on the Hugging Face hub: finds their files in the hub's cache on this machine, and downloads those that are not there.
 //!
-//! The cache is that of `huggingface_hub` and hf-hub: `models--OWNER--NAME/refs/main` names a commit, and `snapshots/COMMIT/` has the files of that
-//! commit as links to their contents.
+//! The cache is that of `huggingface_hub` and hf-hub: `models--OWNER--NAME/refs/main` names a commit, and `snapshots/COMMIT/` has the files
+//! of that commit as links to their contents.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ fn repository(cache: &Path, id: &str) -> PathBuf {
     cache.join(format!("models--{}", id.replace('/', "--")))
 }
 
-/// Returns the snapshot of a hub id's newest commit in the cache, or says what is missing.
+/// Returns the snapshot of a hub id's newest commit in the cache; the error says that it was never downloaded, or names a missing file.
 fn cached(cache: &Path, id: &str) -> Result<PathBuf, String> {
     let repository = repository(cache, id);
     let commit = std::fs::read_to_string(repository.join("refs/main")).map_err(|_| "it was never downloaded".to_owned())?;
@@ -119,8 +119,8 @@ fn token() -> Option<String> {
     Some(token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// Downloads the files of a hub id's newest commit that are not in the cache yet. `refs/main` names the commit only when all its files are there, so that
-/// an interrupted download never leaves a half model under it.
+/// Downloads the files of a hub id's newest commit that are not in the cache yet. `refs/main` names the commit only when all its files are
+/// there, so that an interrupted download never leaves a half model under it.
 #[cfg(feature = "mistralrs")]
 fn download_from(endpoint: &str, cache: &Path, id: &str, token: Option<String>) -> Result<(), String> {
     use hf_hub::api::sync::{ApiBuilder, ApiError};
@@ -140,8 +140,8 @@ fn download_from(endpoint: &str, cache: &Path, id: &str, token: Option<String>) 
     hub.model(id.to_owned()).create_ref(&info.sha).map_err(|error| error.to_string())
 }
 
-/// Returns whether a file of a repository belongs to the model as mistralrs loads it: weights, configuration, tokenizer and chat template, all of which
-/// are at the top.
+/// Returns whether a file of a repository belongs to the model as mistralrs loads it: weights, configuration, tokenizer and chat template,
+/// all of which are at the top.
 #[cfg(feature = "mistralrs")]
 fn is_wanted(name: &str) -> bool {
     !name.contains('/') && [WEIGHTS, ".json", ".jinja"].iter().any(|ending| name.ends_with(ending))

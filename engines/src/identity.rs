@@ -10,8 +10,8 @@ use milepost_text::hash16;
 use crate::config::{LocalModelConfig, WeightType};
 use crate::source::{Source, hub_id};
 
-/// Computes the hash of the weights of the model that a configuration names, as [`Generation::base`] holds it, without loading them. The weights of
-/// a hub id are downloaded first if they are not in the hub's cache.
+/// Computes the hash of the weights of the model that a configuration names, as [`Generation::base`] holds it, without loading them. The
+/// weights of a hub id are downloaded first if they are not in the hub's cache.
 ///
 /// # Errors
 /// The model is missing or incomplete, or a hub id is neither in the cache nor can be downloaded.
@@ -19,7 +19,8 @@ pub fn base_hash(config: &LocalModelConfig) -> Result<String> {
     hash_base(&Source::find(config)?, config)
 }
 
-/// Returns the hash of a hub id's name, which earlier versions took for the hash of its weights; `None` if the configured model is no hub id.
+/// Returns the hash of a hub id's name, which earlier versions took for the hash of its weights; `None` if the configured model is no hub
+/// id.
 pub fn hub_name_hash(config: &LocalModelConfig) -> Option<String> {
     hub_id(config).map(|id| hash16(id.as_bytes()))
 }

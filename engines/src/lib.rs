@@ -1,5 +1,5 @@
-//! Model engines: models on this machine, computed by the trainer's kernels or by mistralrs, and models behind a server that speaks the OpenAI
-//! protocol.
+//! Model engines: models on this machine, computed by the trainer's kernels or by mistralrs, and models behind a server that speaks the
+//! OpenAI protocol.
 //!
 //! All implement [`milepost_runtime::Engine`] and [`milepost_runtime::GenerationEngine`]. The local engines record exact token ids and the
 //! log-probabilities of the masked distribution, which is the policy that the learner trains.
@@ -28,7 +28,7 @@ pub use proof::{Tolerance, check_probes};
 pub use remote::{GrammarField, RemoteEngine, RemoteModelConfig};
 pub use source::is_hub_id;
 
-/// Makes an engine error of a message that says what to do.
+/// Makes an engine error from a message, which should say what to do.
 pub(crate) fn failed(message: impl std::fmt::Display) -> milepost_runtime::Error {
     milepost_runtime::Error::Engine(message.to_string())
 }

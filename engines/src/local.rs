@@ -44,10 +44,10 @@ impl LocalEngine {
         self.serving.load().frontend.max_seq
     }
 
-    /// Checks that the model in service answers the probes of its adapter: the proof of a start with an adapter.
+    /// Checks the model in service on the probes of its adapter, as the proof at a start with an adapter.
     ///
     /// # Errors
-    /// The model is not the trainer's; the message says by how much.
+    /// The model is not the one that was trained; the message says by how much it differs.
     pub async fn prove(&self, probes: &Probes) -> Result<()> {
         served::prove(&self.serving.load_full(), probes).await
     }
@@ -69,7 +69,8 @@ impl Engine for LocalEngine {
         let served = self.serving.load_full();
         let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let flag = cancel.0.clone();
-        // In a task of its own: a caller that goes away must not free the slot while the model still works on the request.
+        // The request runs in a task of its own, because a caller that is dropped must not free the slot while the model still works on the
+        // request.
         let result = served::in_own_task(async move { served.generate(request, &flag).await }).await;
         drop(cancel);
         result

@@ -1,9 +1,9 @@
 //! The native backend: the trainer's own kernels on a CPU.
 //!
-//! On a CPU mistralrs computes attention row by row, one request at a time, and its prefix cache gives wrong answers. An agent's prompts are
-//! long and begin alike, and many requests are in flight when episodes are collected. Here each request has a core of its own, and the keys and
-//! values of the latest prompts are cached. The log-probabilities agree with those of mistralrs to 1e-4, so both backends serve the same
-//! generations.
+//! On a CPU mistralrs computes attention row by row, one request at a time, and its prefix cache gives wrong answers. An agent's prompts
+//! are long and share their beginnings, and many requests are in flight when episodes are collected. Here each request has a core of its
+//! own, and the keys and values of the latest prompts are cached. The log-probabilities agree with those of mistralrs to 1e-4, so both
+//! backends serve the same generations.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,8 +144,8 @@ impl Native {
         self.scratches.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    /// Takes the cached prompt that shares the longest beginning with this one. If none shares enough, it takes a new decoder, or the oldest one
-    /// where the cache is full.
+    /// Takes the cached prompt that shares the longest beginning with this one. If none shares enough, it takes a new decoder, or the
+    /// oldest one where the cache is full.
     fn decoder(&self, prompt_ids: &[u32]) -> Decoder {
         let mut decoders = self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
         let shared: Vec<usize> = decoders.iter().map(|decoder| decoder.cached_prefix(prompt_ids)).collect();
@@ -157,8 +157,8 @@ impl Native {
         }
     }
 
-    /// Caches the keys and values of a prompt. Those of the completion behind it are dropped: computed again in one block they would differ in
-    /// the last bits from those computed token by token, and an answer must not depend on earlier requests.
+    /// Caches the keys and values of a prompt. Those of the completion behind it are dropped: computed again in one block they would differ
+    /// in the last bits from those computed token by token, and an answer must not depend on earlier requests.
     fn cache(&self, mut decoder: Decoder, scratch: DecoderScratch, prompt_ids: &[u32]) {
         decoder.truncate(prompt_ids.len());
         self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);

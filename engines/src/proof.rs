@@ -16,7 +16,7 @@ pub enum Tolerance {
     Rounded,
 }
 
-/// The largest difference in nats that F32 arithmetic in another order can cause. A real adapter must make a larger one.
+/// The largest difference in nats that F32 arithmetic in another order can cause. A real adapter must cause a larger one.
 const MAX_ROUNDING: f32 = 1e-4;
 /// The minimum cosine of the served and the trained change, with a rounded base.
 const MIN_COSINE: f64 = 0.9;

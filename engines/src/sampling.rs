@@ -80,8 +80,8 @@ impl Completion {
     }
 
     /// Near the end of its budget, plans the tokens that bring an unfinished completion to the end of a sentence of its grammar. They are
-    /// recorded with the log-probabilities that the policy gives them and belong to no role, so that nobody learns from tokens that the policy
-    /// did not choose.
+    /// recorded with the log-probabilities that the policy gives them and belong to no role, so that no learner trains on tokens that the
+    /// policy did not choose.
     fn force_end(&mut self, position: usize) -> Result<(), String> {
         let Sampling { grammar: Some(grammar), max_tokens, seed, .. } = &self.sampling else { return Ok(()) };
         let reserve = FORCED_TOKENS.min(max_tokens / 2).max(1);
@@ -97,8 +97,9 @@ impl Completion {
     }
 }
 
-/// Chooses the token with the largest `logit / T + Gumbel(seed, position, token)` among those allowed. This is an exact sample of the tempered
-/// softmax (the Gumbel-max trick), and it is the same in whatever order requests are served. Temperature 0 takes the largest logit.
+/// Chooses the token with the largest `logit / T + Gumbel(seed, position, token)` among those allowed. This is an exact sample of the
+/// tempered softmax (the Gumbel-max trick), and it does not depend on the order in which requests are served. Temperature 0 takes the
+/// largest logit.
 fn choose(logits: &[f32], mask: Option<&BitMask>, temperature: f32, seed: u64, position: u64) -> Option<u32> {
     let score = |token: u32| {
         let logit = f64::from(logits[token as usize]);

@@ -17,7 +17,7 @@ use crate::sampling::{Sampled, Sampling};
 /// Computes the tokens of a model; each backend implements it.
 #[async_trait]
 pub(crate) trait Compute: Send + Sync {
-    /// Samples a completion. It may end early once `cancelled` is set, since nobody waits for it then.
+    /// Samples a completion. It may end early once `cancelled` is set, since the caller no longer waits for it.
     async fn sample(&self, prompt_ids: &[u32], sampling: Sampling, cancelled: &Arc<AtomicBool>) -> Result<Sampled>;
 
     /// Computes the log-probability of each token of a completion under its masks, in nats.
@@ -64,7 +64,7 @@ pub(crate) async fn score(model: Arc<ServedModel>, request: ScoreRequest) -> Res
     .await
 }
 
-/// Checks that a model answers the probes of its adapter as the trainer did.
+/// Checks that a model gives the probes of its adapter the log-probabilities that the trainer computed.
 pub(crate) async fn prove(model: &Arc<ServedModel>, probes: &Probes) -> Result<()> {
     let mut answers = Vec::with_capacity(probes.requests.len());
     for probe in &probes.requests {

@@ -1,4 +1,5 @@
-//! Finds out where a model comes from. This is checked before mistralrs looks, because mistralrs takes any path that does not exist for a hub id.
+//! Finds out where a model comes from. This is checked before mistralrs looks, because mistralrs mistakes any path that does not exist for
+//! a hub id.
 
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,7 @@ impl Source {
     }
 }
 
-/// Returns the configured model if it is a hub id; a path that exists is none.
+/// Returns the configured model if it is a hub id; an existing path is not a hub id.
 pub(crate) fn hub_id(config: &LocalModelConfig) -> Option<&str> {
     Some(config.model.as_str()).filter(|name| !Path::new(name).exists() && is_hub_id(name))
 }

@@ -13,7 +13,7 @@ pub struct Agreement {
     pub accuracy: Option<f64>,
     /// The share of true highest grades among the verdicts of the highest grade.
     pub precision: Option<f64>,
-    /// The share of true highest grades that were judged as such.
+    /// The share of true highest grades that also got the highest grade as a verdict.
     pub recall: Option<f64>,
     /// The harmonic mean of precision and recall.
     pub f1: Option<f64>,

@@ -15,7 +15,7 @@ use crate::generations::find;
 /// A setting or figure in which two adapters differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The key, with those of the objects around it before it, separated by points.
+    /// The path of the key: the keys of the enclosing objects and its own, joined by dots.
     pub key: String,
     /// The value of the first adapter; null if it has none.
     pub first: Value,

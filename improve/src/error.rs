@@ -62,7 +62,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Makes an error of bad input or configuration, which ends the program with exit code 2.
+    /// Creates an error of bad input or configuration, which ends the program with exit code 2.
     pub fn bad_input(message: impl Into<String>) -> Self {
         Self::Runtime(milepost_runtime::Error::BadInput(message.into()))
     }

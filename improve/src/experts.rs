@@ -123,7 +123,7 @@ fn plan_lines(text: &TextModel, sampled: &[Call], expert_plan: &str, group: &str
         for (number, (own, expert)) in plan.split_inclusive('\n').zip(expert_plan.split_inclusive('\n')).enumerate() {
             let (start, end) = (ends.partition_point(|end| *end <= place), ends.partition_point(|end| *end <= place + own.len()));
             place += own.len();
-            // Tokens behind the span were forced when the budget ran out; the policy did not choose them.
+            // Tokens after the span were forced when the token budget ran out; the policy did not choose them.
             if call.spans.first().is_some_and(|span| end > span.end) {
                 break;
             }

@@ -45,10 +45,10 @@ pub async fn rows(registry: &DirectoryRegistry) -> Result<Vec<Row>> {
     Ok(records.map(|record| Row { serving: serving.contains(&record.id), record }).collect())
 }
 
-/// Reads everything that is known about the generation with this id, or with the unique beginning of one.
+/// Reads everything that is known about a generation, which is found by its id or a unique prefix of it.
 ///
 /// # Errors
-/// There is no such generation, several ids begin like this, or its files cannot be read.
+/// There is no such generation, several ids have this prefix, or its files cannot be read.
 pub async fn details(registry: &DirectoryRegistry, id: &str) -> crate::Result<Details> {
     let record = find(registry, id).await?;
     let directory = registry.directory(&record.id);
@@ -63,10 +63,10 @@ pub async fn details(registry: &DirectoryRegistry, id: &str) -> crate::Result<De
     })
 }
 
-/// Finds a generation by its id or the unique beginning of one.
+/// Finds a generation by its id or a unique prefix of it.
 ///
 /// # Errors
-/// There is no such generation, or several ids begin like this.
+/// There is no such generation, or several ids have this prefix.
 pub async fn find(registry: &DirectoryRegistry, id: &str) -> Result<Record> {
     registry.get(id).await?.ok_or_else(|| {
         Error::BadInput(format!("there is no generation {id:?} (or several begin with it); `milepost adapters list` shows them"))

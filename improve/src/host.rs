@@ -165,7 +165,7 @@ pub struct PolicySampling {
     pub answer_by: Option<AnswerText>,
 }
 
-/// A model that has been loaded and has proved itself.
+/// A loaded model, whose adapter has passed its probes.
 pub trait LoadedModel: Send + Sync {
     /// Returns the model's engine.
     fn engine(&self) -> &dyn GenerationEngine;
@@ -180,7 +180,7 @@ pub trait LoadedModel: Send + Sync {
 /// Loads models.
 #[async_trait]
 pub trait ModelLoader: Send + Sync {
-    /// Loads the configured model with this adapter, which proves itself.
+    /// Loads the configured model with this adapter, and proves the adapter on its probes.
     ///
     /// # Errors
     /// The model or adapter is missing, or the adapter fails its proof.
@@ -193,7 +193,7 @@ pub trait ModelLoader: Send + Sync {
     fn base(&self) -> Result<Generation>;
 }
 
-/// Whether a turn is decided with a plan.
+/// Whether a turn is decided with a plan in the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planning {
     /// With the plan in the prompt and its revision in the completion.

@@ -47,7 +47,7 @@ pub struct ParallelPlayer<'a> {
     pub store: &'a dyn EpisodeStore,
     /// Where episodes run.
     pub environment: EnvironmentKind,
-    /// Whether the first plan is the expert's.
+    /// Whether the first plan comes from the expert instead of the model.
     pub given_plans: bool,
     /// The number of episodes at once.
     pub workers: usize,

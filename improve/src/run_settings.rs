@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    /// The command line that the run of a test is started with.
+    /// Returns the command line that the tests start their run with.
     fn first() -> RunOverrides {
         RunOverrides {
             recipe: Some(Recipe::Mira),

@@ -105,7 +105,7 @@ impl<M: Default + AddAssign + Serialize> Tally<M> {
     }
 }
 
-/// What a report says about the run as a whole.
+/// The facts about the run as a whole that a report contains.
 #[derive(Clone, Copy, Debug)]
 pub struct RunInfo<'a> {
     /// The name of the suite.

@@ -23,7 +23,7 @@ const CHECKED_EXAMPLES: usize = 24;
 /// The number of demonstrations that the tokenizer of a new model is trained on.
 const CORPUS_EPISODES: usize = 200;
 
-/// The demonstrations of the program: its suite, and the prompts of its configured planner.
+/// Gives supervised training the program's suite and the prompts of its configured planner.
 pub trait DemonstrationHost {
     /// Returns the suite whose oracles demonstrate.
     fn suite(&self) -> Arc<dyn TaskSuite>;
@@ -60,7 +60,7 @@ pub struct SupervisedTraining<'a> {
     pub data: TrainingData<'a>,
     /// The settings.
     pub config: &'a SftConfig,
-    /// Gives demonstrations.
+    /// The source of demonstrations.
     pub host: &'a dyn DemonstrationHost,
 }
 

@@ -50,7 +50,7 @@ pub fn training(templates: &[Template], known: &Counts, tasks: usize, group: usi
     let mut assignments = Vec::with_capacity(tasks * group);
     for task in 0..tasks {
         let template = match known.is_empty() {
-            // Without any known success rate, the templates take turns.
+            // Without any known success rate, the tasks go through the templates in turn.
             true => Some(&templates[task % templates.len()]),
             false => templates.choose_weighted(&mut rng, weight).ok(),
         };

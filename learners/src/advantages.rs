@@ -1,4 +1,4 @@
-//! Advantages: how much better an episode or a step went than was to be expected.
+//! Advantages: how much better an episode or a step went than expected.
 //!
 //! Potential-based shaping adds `-Φ(s_0)` to the return of every episode of a group, so every estimator that subtracts the
 //! group's mean cancels it: shaping has an effect only through [`gigpo`], which compares states, or through [`mira`] (Ng et al. 1999).
@@ -26,16 +26,16 @@ const WHITEN_EPS: f64 = 1e-8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Estimator {
-    /// [`grpo`].
+    /// The reward minus the group's mean, divided by the group's standard deviation ([`grpo`]).
     #[default]
     Grpo,
-    /// [`dr_grpo`].
+    /// The reward minus the group's mean ([`dr_grpo`]).
     DrGrpo,
-    /// [`rloo`].
+    /// The reward minus the mean of the group's other rewards ([`rloo`]).
     Rloo,
-    /// [`reinforce_plus_plus`].
+    /// The reward, whitened over the whole batch ([`reinforce_plus_plus`]).
     ReinforcePlusPlus,
-    /// [`reinforce_plus_plus_baseline`].
+    /// The reward minus the group's mean, whitened over the whole batch ([`reinforce_plus_plus_baseline`]).
     ReinforcePlusPlusBaseline,
 }
 

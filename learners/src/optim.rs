@@ -199,12 +199,12 @@ fn within(ranges: &[Range<usize>], start: usize, len: usize) -> impl Iterator<It
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// It is constant.
+    /// The learning rate stays constant.
     Constant,
-    /// It falls along half a cosine to a hundredth of its peak.
+    /// The learning rate falls along half a cosine to a hundredth of its peak.
     #[default]
     Cosine,
-    /// It falls linearly to a hundredth of its peak.
+    /// The learning rate falls linearly to a hundredth of its peak.
     Linear,
 }
 

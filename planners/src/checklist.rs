@@ -1,5 +1,5 @@
-//! MiRA's reflection over the checklist of subgoals (2603.19685, section 3.2). Its verdicts are those of checks and of the verifier, never of
-//! the acting policy.
+//! MiRA's reflection over the checklist of subgoals (2603.19685, section 3.2). Its verdicts are those of checks and of the verifier, never
+//! of the acting policy.
 
 use milepost_runtime::plan::VerdictBy;
 use milepost_runtime::{Plan, PlanStep, StepStatus, Verdict};

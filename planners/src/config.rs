@@ -110,11 +110,11 @@ pub struct PlannersConfig {
     pub revise: ReviseMode,
     /// How much the prompts explain.
     pub prompt_profile: PromptProfile,
-    /// A directory of prompt templates (`plan.jinja`, `turn.jinja`, `answer.jinja`, `verify.jinja`) that replace the profile's built-in ones; a
-    /// missing file leaves the built-in template.
+    /// A directory of prompt templates (`plan.jinja`, `turn.jinja`, `answer.jinja`, `verify.jinja`) that replace the profile's built-in
+    /// ones; a missing file leaves the built-in template.
     pub prompts: Option<PathBuf>,
-    /// Whether a grammar restricts completions to what can be parsed and exists now. Without it, a completion that cannot be parsed ends the
-    /// episode as malformed.
+    /// Whether a grammar restricts completions to those that can be parsed and that refer to existing elements, options and tools. Without
+    /// it, a completion that cannot be parsed ends the episode as malformed.
     pub grammar: bool,
     /// The sampling temperature; 0 is greedy.
     pub temperature: f32,

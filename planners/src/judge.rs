@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use cache::CachedJudge;
 use prompts::{JudgePrompts, grammar};
 
-/// Section `judge` of the configuration. Neither PilotRL nor RLTR gives its values; the defaults are those of a third-party implementation of
-/// RLTR.
+/// Section `judge` of the configuration. Neither PilotRL nor RLTR gives its values; the defaults are those of a third-party implementation
+/// of RLTR.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
@@ -35,7 +35,8 @@ impl Default for JudgeConfig {
     }
 }
 
-/// A judge that asks an engine. Its verdicts may shape the rewards of episodes whose outcome was verified; they are never the outcome itself.
+/// A judge whose verdicts are sampled from an engine. Its verdicts may shape the rewards of episodes whose outcome was verified; they are
+/// never the outcome itself.
 pub struct ModelJudge {
     engine: Arc<dyn Engine>,
     prompts: JudgePrompts,
@@ -78,7 +79,8 @@ enum Sample {
     Plan(PlanScores),
 }
 
-/// Parses a sample: the last number that is a valid grade, or the JSON of the scores. The model's thoughts before it are skipped.
+/// Parses a sample: the last number that is a valid grade, or the JSON of the scores. The model's thoughts (text up to `</think>`) are
+/// skipped.
 fn parse_sample(question: Question, text: &str) -> Option<Sample> {
     let said = text.rsplit_once("</think>").map_or(text, |(_, said)| said);
     let grade = |most: u32| {

@@ -1,7 +1,7 @@
 //! Model policies (`adaplan`, `subgoal`, `frozen`, `react`), summarizer, verifier and judge, with their prompts as templates.
 //!
-//! A policy turns a [`milepost_runtime::Context`] into messages and a grammar, calls an engine, and parses the completion; it holds no state
-//! between turns.
+//! A policy turns a [`milepost_runtime::Context`] into messages and a grammar, calls an engine, and parses the completion; it holds no
+//! state between turns.
 
 mod checklist;
 mod config;

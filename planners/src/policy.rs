@@ -59,7 +59,7 @@ impl ModelPolicy {
         }
     }
 
-    /// Returns what the grammar of a turn may contain besides the elements of the page.
+    /// Returns the action kinds, tools and forms that the grammar of a turn may contain, besides the elements of the page.
     fn forms<'a>(&self, context: Context<'a>) -> ActionForms<'a> {
         ActionForms {
             kinds: &context.task.capability.action_kinds,
@@ -124,7 +124,7 @@ impl ModelPolicy {
     }
 }
 
-/// Writes the grammar of a turn: the revision (if the planner may revise), then the actions that exist now.
+/// Writes the grammar of a turn: the revision (if the planner may revise), then the actions that are possible in this turn.
 fn turn_grammar(kind: PlannerKind, context: Context<'_>, forms: &ActionForms<'_>) -> Grammar {
     let actions = action_rules(context.observation, forms);
     let shared = shared_rules();
@@ -145,7 +145,7 @@ fn or_malformed<T>(parsed: Result<T>, generated: &Generated) -> Result<T> {
     })
 }
 
-/// Parses the text of a turn: the action is its last line, the revision is all before it.
+/// Parses the text of a turn: the action is the last line, the revision is all lines before it.
 fn parse_turn(text: &str) -> Result<(Revision, Action)> {
     let (revision, action) = text
         .trim_end()

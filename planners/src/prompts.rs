@@ -109,8 +109,8 @@ pub(crate) fn messages(templates: &Environment<'_>, name: &str, values: minijinj
     })
 }
 
-/// Writes the completion of a turn as the model should write it: the revision, then the action on a line of its own; without a plan only the
-/// action.
+/// Writes the completion of a turn as the model should write it: the revision, then the action on a line of its own; without a plan only
+/// the action.
 pub fn turn_completion(revision: &Revision, action: &Action, observation: &Observation, planned: bool, naming: Naming) -> String {
     let action = named_line(action, observation, naming);
     match planned {

@@ -51,7 +51,8 @@ impl TemplateSource {
     }
 }
 
-/// Returns the templates of the configured profile, each replaced by the file of its name in the directory `policy.prompts`, if there is one.
+/// Returns the templates of the configured profile, each replaced by the file of its name in the directory `policy.prompts`, if there is
+/// one.
 ///
 /// # Errors
 /// The directory or a file cannot be read, or a file ending in `.jinja` has the name of no template.

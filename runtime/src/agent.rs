@@ -172,7 +172,7 @@ impl Agent<'_> {
     }
 }
 
-/// Returns the milliseconds since `start`, and starts again.
+/// Returns the milliseconds since `start`, and sets `start` to now.
 fn lap(start: &mut Instant) -> f64 {
     let elapsed = start.elapsed().as_secs_f64() * 1e3;
     *start = Instant::now();

@@ -92,8 +92,8 @@ pub struct Generation {
     pub adapter: Option<String>,
     /// Id of the generation this one was trained from.
     pub parent: Option<String>,
-    /// The base that the id is computed from, where that is not `base`. A generation that was registered while the base of a hub id was the hash
-    /// of its name keeps the id that it had then (see [`crate::registry`]).
+    /// The base that the id is computed from, where that is not `base`. A generation that was registered while the base of a hub id was the
+    /// hash of its name keeps the id that it had then (see [`crate::registry`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_base: Option<String>,
 }
@@ -117,8 +117,8 @@ impl Generation {
         Self { adapter: None, parent: None, registered_base: None, ..self.clone() }
     }
 
-    /// Returns whether both answer alike: all their hashes are the same. Their parents may differ, and so may their ids where one of them has a
-    /// `registered_base`.
+    /// Returns whether both have the same hashes, so that they give the same answers. Their parents may differ, and so may their ids where
+    /// one of them has a `registered_base`.
     pub fn has_hashes_of(&self, other: &Self) -> bool {
         let identity = |one: &Self| Self { parent: None, registered_base: None, ..one.clone() };
         identity(self) == identity(other)

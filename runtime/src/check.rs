@@ -17,24 +17,24 @@ const LONGEST: usize = 4096;
 /// Maximum number of parentheses and `not`s in a check.
 const DEEPEST: usize = 64;
 
-/// Why a check of the last page is undecided: the only reason that there is.
+/// The only reason why a check can be undecided on the last page.
 pub const UNDECIDED: &str = "the last page was read only in part because of its size, and what the check looks for may stand in the rest";
 
 /// The three-valued result of a check: what is absent from a truncated observation is unknown, not false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It holds.
+    /// The check holds.
     True,
-    /// It does not hold.
+    /// The check does not hold.
     False,
-    /// It is not known whether it holds.
+    /// It is unknown whether the check holds.
     #[default]
     Unknown,
 }
 
 impl Verdict {
-    /// Returns whether it holds; `None` where that is unknown.
+    /// Returns whether the check holds; `None` if that is unknown.
     pub fn decided(self) -> Option<bool> {
         match self {
             Self::True => Some(true),
@@ -144,7 +144,7 @@ impl Check {
     /// Parses a check, which must be the whole text.
     ///
     /// # Errors
-    /// The text is no check, or it is too long or nested too deeply.
+    /// The text is not a check, or it is too long or nested too deeply.
     pub fn parse(text: &str) -> Result<Self> {
         // The parser recurses at each parenthesis and each `not`, and checks are untrusted input.
         if text.len() > LONGEST || nesting(text) > DEEPEST {

@@ -59,7 +59,7 @@ pub struct Timing {
 pub struct Step {
     /// Turn number, from 0.
     pub turn: u32,
-    /// What was observed before the decision.
+    /// The observation before the decision.
     pub observation: Observation,
     /// The revision of the plan, which was applied before the action.
     pub revision: Revision,
@@ -122,7 +122,8 @@ impl Stop {
         }
     }
 
-    /// Returns whether a failure of browser, model or store, or a cancellation ended the episode, so that its end says nothing about the policy.
+    /// Returns whether a failure of browser, model or store, or a cancellation ended the episode, so that its end says nothing about the
+    /// policy.
     pub fn ended_from_outside(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Cancelled)
     }
@@ -167,7 +168,8 @@ pub struct Episode {
     pub answer: Option<String>,
     /// The last observation, made after the last action.
     pub last_observation: Option<Observation>,
-    /// The outcome as a checker, a person or the caller's own check verified it; `None` if nobody did or the check could not be decided.
+    /// The outcome as a checker, a person or the caller's own check verified it; `None` if none of them did or the check could not be
+    /// decided.
     pub success: Option<bool>,
 }
 

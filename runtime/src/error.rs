@@ -5,13 +5,13 @@ use crate::call::Call;
 /// Result of a runtime operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in the runtime or behind one of its traits.
+/// An error of the runtime, or of an implementation of one of its traits.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A text is no action, plan, check or observation.
     #[error("cannot read {what}: {reason} (in {text:?})")]
     Parse {
-        /// The kind of thing that was being parsed.
+        /// The kind of text that was expected, such as `plan`.
         what: &'static str,
         /// Why it could not be parsed.
         reason: String,

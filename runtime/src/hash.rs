@@ -26,7 +26,7 @@ pub fn hash16(bytes: &[u8]) -> String {
 /// Returns the first 16 hex digits of the SHA-256 over these files, in this order.
 ///
 /// Of a file over 1 GiB its size and 64 evenly spaced samples of a MiB are hashed, the first at its start (a safetensors header names every
-/// tensor and its place): to read 30 GB at every start would take minutes.
+/// tensor and its offset), because reading 30 GB at every start would take minutes.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// A file of any size whose bytes follow from their position, and which gives at most `longest` bytes a read.
+    /// A simulated file of any size: each byte is computed from its position, and one read returns at most `longest` bytes.
     struct Generated {
         at: u64,
         size: u64,

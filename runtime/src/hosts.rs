@@ -13,7 +13,7 @@
 //! Names are compared as the URL standard spells them: lower case, international names in their ASCII form (`bücher.example` is
 //! `xn--bcher-kva.example`), IPv4 addresses in every notation (`0x7f.1` is `127.0.0.1`). One dot at the end of a name is ignored.
 //!
-//! A rule without a port opens the default ports only, also where it has a wildcard: whoever wants another port writes it down. In an address a
+//! A rule without a port allows the default ports only, even if it has a wildcard; any other port must be part of the rule. In an address a
 //! port that is the default of its scheme is the same as no port, so that `example.org:443` allows `https://example.org/` and
 //! `example.org:80` allows `http://example.org/`.
 
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// The default ports of `http` and `https`.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
 
-/// A host and the port that is written behind it, if any. The host is in the spelling in which hosts are compared.
+/// A host and the port that follows it in the text, if any. The host is in the spelling in which hosts are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// The name or IP address.
@@ -37,7 +37,7 @@ impl HostPort {
     /// Parses `host` or `host:port`.
     ///
     /// # Errors
-    /// The text is not a host with an optional port. The reason is a predicate such as "has a scheme", to be put behind the text.
+    /// The text is not a host with an optional port. The reason is a predicate such as "has a scheme", to be put after the text.
     pub fn parse(text: &str) -> std::result::Result<Self, &'static str> {
         if text.is_empty() {
             return Err("is empty");
@@ -58,7 +58,7 @@ impl HostPort {
             return Err("has white space");
         }
         let url = Url::parse(&format!("http://{text}/")).map_err(|_| "is no host (an IPv6 address stands in brackets)")?;
-        // `Url` drops a default port that is written, so the port is read from the text.
+        // `Url` drops a port that is the scheme's default, so the port is read from the text.
         let after_host = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
         let port = match after_host.rsplit_once(':') {
             Some((_, port)) => Some(port.parse().ok().filter(|&port| port != 0).ok_or("has no port number after the colon")?),
@@ -147,14 +147,15 @@ impl HostRule {
             && url.host().and_then(|host| normalize(host).ok()).is_some_and(|host| self.pattern.matches(&host))
     }
 
-    /// Whether the rule allows a connection to this host, spelled as in [`HostPort`], at this port. Without a scheme both default ports count.
+    /// Whether the rule allows a connection to this host, spelled as in [`HostPort`], at this port. A connection has no scheme, so a rule
+    /// without a port allows both default ports.
     pub fn matches_connection(&self, host: &Host, port: u16) -> bool {
         let port_matches = self.port.map_or_else(|| DEFAULT_PORTS.contains(&port), |own| own == port);
         port_matches && self.pattern.matches(host)
     }
 }
 
-/// A list of host rules. What one of them allows is allowed; an empty list allows nothing.
+/// A list of host rules. An address is allowed if at least one rule allows it; an empty list allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRules(Vec<HostRule>);
 

@@ -79,13 +79,13 @@ pub trait Judge: Send + Sync {
     async fn judge(&self, episode: &Episode, question: Question) -> Result<Judged<Judgement>>;
 }
 
-/// The origin of the milestones that are watched. The acting policy's own milestones are excluded: it could write trivial ones.
+/// The origin of the milestones whose progress is recorded. The acting policy's own milestones are excluded: it could write trivial ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum MilestoneSource {
     /// The suite's reference milestones, which the server's state decides.
     Reference,
-    /// Milestones that a frozen generation wrote, which is not the acting one.
+    /// Milestones written by a frozen generation other than the acting one.
     Frozen {
         /// Id of the generation.
         generation: String,
@@ -134,7 +134,7 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Asks a judge these questions. An answer that it cannot give stays missing.
+    /// Asks a judge these questions. The verdict of a question that it cannot answer stays missing.
     pub async fn ask(judge: &dyn Judge, episode: &Episode, questions: &[Question]) -> Self {
         let mut verdicts = Self { adherence: vec![None; episode.steps.len()], ..Self::default() };
         for question in questions {

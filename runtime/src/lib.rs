@@ -1,7 +1,7 @@
 //! Milepost's contracts, its agent loop, and the store of episodes.
 //!
-//! Everything here is plain data and narrow traits; concrete engines, browsers, policies and suites live in
-//! other crates and meet these traits only in the binary.
+//! Everything here is plain data and narrow traits; concrete engines, browsers, policies and suites are in other crates, and only the
+//! binary connects them to these traits.
 
 pub mod action;
 pub mod agent;

@@ -136,7 +136,7 @@ pub struct Observation {
     /// Whether the page differs from the last observation.
     #[serde(default)]
     pub changed: bool,
-    /// Whether something was left out to keep the size limit; what is absent is then unknown, not false.
+    /// Whether something was left out to keep the size limit; a check of content that is absent is then unknown, not false.
     pub truncated: bool,
 }
 

@@ -25,7 +25,7 @@ pub enum ApprovalDecision {
     Approved,
     /// The action is not carried out; its outcome is a failure with the person's note, and the run continues.
     Denied(Option<String>),
-    /// Nobody decides: the run ends as it does without an overseer.
+    /// There is no decision: the run ends as it does without an overseer.
     Undecided,
 }
 
@@ -38,7 +38,7 @@ pub trait Overseer: Send + Sync {
     /// The decision cannot be obtained; the error ends the run.
     async fn decide(&self, refused: RefusedAction<'_>) -> Result<ApprovalDecision>;
 
-    /// Is awaited before every action with a side effect.
+    /// Is called and awaited before every action with a side effect.
     ///
     /// # Errors
     /// The action must not be carried out; the error ends the run.

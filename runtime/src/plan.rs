@@ -12,7 +12,7 @@ use crate::text::squash;
 /// Maximum number of steps in a plan or a revision.
 pub const MAX_STEPS: usize = 60;
 
-/// What decided a verdict.
+/// The source of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictBy {
@@ -25,14 +25,14 @@ pub enum VerdictBy {
 /// A checkable state of the world. Only a check or a verifier decides it, never the acting policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Milestone {
-    /// What should hold, in words.
+    /// The condition in words.
     pub text: String,
     /// The check that decides it without a model call.
     pub check: Option<Check>,
     /// Whether it holds, as far as is known.
     #[serde(default)]
     pub verdict: Verdict,
-    /// What decided the verdict.
+    /// The source of the verdict.
     #[serde(default)]
     pub by: Option<VerdictBy>,
     /// The turn in which it became true.
@@ -55,14 +55,14 @@ pub enum StepStatus {
     Pending,
     /// Its milestone was verified.
     Done,
-    /// A revision gave it up; it stays in the plan.
+    /// A revision abandoned it; it stays in the plan.
     Failed,
 }
 
 /// One step of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// What to do.
+    /// The instruction in words.
     pub text: String,
     /// The milestone that shows that it is done.
     pub milestone: Milestone,
@@ -75,7 +75,7 @@ pub struct PlanStep {
 /// A step as a planner writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    /// What to do.
+    /// The instruction in words.
     pub text: String,
     /// The check that decides whether it is done; without one a verifier decides.
     pub check: Option<Check>,
@@ -85,7 +85,7 @@ impl Planned {
     /// Parses `text => check` or `text`.
     ///
     /// # Errors
-    /// The text is empty, or the check is none.
+    /// The text is empty, or the check cannot be parsed.
     pub fn parse(line: &str) -> Result<Self> {
         let (text, check) = match line.split_once(" => ") {
             Some((text, check)) => (text, Some(Check::parse(check)?)),
@@ -128,7 +128,7 @@ impl Revision {
     /// Parses the text form.
     ///
     /// # Errors
-    /// The text is no revision.
+    /// The text is not a revision.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         match lines.next() {
@@ -139,7 +139,7 @@ impl Revision {
                     if line == "end" {
                         return Ok(Self::Rewrite { steps, resume: None });
                     }
-                    // Without the grammar a step's text may begin with `resume`; such a step is told by its check.
+                    // Without the grammar a step's text may begin with `resume`; such a step is recognised by its check.
                     if let Some(number) = line.strip_prefix("resume ").filter(|_| !line.contains(" => ")) {
                         let resume = number.parse().map_err(|_| Error::parse("revision", text, "expected a step number after `resume`"))?;
                         return Ok(Self::Rewrite { steps, resume: Some(resume) });
@@ -152,7 +152,7 @@ impl Revision {
         }
     }
 
-    /// Returns the Lark rules for the rule `revision` of this plan; they need those of [`step_rules`].
+    /// Returns the Lark rules for the rule `revision` of this plan; they refer to the rules of [`step_rules`].
     pub fn rules(plan: &Plan) -> String {
         let resumable: Vec<String> = plan
             .steps
@@ -219,7 +219,7 @@ impl Plan {
     /// Parses the text form: one step per line; a line `end` is ignored.
     ///
     /// # Errors
-    /// A line is no step.
+    /// A line is not a plan step.
     pub fn parse_steps(text: &str) -> Result<Vec<Planned>> {
         text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "end").map(Planned::parse).collect()
     }
@@ -241,7 +241,7 @@ impl Plan {
         }
     }
 
-    /// Records a verdict of the current step's milestone; a true one moves the cursor. Returns whether the cursor moved.
+    /// Records a verdict of the current step's milestone; [`Verdict::True`] moves the cursor. Returns whether the cursor moved.
     pub fn record_verdict(&mut self, verdict: Verdict, by: VerdictBy, turn: u32) -> bool {
         let Some(step) = self.steps.get_mut(self.cursor) else { return false };
         step.milestone.verdict = verdict;

@@ -3,7 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Has the kernel kill the command when the thread that starts it ends, however it ends (Linux; elsewhere nothing is done).
+/// Makes the kernel kill the command's process when the thread that starts it ends, for whatever reason (Linux only; elsewhere this does
+/// nothing).
 pub fn die_with_owner(command: &mut Command) {
     let owner = std::process::id();
     // SAFETY: between fork and exec only prctl, getppid and _exit run, which are async-signal-safe and allocate nothing.
@@ -12,7 +13,7 @@ pub fn die_with_owner(command: &mut Command) {
             #[cfg(target_os = "linux")]
             {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                // The owner may have died before this call asked for the signal.
+                // The owner may have died before `prctl` requested the signal.
                 if libc::getppid() as u32 != owner {
                     libc::_exit(1);
                 }

@@ -1,4 +1,4 @@
-//! No-progress detection: the same action on the same page, or no new milestone for a while.
+//! No-progress detection: the same action is repeated on the same page, or no new milestone is reached for some turns.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub struct ProgressMonitor {
     stalled_before: bool,
 }
 
-/// What the monitor reports after a turn.
+/// The status that the monitor reports after a turn.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ProgressStatus {
     /// No stall.
@@ -26,7 +26,7 @@ pub enum ProgressStatus {
 }
 
 impl ProgressMonitor {
-    /// Records that a milestone was reached: all counters start again.
+    /// Records that a milestone was reached, which resets all counters.
     pub fn milestone_reached(&mut self) {
         *self = Self::default();
     }

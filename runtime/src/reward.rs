@@ -1,4 +1,4 @@
-//! Rewards as data: what an episode earned, term by term, and which judge decided it.
+//! Rewards as data: the terms of an episode's reward, and the judges that decided them.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct JudgeRef {
 /// One named part of a reward.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RewardTerm {
-    /// What is rewarded.
+    /// The term's name, which says what is rewarded.
     pub name: String,
     /// The index of the step that earned it; `None` for the episode as a whole.
     pub step: Option<u32>,
@@ -36,7 +36,7 @@ pub struct RewardTerm {
 }
 
 impl RewardTerm {
-    /// Returns what the term adds to the reward.
+    /// Returns the term's contribution to the reward.
     pub fn value(&self) -> f64 {
         self.normalised * self.weight
     }

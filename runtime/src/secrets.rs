@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::observation::Observation;
 use crate::text::squash;
 
-/// Minimum length of a value in bytes. A shorter value occurs everywhere on a page: to replace it would spoil the page, to leave it would
-/// leak it.
+/// Minimum length of a value in bytes. A shorter value occurs in too many places on a page: replacing it would garble the page, and leaving
+/// it would leak it.
 const MIN_LENGTH: usize = 4;
 
 /// Minimum length, in UTF-16 units, of a name or value of an element that an observation may have cut.

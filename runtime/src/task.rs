@@ -19,7 +19,7 @@ pub struct Task {
     pub start_url: Url,
     /// Limits of the run.
     pub limits: Limits,
-    /// What the run may do; resolved before the first page is read.
+    /// The permissions of the run; resolved before the first page is read.
     pub capability: Capability,
     /// The caller's own check of whether the task is done.
     pub check: Option<Check>,
@@ -28,7 +28,7 @@ pub struct Task {
     pub source: Option<Source>,
 }
 
-/// The split of a suite to which a task belongs: what it may be used for.
+/// The split of a suite to which a task belongs; it decides what the task may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -67,7 +67,7 @@ pub struct Source {
     pub template: String,
     /// The instance's seed.
     pub seed: u64,
-    /// What the seed may be used for.
+    /// The split of the seed.
     pub split: Split,
     /// Whether the template is kept out of all training and gating.
     pub held_out: bool,
@@ -131,7 +131,7 @@ impl Default for Limits {
     }
 }
 
-/// What a run may do. It is fixed before a page is read; a plan can only narrow it, and a page's text cannot change it.
+/// The permissions of a run. They are fixed before a page is read; a plan can only narrow them, and a page's text cannot change them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
     /// Rules for the hosts that may be reached (see [`crate::hosts`]).
@@ -160,8 +160,8 @@ impl Capability {
         self.hosts.iter().filter_map(|rule| HostRule::parse(rule).ok()).any(|rule| rule.matches(url))
     }
 
-    /// Allows the host that an action goes to, after a person approved the action; `at` is the current page. Nothing else is allowed: an address
-    /// whose host would read as a wildcard, or that is not http or https, adds nothing.
+    /// Allows the host that an action goes to, after a person approved the action; `at` is the current page. Nothing else is allowed: an
+    /// address whose host would be parsed as a wildcard, or that is not http or https, adds nothing.
     pub fn widen(&mut self, action: &Action, at: &Url) {
         for url in action.network_targets().into_iter().filter_map(|target| at.join(target).ok()) {
             let host = authority(&url);

@@ -24,10 +24,10 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// Takes a quoted literal off the front of `input`; returns the literal and the rest.
+/// Parses a quoted literal at the beginning of `input`; returns the literal and the rest.
 ///
 /// # Errors
-/// No quoted literal stands there; `what` names the thing that is being parsed.
+/// The input does not begin with a quoted literal; `what` names the thing that is being parsed, for the message.
 pub fn unquote<'a>(what: &'static str, input: &'a str) -> Result<(String, &'a str)> {
     let Some(body) = input.strip_prefix('"') else {
         return Err(Error::parse(what, input, "expected a text in double quotes"));

@@ -56,10 +56,10 @@ pub struct ScoreRequest {
     pub temperature: f32,
 }
 
-/// The proof of an adapter's identity: the log-probabilities that the served model must give.
+/// The probes that prove an adapter's identity: completions, and the log-probabilities that the served model must give them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Probes {
-    /// What is scored, without a grammar.
+    /// The completions to score, without a grammar.
     pub requests: Vec<ScoreRequest>,
     /// The trainer's log-probabilities of the merged model, one list per request.
     pub expected: Vec<Vec<f32>>,
@@ -67,7 +67,7 @@ pub struct Probes {
     pub parent: Vec<Vec<f32>>,
 }
 
-/// A model that generates: what every model server can do.
+/// A model that generates, which every model server can do.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Generates one completion. Requests beyond what the engine computes at once wait their turn.
@@ -84,11 +84,11 @@ pub trait GenerationEngine: Engine {
     /// Loads the model with the adapter in `adapter`, proves it on the probes, and puts it into service. If that fails, the old generation
     /// keeps serving and the error says why.
     async fn swap(&self, adapter: &Path, probes: &Probes) -> Result<Generation>;
-    /// Puts the base model without an adapter into service: what a rollback from the first generation does.
+    /// Puts the base model without an adapter into service, as a rollback from the first generation does.
     async fn serve_base(&self) -> Result<Generation>;
 }
 
-/// What a policy may use for a decision.
+/// The information that a policy may use for a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The task.
@@ -129,7 +129,7 @@ pub struct Answered {
     pub calls: Vec<Call>,
 }
 
-/// Decides what the agent does. Model policies, oracles and scripted policies are the same to the loop.
+/// Decides what the agent does. The loop treats model policies, oracles and scripted policies alike.
 #[async_trait]
 pub trait Policy: Send + Sync {
     /// Returns the policy's name (`adaplan`, `subgoal`, `frozen`, `react`, `oracle`, …).
@@ -168,7 +168,7 @@ pub trait Tool: Send + Sync {
     fn form(&self) -> ToolForm;
     /// Calls the tool; the next observation shows the returned text. The capability of `task` limits what the tool may reach.
     async fn call(&self, arguments: &serde_json::Value, task: &Task) -> Result<String>;
-    /// Whether a call may change something outside. A run that has only read may be repeated after a crash.
+    /// Whether a call may have a side effect. A run without side effects may be repeated after a crash.
     fn changes(&self) -> bool {
         true
     }

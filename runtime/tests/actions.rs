@@ -28,7 +28,7 @@ fn element(id: u32, role: &str, name: &str) -> Element {
     Element { id, role: role.into(), name: name.into(), ..Element::default() }
 }
 
-/// Pages with nothing on them, with fields alone, and with every sort of element, names that need quoting among them.
+/// Pages without elements, with fields only, and with all sorts of elements, some with names that need quoting.
 fn pages() -> [(&'static str, Observation); 4] {
     let options = || vec!["Oslo".into(), "Bergen \"west\"".into(), "Åles\\und".into(), String::new(), "Oslo".into()];
     let disabled = || vec![State::Disabled];
@@ -101,7 +101,7 @@ fn the_grammar_of_each_kind_alone_and_of_their_reverse() {
     insta::assert_snapshot!(out);
 }
 
-/// Lines that are actions, and lines that are nearly so.
+/// Lines that are actions, and similar lines that are not.
 const LINES: [&str; 86] = [
     "click 3",
     "  click   3  ",

@@ -1,4 +1,4 @@
-//! Plans, checks, actions and observations: each parses what it prints, and refuses what it must.
+//! Plans, checks, actions and observations: each parses its own printed form, and refuses invalid input.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use milepost_runtime::plan::VerdictBy;

@@ -1,4 +1,4 @@
-//! Episodes from the agent loop: what is recorded of them, and how they end.
+//! Episodes of the agent loop: how they are recorded, and how they end.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -148,7 +148,7 @@ async fn the_page_of_a_first_plan_that_cannot_be_read_is_written_down() {
     assert_eq!(stored.last_observation.unwrap().url, "http://a.org/");
 }
 
-/// A page with a fixed text, of which the reader may have left something out.
+/// A page with a fixed text, which may be marked as truncated.
 struct Fixed {
     text: &'static str,
     truncated: bool,
@@ -182,7 +182,7 @@ impl Environment for Fixed {
     }
 }
 
-/// Checks the verified outcome of an episode that ends on this page, and whether it is said that the check was not decided.
+/// Checks the verified outcome of an episode that ends on this page, and whether its check is reported as undecided.
 async fn check_outcome(check: Option<&str>, truncated: bool, script: &'static [&'static str], success: Option<bool>, undecided: bool) {
     let (episode, stored) = play(&mut Fixed { text: "Order placed", truncated }, script, check).await;
     for record in [&episode, &stored] {

@@ -46,7 +46,8 @@ impl OldRegistry {
         Self { directory, registry, a, b }
     }
 
-    /// Chooses the adapter as a start on the model with these weights does, and returns it with the generation that an engine serves with it.
+    /// Chooses the adapter as a start on the model with these weights does, and returns it with the generation that an engine serves with
+    /// it.
     async fn start(&self, choice: &AdapterChoice, base: &str, former: &str) -> Option<(ChosenAdapter, Generation)> {
         let recorded = || self.registry.recorded_base(model(base), Some(former));
         let chosen = ChosenAdapter::find::<Error>(&self.registry, choice, recorded).await.unwrap()?;
@@ -169,7 +170,7 @@ async fn an_adapter_that_was_registered_before_is_not_registered_again() {
     assert_eq!(new.id, new.generation.id());
 }
 
-/// An engine whose answers nobody asks for.
+/// An engine that only swaps generations; it is never asked to generate or to score.
 struct Swapping(Mutex<Generation>);
 
 #[async_trait]
@@ -215,7 +216,7 @@ async fn rollbacks_go_through_the_rewritten_generations() {
     assert_eq!(old.registry.get(&old.b.id).await.unwrap().unwrap().status, Status::RolledBack);
 }
 
-/// A rollback from the command line loads no model, so that the records may still be those of the earlier version.
+/// A rollback from the command line loads no model, so that it may find the records of the earlier version.
 #[tokio::test]
 async fn a_rollback_before_the_first_start_goes_back_in_the_old_records() {
     let old = OldRegistry::new("").await;

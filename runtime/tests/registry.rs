@@ -1,4 +1,4 @@
-//! The registry of generations: what serves, what a rollback puts back, and that a killed process leaves no half change.
+//! The registry of generations: which generation serves, which one a rollback restores, and that a killed process leaves no partial change.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -216,7 +216,7 @@ async fn churn(directory: &Path) -> ! {
     unreachable!()
 }
 
-/// This test runs itself as the process that is killed, which an environment variable tells, and then checks what that process left.
+/// The test runs itself in a child process, which an environment variable marks, kills that process, and checks the registry that it left.
 #[tokio::test]
 async fn a_killed_process_leaves_a_registry_that_is_whole() {
     if let Ok(directory) = std::env::var("MILEPOST_TEST_CHURN") {

@@ -59,7 +59,7 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     assert_eq!(of(TrainingQuery { from_suite: Some(false), ..Default::default() }).await, [own, failure]);
     assert!(of(TrainingQuery { generation: Some("other".into()), ..Default::default() }).await.is_empty());
     assert!(of(TrainingQuery { since: Some(chrono::Utc::now()), ..Default::default() }).await.is_empty());
-    // A part of a host's name is another host.
+    // A part of a host's name is not the same host.
     for host in ["a.or", "b.a.org", ".org"] {
         store.quarantine(host, "a test").await.unwrap();
     }
@@ -68,7 +68,7 @@ async fn only_verified_episodes_of_training_tasks_on_clean_hosts_can_be_trained_
     assert_eq!(of(TrainingQuery::default()).await, std::slice::from_ref(&trained));
     assert!(store.release("a.org").await.unwrap() && !store.release("a.org").await.unwrap());
     assert_eq!(of(TrainingQuery::default()).await.len(), 3);
-    // An episode that saw a page of the host is kept out, as one that started there is.
+    // An episode that saw a page of the host is kept out, like one that started there.
     store.step(&trained, &seen_on("http://c.org")).await.unwrap();
     store.quarantine("c.org", "its pages carry instructions").await.unwrap();
     assert!(!of(TrainingQuery::default()).await.contains(&trained));

@@ -1,7 +1,7 @@
-"""How requests are made up and sent.
+"""Hooks of schemathesis for the generation and sending of requests.
 
-Streams of events do not end by themselves: what comes behind the head within a moment of the last is taken for the answer. Headers
-that a server does not know it must pass over (RFC 9110, section 5.1), so that none is expected to refuse one.
+A stream of events does not end by itself: it is read until no data arrives for `MOMENT` seconds. A server must ignore header fields that
+it does not know (RFC 9110, section 5.1), so cases that expect a refusal of an unknown header are left out.
 """
 
 import requests
@@ -22,7 +22,7 @@ def bounded(session, request, **options):
     try:
         parts.extend(response.iter_content(None))
     except requests.exceptions.ConnectionError:
-        pass  # nothing more came
+        pass  # no more data arrived in time
     response._content, response._content_consumed = b"".join(parts), True
     response.close()
     return response

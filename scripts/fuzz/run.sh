@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes requests up from a daemon's own document and checks every answer against it: TOKEN=… fuzz/run.sh ADDRESS EXAMPLES REPORT
-# The tool comes from PyPI once, into a virtual environment beside the build.
+# Generates requests from a daemon's OpenAPI document and checks every answer against it. Usage: TOKEN=… fuzz/run.sh ADDRESS EXAMPLES REPORT
+# The generator, schemathesis, is installed once from PyPI into a virtual environment in the build directory.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 address=$1 examples=$2 report=$3

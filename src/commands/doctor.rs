@@ -64,7 +64,8 @@ fn model_finding(config: &Config) -> Finding {
     finding("model", found.is_ok(), detail, MODEL_FIX)
 }
 
-/// Says which backend would compute the model on this machine, and why; returns `None` if a server computes it.
+/// Returns the finding about the backend: which one would compute the model on this machine, and why. Returns `None` if a server computes
+/// it.
 fn backend_finding(config: &Config) -> Option<Finding> {
     if config.engine == EngineKind::Remote {
         return None;

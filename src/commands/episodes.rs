@@ -47,7 +47,7 @@ pub async fn main(command: EpisodesCommand, config: Config) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Says what was removed and how much space it gave back.
+/// Prints the number of removed episodes and the space that was freed.
 fn print_pruned(pruned: &Pruned, days: u32) {
     let Pruned { episodes, screenshots, screenshot_bytes, database_bytes, not_reclaimed } = pruned;
     let freed = (screenshot_bytes + database_bytes) as f64 / 1e6;

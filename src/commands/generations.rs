@@ -77,8 +77,8 @@ pub async fn diff(config: &Config, names: [&str; 2], base: Option<&Path>, json: 
     Ok(())
 }
 
-/// Puts a generation into service after it has proved itself on the configured model. An adapter that is named by its directory is registered
-/// first.
+/// Puts a generation into service after it has passed its probes on the configured model. An adapter that is named by its directory is
+/// registered first.
 pub async fn promote(config: &Config, name: &str, reason: &str, json: bool) -> Result<()> {
     let registry = wiring::registry(config);
     let with = |adapter| Config { adapter, ..config.clone() };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
-/// A key and its successor, each with the names of its sections before it, separated by points.
+/// A key and its successor, each as a path: the names of its sections and its own name, joined by dots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplacedKey {
     /// The path of the old key.

@@ -131,7 +131,8 @@ async fn assemble(config: Config) -> Result<App> {
     }))
 }
 
-/// Loads the model with the adapter that serves at the start. This is not the registry's current one if that one has yet to be tried.
+/// Loads the model with the adapter that serves at the start. This is the registry's current adapter unless that adapter needs a trial
+/// first.
 async fn load_model(config: &Config) -> Result<milepost_planners::LoadedModel> {
     let has_canary = config.serve.canary.is_some() && config.adapter == AdapterChoice::Current && config.base().is_some();
     let adapter = match has_canary && wiring::registry(config).root().is_dir() {

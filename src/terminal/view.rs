@@ -62,7 +62,7 @@ impl<W: Write + Send> LiveView<W> {
         }
     }
 
-    /// Prints a milestone that became true.
+    /// Prints a milestone that was reached.
     pub(crate) fn milestone(&mut self, index: usize, text: &str) {
         self.line("32", &format!("  ✓ milestone {:>2} {text}", index + 1));
     }

@@ -1,4 +1,4 @@
-//! Facts that a task needs and only the site can tell, and the record of which of them a page has served.
+//! Facts that a task needs and that only the site's pages contain, and a record of those that were served so far.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,8 @@ use crate::site::lock;
 /// The maximum length of a page, in bytes.
 const MAX_PAGE_BYTES: usize = 1 << 20;
 
-/// A fact, as the ways in which a page can tell it. Each way is a list of phrases; a page that holds all phrases of one way tells the fact.
+/// A fact, as a list of the ways in which a page can state it. Each way is a list of phrases; a page that contains all phrases of one way
+/// states the fact.
 pub(crate) type Fact = Vec<Vec<String>>;
 
 /// The facts that one instance needs, with a record of which were served so far.
@@ -34,7 +35,7 @@ impl FactLog {
         lock(&self.served).iter().all(|served| *served)
     }
 
-    /// Adds a layer to the site that records which facts its responses tell.
+    /// Adds a layer to the site that records which facts its responses state.
     pub(crate) fn watch(log: &Arc<Self>, site: Router) -> Router {
         match log.facts.is_empty() {
             true => site,
@@ -42,7 +43,7 @@ impl FactLog {
         }
     }
 
-    /// Records the facts that a page tells.
+    /// Records the facts that a page states.
     fn record(&self, body: &str) {
         let body = words(&without_tags(body));
         let told = |fact: &Fact| fact.iter().any(|way| way.iter().all(|phrase| contains(&body, &words(phrase))));
@@ -52,7 +53,7 @@ impl FactLog {
     }
 }
 
-/// Reads a successful response and records the facts that it tells.
+/// Reads a successful response and records the facts that it states.
 async fn record_response(State(log): State<Arc<FactLog>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     if !response.status().is_success() {

@@ -75,8 +75,8 @@ impl<'a> GroundTruth<'a> {
     }
 }
 
-/// Returns 2 if the action of a step serves the plan step under the cursor, 1 if it serves another pending step, 0 if it serves none. When all
-/// steps are done, only `answer` serves. The verdict is missing if the step under the cursor is not in the suite's form.
+/// Returns 2 if the action of a step serves the plan step under the cursor, 1 if it serves another pending step, 0 if it serves none. When
+/// all steps are done, only `answer` serves. The verdict is missing if the step under the cursor is not in the suite's form.
 fn adherence(episode: &Episode, step: &Step) -> Result<f64> {
     let plan = episode.plans.iter().find(|plan| plan.version == step.plan_version);
     let plan: &Plan = plan.ok_or_else(|| Error::Judge(format!("turn {} has no plan", step.turn)))?;

@@ -21,14 +21,14 @@ use crate::site::{Shared, Site, lock};
 pub struct ReferenceMilestone {
     /// The stage in words.
     pub text: String,
-    /// How the stage is seen on a page.
+    /// The check that recognises the stage on a page.
     pub check: Check,
 }
 
 /// A condition on a site's state.
 type Condition<S> = Box<dyn Fn(&S) -> bool + Send + Sync>;
 
-/// Whether the server's state has reached a milestone.
+/// The condition under which the server's state has reached a milestone.
 struct Truth<S> {
     holds: Condition<S>,
     /// Whether it is a change that the goal asks for, and not only a stage on the way to one.
@@ -53,7 +53,7 @@ struct CheckedState<S> {
     truths: Vec<Truth<S>>,
     /// Changes that the goal asks for and that have no milestone.
     unseen_changes: Vec<Condition<S>>,
-    /// Conditions that say that nothing else was changed.
+    /// Conditions that hold as long as nothing else was changed.
     guards: Vec<Condition<S>>,
 }
 
@@ -195,9 +195,9 @@ impl Instance {
         self.checks.truths()
     }
 
-    /// Returns whether the site served every fact that the goal needs, and its state has every change that the goal asks for, by whatever
-    /// route: neither answer nor thought nor the order of actions counts (completeness, RLTR, 2508.19598, section 3.2). Changes beyond that
-    /// are for the checker ([`success`](Self::success)).
+    /// Returns whether the site served every fact that the goal needs, and its state has every change that the goal asks for. Answer,
+    /// thoughts and the order of actions do not matter (completeness, RLTR, 2508.19598, section 3.2). Changes beyond that are for the
+    /// checker ([`success`](Self::success)).
     pub fn complete(&self) -> bool {
         self.facts.all_served() && self.checks.changed()
     }

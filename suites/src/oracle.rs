@@ -11,7 +11,7 @@ use crate::plan_steps::{Intent, clickable, url_contains};
 pub(crate) enum CursorAt {
     /// At the step with this text.
     Step(String),
-    /// Behind the last step.
+    /// After the last step.
     End,
 }
 
@@ -29,9 +29,9 @@ pub(crate) enum Resume {
 /// When the plan must be revised, and how; an agent can derive this from goal, plan and page.
 #[derive(Clone, Debug)]
 pub(crate) struct RevisionRule {
-    /// Where the cursor is.
+    /// The required position of the cursor.
     pub(crate) cursor: CursorAt,
-    /// What the page shows.
+    /// The check that must hold on the page.
     pub(crate) when: Check,
     /// The new steps.
     pub(crate) steps: Vec<Planned>,
@@ -53,7 +53,7 @@ impl Oracle {
         &self.plan
     }
 
-    /// Returns what the oracle does with its plan on this page.
+    /// Returns the oracle's revision of its plan on this page.
     fn revision(&self, context: &Context<'_>) -> Revision {
         let current = context.plan.current().map(|step| step.text.as_str());
         let rule = self.rules.iter().find(|rule| {

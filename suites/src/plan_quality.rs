@@ -7,13 +7,13 @@ use crate::plan_steps::Intent;
 
 /// Scores a plan on PilotRL's scales (2508.00344, section 2.2), 1 to 5. Steps that a revision gave up as failed do not count.
 ///
-/// - **Correctness**: `1 + 4 · covered / milestones`, rounded down, less 1 for each false check, at least 1. A reference milestone is covered
-///   if a check of the plan becomes true on the same page of the reference run as the milestone does; a check that held on the
-///   page before covers nothing, so trivial checks never do. A check is false if it holds neither on a page of the reference run nor on a
-///   page that the episode saw.
-/// - **Executability**: `1 + 4 · share`, rounded down, where `share` is that of the steps with a check that some page decides.
-/// - **Standardization**: `1 + 4 · share`, rounded down, where `share` is that of the steps in the suite's form; less 1, at least 1, if the
-///   last step is not `answer`.
+/// - **Correctness**: `1 + 4 · covered / milestones`, rounded down, less 1 for each false check, at least 1. A reference milestone is
+///   covered if a check of the plan becomes true on the same page of the reference run as the milestone does; a check that held on the page
+///   before covers nothing, so trivial checks never do. A check is false if it holds neither on a page of the reference run nor on a page
+///   that the episode saw.
+/// - **Executability**: `1 + 4 · share`, rounded down, where `share` is the share of steps with a check that some page decides.
+/// - **Standardization**: `1 + 4 · share`, rounded down, where `share` is the share of steps in the suite's form; less 1, at least 1, if
+///   the last step is not `answer`.
 pub(crate) fn score(plan: &Plan, milestones: &[ReferenceMilestone], reference: &[Observation], seen: &[&Observation]) -> PlanScores {
     let steps: Vec<&PlanStep> = plan.steps.iter().filter(|step| step.status != StepStatus::Failed).collect();
     let checks: Vec<&Check> = steps.iter().filter_map(|step| step.milestone.check.as_ref()).collect();
@@ -72,7 +72,7 @@ mod tests {
         check(&format!("{whole}click \"Place order\" => url contains \"/order\"\nanswer => url contains \"/order\""), [5.0, 5.0, 5.0]);
         // The plan covers half of the milestones, and has no closing `answer`.
         check(whole, [3.0, 5.0, 4.0]);
-        // A check for a page that only this episode saw is not false; a check for a page that nobody saw is.
+        // A check that holds on a page that only this episode saw is not false; one that holds on no page is false.
         check(&format!("click \"Search\" => url contains \"/search\"\n{whole}answer"), [3.0, 4.0, 5.0]);
         check(&format!("click \"Sale\" => url contains \"/sale\"\n{whole}answer"), [2.0, 4.0, 5.0]);
         // Trivial checks cover no milestone.

@@ -1,5 +1,5 @@
-//! Playing one suite task: the environment is prepared, the agent loop runs, the reference milestones are watched beside it, and the checker
-//! and the ground-truth judge give their verdicts.
+//! Playing one suite task: the environment is prepared, the agent loop runs, the reference milestones are checked at every observation, and
+//! the checker and the ground-truth judge give their verdicts.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub struct PlaySettings {
     pub ground_truth: GroundTruthConfig,
 }
 
-/// The policy that plays, with what its agent needs beside the environment.
+/// The policy that plays, with everything that its agent needs besides the environment.
 pub struct Player<'a> {
     /// The policy; `None` lets the instance's oracle play.
     pub policy: Option<&'a dyn Policy>,
@@ -81,12 +81,12 @@ pub struct Played {
 /// The reference milestones of an episode, counted by their checks and by the server's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MilestoneCount {
-    /// Milestones that their deterministic check found true while the state had them.
+    /// Number of milestones whose check held on a page while the server's state had them.
     pub verified: u64,
-    /// Milestones that the server's state has at the end.
+    /// Number of milestones that the server's state has at the end.
     #[serde(rename = "true")]
     pub reached: u64,
-    /// Milestones whose check held before the state had them.
+    /// Number of milestones whose check held before the server's state had them.
     pub premature: u64,
 }
 
@@ -154,11 +154,11 @@ impl Listener for MilestoneWatch<'_, '_> {
 
 /// Plays one instance, writes the checker's verdict into the store, and asks the ground-truth judge.
 ///
-/// `seed` is that of the policy's sampling. `reference_environment` is for the oracle's run of the same task, with which the judge compares; it
-/// should be a cheap one.
+/// `seed` is that of the policy's sampling. `reference_environment` is for the oracle's run of the same task, with which the judge
+/// compares; it should be a cheap one.
 ///
 /// # Errors
-/// An environment cannot be prepared, or the store cannot be written. All else ends the episode with its reason.
+/// An environment cannot be prepared, or the store cannot be written. Any other failure ends the episode with its reason.
 pub async fn play(
     instance: &Instance,
     seed: u64,
@@ -185,7 +185,7 @@ pub async fn play(
 /// Plays one instance and writes the checker's verdict into the store, without the ground-truth judge.
 ///
 /// # Errors
-/// An environment cannot be prepared, or the store cannot be written. All else ends the episode with its reason.
+/// An environment cannot be prepared, or the store cannot be written. Any other failure ends the episode with its reason.
 pub async fn play_outcome(
     instance: &Instance,
     seed: u64,

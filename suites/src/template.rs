@@ -114,7 +114,7 @@ pub struct Template {
     pub level: Level,
     /// Whether its instances are kept out of all training and gating.
     pub held_out: bool,
-    /// Whether most of its seeds force a revision of the plan in mid-course.
+    /// Whether most of its seeds force a revision of the plan during the episode.
     pub revises: bool,
     /// Whether its goal asks for an answer that must be found.
     pub answers: bool,
@@ -144,7 +144,7 @@ impl Template {
         Self { fetches: true, ..self }
     }
 
-    /// Returns the provenance of the task of this seed, which decides what the task may be used for.
+    /// Returns the template, seed and split of the task of this seed, which decide what the task may be used for.
     pub fn source(&self, seed: u64) -> Source {
         Source { template: self.id.into(), seed, split: split_of(seed), held_out: self.held_out }
     }

@@ -49,7 +49,7 @@ fn plans_have_the_length_of_their_level() {
         let (mut least, mut most) = (usize::MAX, 0);
         for seed in 0..20 {
             let instance = template.instantiate(seed);
-            // Each step is one action, except that signing in is two and the closing answer is none.
+            // Each step is one action, except that signing in takes two and the closing answer none.
             let plan = plan_text(&instance);
             let planned = plan.lines().count() - 1 + plan.matches(" and click ").count();
             (least, most) = (least.min(planned), most.max(planned));

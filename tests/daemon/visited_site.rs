@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::harness::Daemon;
 
-/// What a test server has received so far.
+/// The values that a test server has received so far.
 pub type Received<T> = Arc<Mutex<Vec<T>>>;
 
 /// Serves a router on a free port of the loopback interface, and returns `host:port`.

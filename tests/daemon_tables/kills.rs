@@ -31,7 +31,7 @@ struct Load {
     open: Vec<String>,
 }
 
-/// What became of the open tasks after kills.
+/// The outcomes of the open tasks after kills.
 #[derive(Default)]
 struct Outcomes {
     lost: usize,
@@ -54,7 +54,7 @@ impl Load {
         }
     }
 
-    /// Counts what became of the open tasks after a kill, cancels those that were interrupted, and keeps those that are still open.
+    /// Counts the outcomes of the open tasks after a kill, cancels the interrupted tasks, and keeps the tasks that are still open.
     async fn settle(&mut self, daemon: &Daemon, outcomes: &mut Outcomes) {
         for id in std::mem::take(&mut self.open) {
             let response = daemon.send(Method::GET, &format!("/v1/tasks/{id}"), None).await;

@@ -1,4 +1,4 @@
-//! Adapters from trainer to engine: merged by the command line, served by mistralrs, and still the same model.
+//! Tests that an adapter computes the same in the trainer and in the engine: it is merged by the command line and served by mistralrs.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::command_line::milepost;
 
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
 
-/// The seed model with a random adapter, and the adapter's directory.
+/// Returns the seed model with a random adapter, which is also saved in this directory.
 fn adapted(directory: &Path) -> Model {
     let mut model = Model::load(Path::new(SEED)).unwrap();
     let adapter = Adapter::fresh(LoraConfig { rank: 8, alpha: 8.0, ..Default::default() }, &model.config, 7, LoraInit::Random).unwrap();

@@ -1,4 +1,4 @@
-//! A canary in the running daemon: a generation that was promoted gets a share of the tasks first.
+//! Tests of canaries in the running daemon: a generation that the loop promoted gets a share of the tasks first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ mod site;
 const SETTINGS: [(&str, &str); 3] =
     [("MILEPOST_SERVE__CANARY__SHARE", "0.999"), ("MILEPOST_SERVE__CANARY__TASKS", "3"), ("MILEPOST_SERVE__LIVE__CHECK_EVERY", "1")];
 
-/// A generation that its validation calls perfect; the larger `alpha`, the further it is from the seed model.
+/// Registers a generation whose gate figure is 100 of 100 solved tasks. The larger `alpha`, the further its policy is from the seed model.
 async fn generation(config: &Config, directory: &Path, alpha: f32, seed: u64) -> Record {
     let base = model::load(config).await.unwrap().engine.generation();
     let registry = wiring::registry(config);
@@ -35,7 +35,7 @@ async fn generation(config: &Config, directory: &Path, alpha: f32, seed: u64) ->
     registry.measured(&record.id, Figure::new(Occasion::Gate, [100, 100], "of this test")).await.unwrap()
 }
 
-/// A task, and what a person says of it.
+/// Runs a task to its end, gives it the feedback `success`, and returns its record.
 async fn task(daemon: &Daemon, seed: u64, success: bool) -> Value {
     let site = Site::open("shop_price", seed, &Arc::default()).await;
     let id = daemon.submit(site.goal(), site.url(), json!({ "limits": { "max_steps": 6 } })).await;
@@ -80,7 +80,7 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     let first = task(&daemon, 10_000, true).await;
     assert_eq!(played_by(&daemon, &first).await, good.id, "{first}");
 
-    // A restart goes on with the trial and with what served.
+    // After a restart the trial continues, and the generation that served before serves again.
     daemon.signal("-TERM");
     tokio::task::block_in_place(|| daemon.wait());
     daemon = tokio::task::block_in_place(|| Daemon::start(directory.path(), &SETTINGS));
@@ -106,7 +106,7 @@ async fn a_canary_that_holds_serves_all_and_one_that_fails_is_taken_back() {
     assert_eq!(played_by(&daemon, &task(&daemon, 10_020, true).await).await, good.id);
 }
 
-/// Ends the daemon in good order.
+/// Shuts the daemon down with SIGTERM.
 fn end(mut daemon: Daemon) {
     daemon.signal("-TERM");
     tokio::task::block_in_place(|| daemon.wait());
@@ -155,7 +155,7 @@ async fn failures_in_service_bring_back_what_served_before() {
         let failed = task(&daemon, seed, false).await;
         assert_eq!(played_by(&daemon, &failed).await, second.id, "{failed}");
     }
-    // A person's word is taken in before it is answered; the second one broke the bound.
+    // The daemon counts feedback before it answers the request; the second failure broke the bound.
     assert_eq!(daemon.get("/v1/adapters").await["generation"], first.id.as_str(), "{}", daemon.log());
     let gone = registry.get(&second.id).await.unwrap().unwrap();
     assert_eq!((gone.status, gone.figure(Occasion::Live).map(|figure| figure.candidate)), (Status::RolledBack, Some([0, 2])));
@@ -173,7 +173,7 @@ async fn a_person_promotes_and_rolls_back_under_traffic() {
     let changes = async {
         let mut serving = Vec::new();
         for (id, what) in [(0, "promote"), (1, "promote"), (1, "rollback"), (0, "rollback")] {
-            // Spread over the time that the tasks take: each change meets some that run.
+            // The changes are spread over the time that the tasks take, so that some tasks run during each change.
             tokio::time::sleep(Duration::from_millis(700)).await;
             let path = format!("/v1/adapters/{}/{what}", generations[id]);
             daemon.expect(200, Method::POST, &path, Some(json!({ "reason": "a test" }))).await;

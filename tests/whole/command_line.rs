@@ -1,9 +1,9 @@
-//! Bad input: one clear error, its exit code, nothing lost.
+//! Tests of the command line: bad input gives one clear error with its exit code, and listings and reports can be parsed.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs the binary in a directory of its own.
+/// Runs the binary in this directory, with its data in the directory `data` below it.
 pub fn milepost(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_milepost"))
         .current_dir(directory)
@@ -14,7 +14,7 @@ pub fn milepost(directory: &Path, arguments: &[&str], environment: &[(&str, &str
         .unwrap()
 }
 
-/// The command fails with this code, and stderr is one message that contains all of `says`.
+/// Checks that the command fails with this exit code, and that its message on stderr contains all texts of `says`.
 fn check_refusal(arguments: &[&str], environment: &[(&str, &str)], code: i32, says: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let output = milepost(directory.path(), arguments, environment);
@@ -70,7 +70,7 @@ fn a_missing_browser_is_named() {
     );
 }
 
-/// A program that says a version and does nothing else.
+/// Writes a program that prints this version and does nothing else; returns its path.
 fn pretender(directory: &Path, name: &str, says: &str) -> String {
     let path = directory.join(name);
     std::fs::write(&path, format!("#!/bin/sh\necho {says}\n")).unwrap();
@@ -176,7 +176,8 @@ fn the_report_of_the_suite_has_its_shape() {
     assert_eq!(report["milestones"]["premature"], 0);
 }
 
-/// The seed model judges episodes of each level, half of them cut short. Whatever it says, every question is asked, and what it fails to say is counted as missing.
+/// The seed model judges episodes of each level, half of them cut short. Every question is asked, and a question without a verdict is
+/// counted as missing.
 #[test]
 fn a_judge_is_audited_against_the_ground_truth() {
     let directory = tempfile::tempdir().unwrap();

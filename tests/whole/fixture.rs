@@ -1,6 +1,6 @@
-//! A data directory that an earlier version wrote: all of it is read, and what cannot be read is named.
+//! Tests that this version reads a data directory that an earlier version wrote, and names an episode that it cannot read.
 //!
-//! `tests/fixtures/make.py` wrote it, with the program of the version in its name.
+//! `tests/fixtures/make.py` wrote the directory with the program of the version that its name ends with.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::command_line::milepost;
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/data-0.1.0");
 const MODEL: [(&str, &str); 1] = [("MILEPOST_LOCAL__MODEL", concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed"))];
 
-/// A copy of the directory, as `data` of a directory of its own.
+/// Returns a temporary directory that holds a copy of the fixture's data as `data`.
 fn copied() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy(&Path::new(FIXTURE).join("data"), &directory.path().join("data"));
@@ -34,12 +34,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What the earlier version said of it.
+/// Returns the contents of the data directory as the earlier version printed them.
 fn told() -> Value {
     serde_json::from_slice(&std::fs::read(Path::new(FIXTURE).join("told.json")).unwrap()).unwrap()
 }
 
-/// Everything in `before` is in `now` as it was; `now` may have more keys.
+/// Checks that `now` holds everything that is in `before`, unchanged; `now` may have more keys.
 fn check_kept(path: &str, before: &Value, now: &Value) {
     match (before, now) {
         (Value::Object(before), Value::Object(now)) => {
@@ -57,7 +57,7 @@ fn check_kept(path: &str, before: &Value, now: &Value) {
     }
 }
 
-/// The JSON that a command prints.
+/// Runs a command, which must succeed, and returns the JSON that it prints.
 fn asked(directory: &Path, arguments: &[&str]) -> Value {
     let output = milepost(directory, arguments, &MODEL);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -85,7 +85,7 @@ async fn an_episode_that_cannot_be_read_is_named_and_stays() {
     let told = told();
     let acted = |episode: &&Value| !episode["steps"].as_array().unwrap().is_empty();
     let id = told["episodes"].as_array().unwrap().iter().find(acted).unwrap()["id"].as_str().unwrap().to_owned();
-    // A step of a version that knew an action which this one does not.
+    // The edit turns the step into one of a version with an action that this version does not have.
     let edit = format!("UPDATE steps SET step = replace(step, '\"action\":\"', '\"action\":\"teleport ') WHERE episode_id = '{id}'");
     let edited = std::process::Command::new("python3")
         .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute(sys.argv[2]).rowcount); c.commit()"])
@@ -104,7 +104,7 @@ async fn an_episode_that_cannot_be_read_is_named_and_stays() {
 fn adapters_keep_their_history_and_prove_themselves() {
     let (directory, told) = (copied(), told());
     check_kept("adapters", &told["adapters"], &asked(directory.path(), &["adapters", "list", "--json"]));
-    // The proof loads the model with the adapter and holds it to its probes.
+    // A promotion proves the adapter: it loads the model with the adapter and compares its log-probabilities with the probes.
     for adapter in told["adapters"].as_array().unwrap() {
         let id = adapter["id"].as_str().unwrap();
         if adapter["recipe"] == "sft" {
@@ -143,7 +143,8 @@ async fn the_queue_goes_on_where_a_killed_daemon_left_it() {
     for state in TaskState::ALL {
         let before = &told["tasks"][state.word()];
         let task = service.get(before["id"].as_str().unwrap()).await.unwrap();
-        // What was in a runner's hands was interrupted by the kill; its caller had said that it may be repeated, or a person was asked.
+        // The kill interrupted the tasks that had a runner. The running one is queued again, because its caller had allowed that; the one
+        // that waited for approval is interrupted.
         let expected: &[TaskState] = match state {
             TaskState::Running | TaskState::Queued => &[TaskState::Queued, TaskState::Running],
             TaskState::NeedsApproval => &[TaskState::Interrupted],
@@ -169,7 +170,7 @@ fn tokens_are_known_and_every_key_of_a_configuration_is_read() {
     let output = milepost(directory.path(), &["--config", config.to_str().unwrap(), "config", "show", "--json"], &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut before: Value = serde_norway::from_slice(&std::fs::read(&config).unwrap()).unwrap();
-    // The test itself says where episodes are.
+    // The test sets the directory of the episodes itself.
     before["episodes"].as_object_mut().unwrap().remove("directory");
     check_kept("config", &before, &serde_json::from_slice(&output.stdout).unwrap());
 }

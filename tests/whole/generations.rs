@@ -1,4 +1,4 @@
-//! Generations from the command line to what serves: promoted, proved at the start, rolled back, and refused where they are broken.
+//! Tests that generations are promoted and rolled back by the command line and proved at each start, and that broken ones are refused.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -17,7 +17,7 @@ use super::command_line::milepost;
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
 const MODEL: [(&str, &str); 1] = [("MILEPOST_LOCAL__MODEL", SEED)];
 
-/// The trainer's log-probabilities of the probes' completion.
+/// Returns the trainer's log-probabilities of the request's completion.
 fn logprobs(model: Model, request: &ScoreRequest) -> Vec<f32> {
     let mut trainer = Trainer::new(model, AdamWConfig::default());
     trainer.set_precision(Precision::F32);
@@ -26,12 +26,12 @@ fn logprobs(model: Model, request: &ScoreRequest) -> Vec<f32> {
     trainer.logprobs(&[sequence]).unwrap()[0][request.prompt_ids.len()..].to_vec()
 }
 
-/// A random adapter of the seed model with its lineage and the trainer's proof.
+/// Writes a random adapter of this rank for the seed model, with its lineage and its probes; returns its directory.
 pub fn trained(directory: &Path, base: &Generation, rank: usize, seed: u64) -> PathBuf {
     scaled(directory, base, LoraConfig { rank, alpha: 8.0, ..Default::default() }, seed)
 }
 
-/// The same of this shape; the larger `alpha`, the further it is from the seed model.
+/// Writes a random adapter as [`trained`] does, with this configuration. The larger `alpha`, the further its policy is from the seed model.
 pub fn scaled(directory: &Path, base: &Generation, lora: LoraConfig, seed: u64) -> PathBuf {
     let directory = directory.join(format!("trained-{seed}"));
     let mut model = Model::load(Path::new(SEED)).unwrap();
@@ -47,7 +47,7 @@ pub fn scaled(directory: &Path, base: &Generation, lora: LoraConfig, seed: u64) 
     directory
 }
 
-/// The seed model, and data in this directory.
+/// Returns a configuration with the seed model and with its data in this directory.
 pub fn settings(directory: &Path) -> Config {
     let mut config = Config::default();
     config.local.model = SEED.into();
@@ -55,7 +55,7 @@ pub fn settings(directory: &Path) -> Config {
     config
 }
 
-/// Two registered generations of the seed model, and the base.
+/// Registers two generations of the seed model; returns the base and both records.
 async fn registered(directory: &Path) -> (Generation, [Record; 2]) {
     let config = settings(directory);
     let base = model::load(&config).await.unwrap().engine.generation();
@@ -70,7 +70,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Starts the model and plays one task with it.
+/// Starts the model with this adapter and plays one task.
 fn play(directory: &Path, adapter: &str) -> Output {
     let arguments = ["suite", "run", "--level", "easy", "--environment", "plain", "--episodes", "1", "--json"];
     milepost(directory, &arguments, &[MODEL[0], ("MILEPOST_ADAPTER", adapter)])
@@ -176,7 +176,7 @@ async fn a_running_engine_follows_promotions_and_rollbacks() {
     assert_eq!(answers().await, of_base);
 }
 
-/// Never a silent fall back: what cannot prove itself stops the start, with the generation, its place, and the way out.
+/// There is no silent fallback: an adapter that fails its proof stops the start with an error that names the generation and the ways out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_fails_its_proof_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
@@ -187,19 +187,19 @@ async fn a_generation_that_fails_its_proof_stops_the_start() {
     let way_out = ["cannot serve", &first.id, "adapters rollback", "adapter: none"];
     let sound = ["adapter_model.safetensors", PROBES].map(|file| (file, std::fs::read(place(&first, file)).unwrap()));
 
-    // Another adapter's weights in its place.
+    // The weights are replaced by those of another adapter.
     std::fs::copy(place(&second, "adapter_model.safetensors"), place(&first, "adapter_model.safetensors")).unwrap();
     check_refused(directory, "current", 5, &way_out);
-    // The weights of the shape, all of them not a number.
+    // The weights have the right shape, but all of them are NaN.
     let (weights, header) = (&sound[0].1, 8 + u64::from_le_bytes(sound[0].1[..8].try_into().unwrap()) as usize);
     let broken: Vec<u8> = [&weights[..header], &[0xff].repeat(weights.len() - header)].concat();
     std::fs::write(place(&first, "adapter_model.safetensors"), broken).unwrap();
     check_refused(directory, "current", 5, &[&way_out[..], &["NaN"]].concat());
-    // All zero: the base under an adapter's name.
+    // All weights are zero, so that the model with the adapter is the base model.
     let zeroed: Vec<u8> = [&weights[..header], &[0].repeat(weights.len() - header)].concat();
     std::fs::write(place(&first, "adapter_model.safetensors"), zeroed).unwrap();
     check_refused(directory, "current", 5, &way_out);
-    // Sound weights again, without a proof, and with the proof of another.
+    // The weights are sound again, but the probes are missing, and then those of another adapter.
     std::fs::write(place(&first, "adapter_model.safetensors"), weights).unwrap();
     std::fs::remove_file(place(&first, PROBES)).unwrap();
     check_refused(directory, "current", 5, &[&way_out[..], &["no probes"]].concat());
@@ -208,15 +208,15 @@ async fn a_generation_that_fails_its_proof_stops_the_start() {
     std::fs::write(place(&first, PROBES), &sound[1].1).unwrap();
     check_serves(directory, "current", &first.id);
 
-    // Erased by quantisation, or at least no longer the same base.
+    // Quantisation erases the adapter's effect, or at least changes the base that it was trained on.
     let quantised = [MODEL[0], ("MILEPOST_LOCAL__ISQ", "q4k")];
     let output = milepost(directory, &["suite", "run", "--environment", "plain", "--episodes", "1"], &quantised);
     assert!(output.status.code() == Some(5) && String::from_utf8_lossy(&output.stderr).contains(&first.id));
-    // By hand neither: nobody puts into service what cannot prove itself.
+    // A person cannot promote a generation that fails its proof, either.
     std::fs::copy(place(&first, PROBES), place(&second, PROBES)).unwrap();
     let output = milepost(directory, &["adapters", "promote", &second.id], &MODEL);
     assert!(output.status.code() == Some(5) && String::from_utf8_lossy(&output.stderr).contains("was not promoted"));
-    // Other prompts than those it was trained for.
+    // The configured prompts are not those that the generation was trained with.
     let instruct = [MODEL[0], ("MILEPOST_POLICY__PROMPT_PROFILE", "instruct")];
     let output = milepost(directory, &["suite", "run", "--environment", "plain", "--episodes", "1"], &instruct);
     assert!(output.status.code() == Some(5) && String::from_utf8_lossy(&output.stderr).contains("other prompts"));

@@ -1,4 +1,4 @@
-//! `milepost improve` with the seed model: a round from its episodes to its gate, killed on the way.
+//! Tests of `milepost improve` with the seed model: a round that is killed and resumed, the gate, the store's rules, and each recipe.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ use super::generations;
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/seed");
 const ARGUMENTS: [&str; 9] = ["improve", "--recipe", "successes", "--environment", "plain", "--rounds", "1", "--remeasure", "2"];
 
-/// A small round: 4 tasks twice, one look with 3 validation tasks.
+/// Configures a small round: 4 tasks with 2 episodes each, and one look of the gate with 3 validation tasks.
 fn configure(directory: &Path) {
     let text = format!(
         "local: {{model: {SEED}}}\nepisodes: {{directory: data}}\nimprove:\n  levels: [easy]\n  tasks: 4\n  group: 2\n  temperature: 1.0\n  \
@@ -42,7 +42,7 @@ async fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
         assert!(begun.elapsed() < Duration::from_secs(120), "nothing was collected");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Two updaters on one store are refused, with the first one's process.
+    // A second updater on the same store is refused; the error names the process of the first one.
     let second = milepost(directory.path(), &ARGUMENTS, &[]);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && said.contains(&child.id().to_string()), "{said}");
@@ -50,7 +50,7 @@ async fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     child.wait().unwrap();
     let before = collected(directory.path());
     leave_out(directory.path()).await;
-    // It is known what it was begun with.
+    // The run's settings are in its directory, so that the command line need not repeat them.
     let output = milepost(directory.path(), &["improve", "--resume", "--json"], &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -68,7 +68,7 @@ async fn a_round_goes_on_after_a_kill_and_ends_with_a_decision() {
     assert!(other.status.code() == Some(2) && said.contains("outcome") && said.contains("successes"), "{said}");
 }
 
-/// Takes the verdict from an episode that was collected, so that it may not be trained on.
+/// Removes the verdict of a collected episode, so that it may not be trained on.
 async fn leave_out(directory: &Path) {
     let lines = std::fs::read_to_string(directory.join("data/improve/run-1/round-1/collected.jsonl")).unwrap();
     let whole = &lines[..lines.rfind('\n').unwrap()];
@@ -79,7 +79,7 @@ async fn leave_out(directory: &Path) {
     store.close().await;
 }
 
-/// With few steps the seed model fails at some easy tasks: those alone are tried again.
+/// With a limit of 4 steps the seed model fails at some easy tasks; only these get further episodes.
 #[test]
 fn a_task_that_greedy_play_solves_is_not_sampled() {
     let directory = tempfile::tempdir().unwrap();
@@ -99,14 +99,14 @@ fn a_task_that_greedy_play_solves_is_not_sampled() {
     assert_eq!(sizes.len(), 2, "both kinds were to be seen: {lines}");
 }
 
-/// `TRIES` adapters that prove to be what was trained, and play worse: the gate keeps each out of service.
+/// Random adapters (as many as the variable `TRIES` says, or 1) pass their probes but play worse than the base; the gate quarantines each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worse_policy_is_refused_at_the_gate() {
     let directory = tempfile::tempdir().unwrap();
     configure(directory.path());
     let settings = [
         ("MILEPOST_IMPROVE__GATE__TASKS_PER_LOOK", "8"),
-        // A policy that has lost its way writes until it is stopped.
+        // A broken policy generates until it reaches a limit.
         ("MILEPOST_LIMITS__MAX_STEPS", "12"),
         ("MILEPOST_POLICY__PLAN_TOKENS", "120"),
     ];
@@ -128,7 +128,7 @@ async fn a_worse_policy_is_refused_at_the_gate() {
     }
 }
 
-/// Validation and test episodes lie in the same store, and none of them can be asked for.
+/// The store also holds validation and test episodes, but an update that names one of them is refused.
 #[tokio::test]
 async fn an_update_refuses_episodes_that_may_not_be_trained_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -145,7 +145,8 @@ async fn an_update_refuses_episodes_that_may_not_be_trained_on() {
     check_no_update(directory.path(), &episode.id, other, 5, "may not be trained on");
 }
 
-/// An update from this episode alone ends with this code, says this last, and leaves no adapter.
+/// Checks that an update from this episode alone ends with this exit code, that the last line on stderr contains `says`, and that no
+/// adapter is written.
 fn check_no_update(directory: &Path, episode: &str, generation: Value, code: i32, says: &str) {
     let none = Value::Null;
     let request = serde_json::json!({
@@ -160,7 +161,7 @@ fn check_no_update(directory: &Path, episode: &str, generation: Value, code: i32
     assert!(!directory.join("out/adapter").exists());
 }
 
-/// One episode has nothing to be compared with: that is the update's fault, and its exit code tells it from a full disk.
+/// A single episode has nothing to be compared with. This is the update's own fault, which its exit code distinguishes from a full disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_with_nothing_to_learn_has_an_exit_code_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
@@ -174,7 +175,7 @@ async fn an_update_with_nothing_to_learn_has_an_exit_code_of_its_own() {
     check_no_update(directory.path(), &episode.id, serde_json::to_value(generation).unwrap(), 1, "earned the same");
 }
 
-/// What a person's own tasks leave in the store, as far as a learner can tell: the same calls, and no suite behind them.
+/// Copies a suite episode as an episode of a user's own task: with the same plans, steps and calls, but without a source in the suite.
 async fn as_own(store: &SqliteStore, id: &str) {
     let mut episode = store.load(id).await.unwrap().unwrap();
     episode.id = format!("own-{id}");
@@ -210,7 +211,8 @@ async fn ones_own_verified_episodes_train_without_being_played_again() {
     assert!(report["rounds"][0]["candidate"].is_string(), "{report}");
     let solved = report["rounds"][0]["training"][0].as_u64().unwrap();
     assert!(solved > 0, "{report}");
-    // The same successes as an expert's: gone through again, their own words are imitated, and matched in the next round.
+    // The same successes now serve as expert trajectories: the first round imitates the recorded completions, the second samples the model
+    // and matches it with the recorded actions.
     let arguments =
         ["improve", "--suite", "own", "--recipe", "single_turn", "--environment", "plain", "--rounds", "2", "--remeasure", "0", "--json"];
     let settings =
@@ -234,7 +236,7 @@ async fn ones_own_verified_episodes_train_without_being_played_again() {
     assert!(matched.iter().any(|call| call["reward"] == 1.0), "what it did before it can do again");
 }
 
-/// Completions of the user's own successes by their prompts.
+/// Returns the recorded completions of the user's own successes, by their prompts.
 async fn recorded_calls(store: &SqliteStore) -> std::collections::BTreeMap<Vec<u64>, Vec<u64>> {
     let query = TrainingQuery { from_suite: Some(false), ..TrainingQuery::default() };
     let wide = |ids: &[u32]| ids.iter().map(|id| u64::from(*id)).collect::<Vec<_>>();
@@ -248,14 +250,15 @@ async fn recorded_calls(store: &SqliteStore) -> std::collections::BTreeMap<Vec<u
     calls
 }
 
-/// The lines of a JSON file under an arm's round.
+/// Returns the lines of a file of JSON lines in the directory of an arm's round.
 fn lines(directory: &Path, arm: &str, round: usize, file: &str) -> Vec<Value> {
     let path = directory.join(format!("work/recipes/{arm}-1/round-{round}/{file}"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Each paper's recipe, from its episodes to its test, as an arm of an experiment: who is trained, on which rewards, from whose plans.
+/// Runs each paper's recipe as an arm of an experiment, from its episodes to its test, and checks the trained roles, the rewards and the
+/// source of the plans.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recipe_goes_through_its_rounds() {
     let directory = tempfile::tempdir().unwrap();
@@ -293,7 +296,7 @@ async fn every_recipe_goes_through_its_rounds() {
     assert!(earned("pilotrl", 1).contains("adherence") && !earned("pilotrl", 3).contains("adherence"));
     assert!(earned("pilotrl", 2).iter().any(|name| name.starts_with("plan_")) && earned("rltr", 1).contains("completeness"));
     assert_eq!(roles("rltr", 1), serde_json::json!(["planner", "executor"]));
-    // In the first stage nobody writes a plan: it is the expert's. In the second the policy does.
+    // In the first stage the plans come from the expert; in the second the policy writes them itself.
     let store = SqliteStore::open(&directory.path().join("work/recipes/pilotrl-1")).await.unwrap();
     for (number, planned) in [(1, false), (2, true)] {
         for one in round("pilotrl", number, "collected.jsonl") {
@@ -311,7 +314,7 @@ async fn every_recipe_goes_through_its_rounds() {
     assert!(round("single_turn", 1, "calls.jsonl").iter().all(|call| call["reward"] == 1.0), "the expert's own words");
 }
 
-/// Every file of `experiments/` is an experiment of its own name.
+/// Every file in `experiments/` is a valid experiment whose name is that of the file.
 #[test]
 fn the_experiments_of_the_repository_can_be_read() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");

@@ -1,4 +1,5 @@
-//! The whole, without a browser: the command line's manners, the suite in the plain reader, the store.
+//! Tests of the whole program without a browser: the command line, the bundled suite in the plain reader, training and improvement, and the
+//! episode store.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod adapters;

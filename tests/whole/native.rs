@@ -1,4 +1,5 @@
-//! The native engine against mistralrs: the same answers for the same generation, whatever was asked before and beside.
+//! Tests that the native engine and mistralrs give the same answers for the same generation, independently of earlier and concurrent
+//! requests.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ fn config(backend: Backend) -> LocalModelConfig {
     LocalModelConfig { model: SEED.into(), backend, ..LocalModelConfig::default() }
 }
 
-/// A request like those of an episode: a long beginning that several share, sampled under a grammar.
+/// Returns a request like those of an episode: its prompt shares a long prefix with other requests; two of three have a grammar, four of
+/// five are sampled.
 fn request(number: u64) -> GenerateRequest {
     let lines: String = (0..40).map(|line| format!("link \"Item {} of {}\"\n", line, number / 4)).collect();
     let grammar = "start: \"click \" name \" \" /[1-9][0-9]?/\nname: \"\\\"Red Chair\\\"\" | \"\\\"Blue Lamp\\\"\" | \"\\\"Cart\\\"\"";
@@ -59,7 +61,7 @@ async fn the_native_engine_answers_as_mistralrs_does() {
         };
         assert!(worst(&native.score(score).await.unwrap(), &call.logprobs) <= 1e-4);
     }
-    // Asked in another order, with all prompts read before: bit for bit.
+    // In another order, and with all prompts in the cache, the answers are the same bit for bit.
     let again = all(&native, (0..24).rev()).await;
     for (ours, again) in ours.iter().zip(again.iter().rev()) {
         assert_eq!((&ours.call.completion_ids, &ours.call.logprobs), (&again.call.completion_ids, &again.call.logprobs));

@@ -1,4 +1,5 @@
-//! Episodes in SQLite: what is written is read back whole, a process that dies leaves its steps, pruning removes.
+//! Tests of episodes in SQLite: an episode is read back as it was written, a process that dies leaves the steps so far, and pruning removes
+//! old episodes.
 
 use milepost::config::Config;
 use milepost::suite::{EpisodeEnvironment, play};
@@ -27,7 +28,7 @@ fn call(seed: u64) -> Call {
     }
 }
 
-/// An episode as JSON lines; wall times are left out, whose last binary digit JSON does not keep.
+/// Returns the lines of an episode's JSON. Wall times are left out, because JSON does not keep their last binary digit.
 fn lines(episode: &Episode) -> Vec<String> {
     let mut episode = episode.clone();
     for step in &mut episode.steps {
@@ -89,7 +90,7 @@ async fn calls_keep_their_token_ids_and_log_probabilities_exactly() {
     store.call(&episode.id, None, &call(u64::MAX)).await.unwrap();
     let plan = Plan::new(vec![Planned::parse("open the cart => url contains \"/cart\"").unwrap()]);
     store.plan(&episode.id, &plan).await.unwrap();
-    // The process dies here: nothing was ended, and all that was recorded is there.
+    // Here the process dies in the test's scenario: the episode was not ended, and everything that was recorded so far can be read.
     let read = SqliteStore::open(directory.path()).await.unwrap().load(&episode.id).await.unwrap().unwrap();
     assert_eq!(serde_json::to_string(&read.calls).unwrap(), serde_json::to_string(&vec![call(u64::MAX)]).unwrap());
     assert_eq!(read.plans, vec![plan]);

@@ -1,5 +1,5 @@
-//! The improvement loop with its model on a server that speaks as vLLM does: the seed model's own weights, sampled under the grammar that each
-//! request carries, with adapters that are loaded while it serves.
+//! Tests of the improvement loop with its model on a server. The server speaks vLLM's protocol: it serves the seed model, samples under the
+//! grammar of each request, and loads adapters while it serves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,19 +25,19 @@ struct Server {
     text: TextModel,
     compiler: GrammarCompiler,
     models: Mutex<BTreeMap<String, Arc<Model>>>,
-    /// Models that completed something, in turn.
+    /// The names of the models that completed a request, in order.
     asked: Mutex<Vec<String>>,
     mode: Mode,
 }
 
-/// What its log-probabilities are of.
+/// The distribution that the log-probabilities refer to.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
-    /// What it samples from.
+    /// The distribution that the server samples from, with grammar and temperature.
     Processed,
-    /// That, before its temperature: what vLLM does unless it is told.
+    /// The distribution with the grammar, but without the temperature, which is vLLM's default.
     Raw,
-    /// The model alone, without the grammar.
+    /// The model's distribution with the temperature, but without the grammar.
     Free,
 }
 
@@ -52,10 +52,11 @@ fn model(adapter: Option<&Path>) -> Model {
 }
 
 impl Server {
-    /// A server at an address of its own.
+    /// Starts a server on a free port; returns it with its address.
     async fn start(mode: Mode) -> (Arc<Self>, String) {
         let text = TextModel::load(Path::new(SEED)).unwrap();
-        // The bundled model has learned what the grammar forces: one that has not gives the raw numbers away.
+        // The bundled model has learned to write what the grammar forces, so that its log-probabilities would be nearly the same without
+        // the grammar. Those of a random model differ.
         let base = if mode == Mode::Free { Model::random(ModelConfig::load(Path::new(SEED)).unwrap(), 7).unwrap() } else { model(None) };
         let models = Mutex::new(BTreeMap::from([("big".to_owned(), Arc::new(base))]));
         let server = Arc::new(Self { compiler: GrammarCompiler::new(&text).unwrap(), text, models, asked: Mutex::default(), mode });
@@ -70,7 +71,7 @@ impl Server {
         (server, address)
     }
 
-    /// Log-probabilities of a prompt's own tokens.
+    /// Returns the response with the log-probabilities of a prompt's tokens.
     fn scored(model: &Model, ids: &[u32]) -> Value {
         let (mut decoder, mut desk, mut positions) = (Decoder::default(), DecoderScratch::default(), vec![Value::Null]);
         for pair in ids.windows(2) {
@@ -102,7 +103,7 @@ impl Server {
             }
             let mask = machine.as_ref().map(|_| &mask);
             let all = log_softmax_masked(&logits, mask, temperature);
-            // Greedy: nothing is left to pass.
+            // With greedy sampling `left` stays infinite, so that no token is passed and the likeliest one is taken.
             let mut left: f32 = if temperature > 0.0 { rng.random() } else { f32::INFINITY };
             let passed = |logprob: &f32| {
                 left -= logprob.exp();
@@ -134,7 +135,7 @@ async fn complete(State(server): State<Arc<Server>>, Json(body): Json<Value>) ->
     let Some(model) = known else { return Err((StatusCode::NOT_FOUND, format!("The model `{name}` does not exist."))) };
     let ids: Vec<u32> = body["prompt"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     if body.get("prompt_logprobs").is_none() {
-        // What the model's own settings would add must be switched off.
+        // The request must switch off the sampling settings that the model's own configuration would add.
         assert_eq!((&body["top_p"], &body["top_k"]), (&json!(1.0), &json!(-1)));
         server.asked.lock().unwrap().push(name);
     }
@@ -185,10 +186,11 @@ async fn a_servers_model_is_trained_here_and_swapped_there() {
     let round = &report["rounds"][0];
     let candidate = round["candidate"].as_str().unwrap_or_else(|| panic!("{report}")).to_owned();
     assert_eq!((&round["training"][1], &round["validation"]["candidate"][1]), (&json!(8), &json!(3)), "{report}");
-    // The gate asked the server for the candidate by the name of its files.
+    // During the gate, the server got requests for the candidate, which is named by the hash of its files.
     let named = |asked: &[String]| asked.iter().filter(|name| name.starts_with("milepost-")).count();
     assert!(named(&server.asked.lock().unwrap()) > 0);
-    // A promotion by hand proves it there, and from then on it is what serves: here and, with the same base, on this machine.
+    // A promotion by hand proves the candidate on the server. From then on it serves, on the server and also, with the same base, on this
+    // machine.
     let promote: Vec<&'static str> = vec!["adapters", "promote", Box::leak(candidate.clone().into_boxed_str())];
     let output = run(directory.path(), promote.leak()).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

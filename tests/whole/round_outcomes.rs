@@ -1,4 +1,5 @@
-//! What a round of `milepost improve` writes into the registry about its candidate, and how it notices that the registry changed meanwhile.
+//! Tests of the outcome that a round of `milepost improve` records for its candidate in the registry, and of its reaction to changes of the
+//! registry by others.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::generations;
 
-/// What a start after a kill finds in the registry: its own words are not written twice, and nobody is promoted over what has changed since.
+/// A run that is resumed after a kill does not record an outcome twice, and does not promote its candidate if the registry has changed
+/// since.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_is_seen() {
     let directory = tempfile::tempdir().unwrap();
@@ -43,7 +45,8 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     let note = stages.overtaken(&Round { incumbent: ids[1].clone(), ..round(Stage::Gate) }).await.unwrap().unwrap();
     assert!(note.contains(&ids[1]) && note.contains(&base.id()), "{note}");
 
-    // What was rolled back before its gate has been compared again; what was rolled back after it stays out.
+    // A candidate that was rolled back before its gate has been compared again since; one that was rolled back after its gate stays out of
+    // service.
     registry.promote(&ids[0], Incumbent::Base, "by an earlier round").await.unwrap();
     registry.rollback(&base, "it failed then").await.unwrap();
     assert_eq!(stages.overtaken(&round(Stage::Publish)).await.unwrap(), None);
@@ -64,7 +67,8 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     assert_eq!((once.status, once.figures.len()), (Status::Quarantined, 3));
     assert_eq!(registry.get(&ids[0]).await.unwrap().unwrap(), once);
 
-    // A round begins with what serves then, whoever put it there, and one that is overtaken ends before it plays.
+    // A round starts with the generation that serves at that time, even if a person promoted it. A round whose incumbent no longer serves
+    // ends before it plays.
     assert_eq!(stages.follow_registry().await.unwrap(), base.id());
     registry.promote(&ids[1], Incumbent::Base, "by a person").await.unwrap();
     let collecting = Round { incumbent: base.id(), ..Round::default() };
@@ -73,7 +77,7 @@ async fn what_became_of_a_candidate_is_written_once_and_what_changed_meanwhile_i
     assert_eq!(stages.overtaken(&Round { incumbent: ids[1].clone(), ..collecting }).await.unwrap(), None);
 }
 
-/// A gate that cannot tell takes no promotion back: what served before is what a rollback goes to.
+/// An inconclusive gate does not take back an earlier promotion: a rollback still goes to the generation that served before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_generation_that_is_compared_again_stays_good() {
     let directory = tempfile::tempdir().unwrap();

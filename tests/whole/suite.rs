@@ -1,4 +1,5 @@
-//! The suite: every template's oracle solves it, and every reference milestone is seen when the server has it, not before.
+//! Tests of the suite: the oracle solves every template, and every reference milestone is verified when the server's state has it, and not
+//! before.
 
 use milepost::config::Config;
 use milepost::suite::{EpisodeEnvironment, play};
@@ -9,10 +10,10 @@ use milepost_suites::bundled;
 use milepost_suites::play::{Played, Player};
 use tokio_util::sync::CancellationToken;
 
-/// Test seeds a template.
+/// The number of test seeds per template.
 const SEEDS: u64 = 20;
 
-/// What the ground truth finds wrong with an oracle's episode, which is as it should be.
+/// Returns the criteria of the ground truth that an oracle's episode does not meet; a complete episode meets all.
 fn faults(played: &Played) -> Vec<&'static str> {
     let (verdicts, best) = (&played.verdicts, PlanScores { correctness: 5.0, executability: 5.0, standardization: 5.0 });
     let adheres = |step: &Option<milepost_runtime::Judged<f64>>| step.as_ref().is_some_and(|judged| judged.verdict == 2.0);
@@ -29,7 +30,7 @@ fn faults(played: &Played) -> Vec<&'static str> {
     checks.into_iter().filter_map(|(what, holds)| (!holds).then_some(what)).collect()
 }
 
-/// The rewards of an episode under presets that need no expert.
+/// Returns the total reward of an episode under each preset that needs no expert.
 fn rewards(played: &Played) -> Vec<String> {
     let presets = [Preset::Outcome, Preset::Rltr, Preset::RltrEndToEnd, Preset::Pilotrl1, Preset::Pilotrl2, Preset::Pilotrl3, Preset::Mira];
     let total = |preset: Preset| compose(&played.episode, &played.verdicts, &preset.config()).total().unwrap();
@@ -66,7 +67,7 @@ async fn the_oracle_solves_every_template_and_every_milestone_is_verified_in_tim
     assert!(wrong.is_empty(), "{} of {} episodes: {wrong:#?}", wrong.len(), bundled().len() as u64 * SEEDS);
 }
 
-/// An oracle that is stopped half-way: nothing of it is complete, but what it did, it did by its plan, and its plan was good.
+/// The episode of an oracle that is stopped half-way is not complete, but its actions follow its plan, and the plan has the best scores.
 #[tokio::test]
 async fn an_episode_that_is_cut_short_is_incomplete_and_its_plan_still_good() {
     let directory = tempfile::tempdir().unwrap();

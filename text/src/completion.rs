@@ -62,7 +62,8 @@ fn attempt_completion<P: Parser>(mut parser: P, hints: &VocabularyHints, budget:
     None
 }
 
-/// Chooses the next token: inside free text a closing token three times out of four, between fixed words the longest token every other time.
+/// Chooses the next token: inside free text a closing token three times out of four, between fixed words the longest token every other
+/// time.
 fn choose(mask: &BitMask, hints: &VocabularyHints, random: &mut SplitMix) -> Option<u32> {
     let count = mask.count();
     if count > FREE_TEXT && random.below(4) > 0 {

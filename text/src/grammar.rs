@@ -108,11 +108,11 @@ impl GrammarMask {
         self.ended || self.matcher.is_stopped()
     }
 
-    /// Finds at most `budget` more tokens, the end token included, with which the text becomes a sentence of the grammar; `None` if none were
-    /// found.
+    /// Finds at most `budget` more tokens, the end token included, with which the text becomes a sentence of the grammar; `None` if none
+    /// were found.
     ///
     /// An untrained model may still be in the middle of a text when its budget runs out. The engine then appends these tokens, so that the
-    /// completion is a sentence all the same. The same state, budget and seed give the same tokens.
+    /// completion is a sentence nevertheless. The same state, budget and seed give the same tokens.
     pub fn forced_completion(&self, budget: usize, seed: u64) -> Option<Vec<u32>> {
         completion::search(self, &self.hints, budget, seed)
     }

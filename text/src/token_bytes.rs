@@ -1,13 +1,13 @@
 //! The exact bytes of each token of a tokenizer.
 //!
-//! Two families of tokenizers keep them: byte-level ones, which write each byte as one printable character (GPT-2), and those with byte fallback,
-//! which write single bytes as `<0xNN>` (SentencePiece).
+//! Two families of tokenizers keep them: byte-level ones, which write each byte as one printable character (GPT-2), and those with byte
+//! fallback, which write single bytes as `<0xNN>` (SentencePiece).
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// What a token stands for.
+/// The text of a token, or the name of a special token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenBytes {
     /// These bytes of text; none for an id without a token.
@@ -18,13 +18,14 @@ pub(crate) enum TokenBytes {
 
 /// How the names of tokens encode bytes.
 enum Encoding {
-    /// Each character stands for one byte.
+    /// Each character encodes one byte.
     ByteLevel(HashMap<char, u8>),
     /// Names are text with this character for the space; `<0xNN>` is a single byte.
     ByteFallback { space: char },
 }
 
-/// Returns what each token stands for, in the order of their ids. `json` is the `tokenizer.json`. Added tokens of the form `<…>` count as special.
+/// Returns the bytes of each token, in the order of the ids. `json` is the `tokenizer.json`. Added tokens of the form `<…>` count as
+/// special.
 ///
 /// # Errors
 /// The tokenizer is neither byte-level nor has byte fallback, so that its tokens have no exact bytes.
@@ -39,7 +40,7 @@ pub(crate) fn token_bytes(tokenizer: &tokenizers::Tokenizer, json: &[u8]) -> Res
             Some(token) if token.special || (token.content.starts_with('<') && token.content.ends_with('>')) => {
                 Ok(TokenBytes::Special(token.content.clone()))
             }
-            // An added token may hold characters that no byte is written as; it is text.
+            // An added token may contain characters that encode no byte; its content is then taken as plain text.
             Some(token) => Ok(TokenBytes::Text(encoding.bytes(&name)?.unwrap_or_else(|| token.content.clone().into_bytes()))),
             None => Ok(TokenBytes::Text(encoding.bytes(&name)?.unwrap_or_default())),
         }
@@ -48,7 +49,7 @@ pub(crate) fn token_bytes(tokenizer: &tokenizers::Tokenizer, json: &[u8]) -> Res
 }
 
 impl Encoding {
-    /// Returns the bytes of a token's name; `None` if a character stands for no byte.
+    /// Returns the bytes that a token's name encodes; `None` if a character encodes no byte.
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         match self {
             Self::ByteLevel(map) => Ok(name.chars().map(|character| map.get(&character).copied()).collect()),
@@ -88,7 +89,8 @@ fn encoding(decoder: &Value) -> Option<Encoding> {
     }
 }
 
-/// Returns the characters that GPT-2's tokenizer writes bytes as: printable ones as themselves, the others from U+0100 on in their order.
+/// Returns the characters as which GPT-2's tokenizer writes bytes, with their bytes: printable bytes are written as themselves, the others
+/// from U+0100 on in their order.
 fn byte_characters() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let others = (0..=u8::MAX).filter(|byte| !printable(byte)).zip('\u{100}'..).map(|(byte, character)| (character, byte));
@@ -101,8 +103,8 @@ mod tests {
 
     use super::*;
 
-    /// Checks a tokenizer with these tokens in the order of their ids, an added one behind them, and this decoder; a special token is expected as
-    /// an empty text.
+    /// Checks a tokenizer with these tokens in the order of their ids, an added one behind them, and this decoder; a special token is
+    /// expected as an empty text.
     fn check(decoder: &Value, tokens: &[&str], added: &Value, expected: &[&[u8]]) {
         let vocab: HashMap<&str, usize> = tokens.iter().zip(0..).map(|(token, id)| (*token, id)).collect();
         let file = json!({ "version": "1.0", "added_tokens": added, "decoder": decoder,

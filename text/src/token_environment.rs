@@ -1,4 +1,4 @@
-//! A tokenizer as llguidance takes it: the trie of its tokens' bytes, and the encoding of texts that a grammar forces.
+//! A tokenizer in the form that llguidance needs: the trie of its tokens' bytes, and the encoding of texts that a grammar forces.
 
 use llguidance::toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use serde_json::Value;
@@ -40,12 +40,12 @@ impl TokenEnvironment {
     }
 
     fn encode(&self, text: &str) -> Vec<TokenId> {
-        // A text that the tokenizer cannot encode has no canonical tokens; the trie then takes the longest that fit.
+        // A text that the tokenizer cannot encode has no canonical tokens; the trie then takes the longest tokens that match.
         self.pieces.encode(text, false).map_or_else(|_| self.trie.greedy_tokenize(text.as_bytes()), |encoding| encoding.get_ids().to_vec())
     }
 }
 
-/// Returns the bytes of a token as the trie takes them: a special token's name follows a marker byte.
+/// Returns the bytes of a token in the form that the trie needs: a special token's name follows a marker byte.
 fn word(token: TokenBytes) -> Vec<u8> {
     match token {
         TokenBytes::Text(bytes) => bytes,
@@ -76,7 +76,7 @@ fn without_prepended_space(normalizer: &Value) -> Option<Value> {
     }
 }
 
-/// Has a pre-tokenizer prepend no space.
+/// Changes a pre-tokenizer so that it prepends no space.
 fn never_prepend(pre_tokenizer: &mut Value) {
     match pre_tokenizer["type"].as_str() {
         Some("Metaspace") => {

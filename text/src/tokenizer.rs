@@ -17,8 +17,8 @@ use crate::token_environment::TokenEnvironment;
 /// The special tokens of the seed model, in id order: end of turn, padding, and the three speakers.
 pub const SEED_SPECIALS: [&str; 5] = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"];
 
-/// The pattern that splits a text before BPE: words with their leading space, single digits, runs of punctuation, white space (GPT-2's split
-/// with single digits).
+/// The pattern that splits a text before BPE: words with their leading space, single digits, runs of punctuation, white space (GPT-2's
+/// split with single digits).
 const SPLIT: &str = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// A tokenizer whose decoding is exact to the byte.
@@ -139,7 +139,7 @@ impl Tokenizer {
         hash16(&self.json)
     }
 
-    /// Builds the tokenizer as llguidance takes it, with this end token.
+    /// Builds the tokenizer in the form that llguidance needs, with this end token.
     pub(crate) fn environment(&self, end: u32) -> Result<TokenEnvironment, String> {
         TokenEnvironment::new(&self.json, end)
     }
@@ -154,8 +154,8 @@ fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
 
 /// Trains a byte-level BPE tokenizer of at most `vocab_size` tokens on a corpus; `specials` come first, in order.
 ///
-/// Digits are single tokens and words include their leading space, so that an id or a value has the same tokens at every position, which helps
-/// the seed model to learn to copy.
+/// Digits are single tokens and words include their leading space, so that an id or a value has the same tokens at every position, which
+/// helps the seed model to learn to copy.
 ///
 /// # Errors
 /// `vocab_size` is too small for the 256 bytes and the special tokens.

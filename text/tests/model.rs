@@ -77,7 +77,7 @@ fn the_seed_model_reads_its_own_files() {
     assert!(error.contains(&format!("{size} tokens")) && error.contains(&(size - 1).to_string()), "{error}");
 }
 
-/// The template of Qwen2.5-Instruct, shortened to its chat branch, and what transformers renders from it.
+/// The template of Qwen2.5-Instruct, shortened to its chat branch, and the text that transformers renders from it.
 #[test]
 fn a_published_template_renders_as_transformers_does() {
     let source = "{%- if messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n\

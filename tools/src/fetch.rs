@@ -15,8 +15,8 @@ const MAX_BYTES: usize = 100_000;
 const MAX_TEXT: usize = 2_000;
 const MAX_REDIRECTS: usize = 5;
 
-/// Reads an address by GET and returns JSON compact and other text with its white space collapsed. A redirect to another host is reported, not
-/// followed.
+/// Reads an address by GET and returns JSON compact and other text with its white space collapsed. A redirect to another host is reported,
+/// not followed.
 #[derive(Clone, Debug)]
 pub struct FetchTool {
     client: Client,
@@ -60,7 +60,7 @@ impl FetchTool {
             match location.filter(|_| response.status().is_redirection()) {
                 Some(location) => {
                     let next = url.join(location).map_err(|error| format!("{url} leads to {location:?}, which is no address: {error}"))?;
-                    // Every host that is read must be in a recorded action, because the quarantine of hosts looks for hosts there.
+                    // Every host that is read must be in a recorded action, because the quarantine of hosts searches the recorded actions.
                     if next.host() != url.host() && task.capability.allows_url(&next) {
                         return Err(format!("{url} leads to {next} on another host; fetch that address"));
                     }

@@ -1,4 +1,4 @@
-//! The mistralrs backend, which drives mistralrs so that its answers are right.
+//! The mistralrs backend, which uses mistralrs in a way that avoids its errors.
 //!
 //! On a CPU mistralrs 0.8.1 decodes a batch wrongly, leaks adapters and quantisation between loads on one thread, grows a prefix
 //! cache without bound, panics when a request is dropped at the wrong moment, and runs past the context. Therefore this module keeps one

@@ -19,13 +19,13 @@ use crate::source::Source;
 
 /// How far from 0 the log-probability of a token that the grammar forces may be.
 const FORCED_TOLERANCE: f32 = 0.01;
-/// How many forced tokens are checked before the server counts as one that applies the grammar. They are many, because a model that has learned
-/// a grammar is certain of most forced tokens even without it.
+/// How many forced tokens are checked before the server counts as one that applies the grammar. They are many, because a model that has
+/// learned a grammar is certain of most forced tokens even without it.
 const FORCED_CHECKS: usize = 200;
 /// The minimum difference of two log-probabilities that shows whether a temperature was applied.
 const MIN_SPREAD: f32 = 0.2;
 
-/// A server's base model as it is on this machine.
+/// The copy on this machine of a server's base model.
 pub(super) struct Base {
     frontend: TextFrontend,
     url: String,
@@ -89,8 +89,8 @@ impl Base {
         Ok(self.frontend.record(request, prompt_ids, Sampled { ids, logprobs, ..Sampled::default() }, started))
     }
 
-    /// Checks that the server's log-probabilities are those of the distribution under the grammar, which training takes them for. Most servers
-    /// report them without the grammar unless they are configured otherwise; a token that the grammar forces shows it, since its probability must
+    /// Checks that the server's log-probabilities are those of the distribution under the grammar, as training assumes. Most servers report
+    /// them without the grammar unless they are configured otherwise; a token that the grammar forces shows it, since its probability must
     /// be 1.
     fn check_masked(&self, grammar: &Grammar, ids: &[u32], logprobs: &[f32]) -> Result<()> {
         let masks = rebuild_masks(&self.frontend.compiler, grammar, ids)
@@ -114,8 +114,8 @@ impl Base {
         self.temperature_checked.load(Ordering::Relaxed)
     }
 
-    /// Checks that the server's log-probabilities are those at the temperature it samples at. It compares those of the likeliest tokens at a
-    /// temperature of 1 and at this one: their differences must be divided by the temperature.
+    /// Checks that the server's log-probabilities are those at the temperature it samples at. It compares those of the likeliest tokens at
+    /// a temperature of 1 and at this one: their differences must be divided by the temperature.
     pub(super) fn check_temperature(
         &self,
         temperature: f32,

@@ -38,8 +38,8 @@ pub struct RemoteModelConfig {
     pub grammar: GrammarField,
     /// Whether log-probabilities are requested.
     pub logprobs: bool,
-    /// The directory of the same weights and tokenizer that the server serves. With it, prompts are encoded and completions decoded here, calls
-    /// hold token ids and can be trained on, and generations are those of this base.
+    /// The directory of the same weights and tokenizer that the server serves. With it, prompts are encoded and completions decoded here,
+    /// calls hold token ids and can be trained on, and generations are those of this base.
     pub base: Option<PathBuf>,
     /// The maximum number of tokens of prompt and completion together, if the server's is lower than the base's; `null` takes the base's.
     pub max_seq: Option<usize>,

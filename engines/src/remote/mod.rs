@@ -140,8 +140,8 @@ impl RemoteEngine {
     async fn load(&self, name: &str, path: &Path, probes: &Probes) -> Result<()> {
         let load = json!({ "lora_name": name, "lora_path": path });
         let loaded = match self.transport.post_text("/v1/load_lora_adapter", &load).await {
-            // The name contains the hash of the files, so the adapter under this name is the same one. It is not unloaded later, since other
-            // clients may use it.
+            // The name contains the hash of the files, so the adapter under this name is the same one. It is not unloaded later, since
+            // other clients may use it.
             Err(error) if error.to_string().contains("already been loaded") => false,
             loaded => {
                 let fix = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True";
@@ -169,7 +169,7 @@ impl RemoteEngine {
         protocol::prompt_logprobs(&answer, request)
     }
 
-    /// Checks that this model of the server answers the probes of its adapter.
+    /// Checks that this model of the server gives the probes of its adapter the expected log-probabilities.
     async fn prove(&self, model: &str, probes: &Probes) -> Result<()> {
         let mut answers = Vec::with_capacity(probes.requests.len());
         for probe in &probes.requests {

@@ -34,7 +34,7 @@ pub(super) fn chat_body(config: &RemoteModelConfig, model: &str, request: &Gener
     Ok(body)
 }
 
-/// Writes a message as the protocol has it.
+/// Converts a message to the protocol's JSON.
 fn message(message: &Message) -> Value {
     let role = match message.role {
         Speaker::System => "system",
@@ -57,8 +57,8 @@ fn add_grammar(body: &mut Value, field: GrammarField, grammar: &Grammar) {
     }
 }
 
-/// Builds the body of a request for a completion of token ids. It sets every sampling setting except the temperature to its neutral value, since
-/// a server otherwise takes those of the model's `generation_config.json`.
+/// Builds the body of a request for a completion of token ids. It sets every sampling setting except the temperature to its neutral value,
+/// since a server otherwise takes those of the model's `generation_config.json`.
 fn token_completion_body(model: &str, prompt_ids: &[u32], temperature: f32, max_tokens: usize, seed: u64, logprobs: usize) -> Value {
     json!({
         "model": model, "prompt": prompt_ids, "temperature": temperature, "max_tokens": max_tokens, "top_p": 1.0, "top_k": -1, "min_p": 0.0,

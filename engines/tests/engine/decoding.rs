@@ -21,8 +21,8 @@ async fn together(engine: &Arc<LocalEngine>, numbers: impl Iterator<Item = u64>,
     answers
 }
 
-/// Fails if two requests share a batch: all sequences but one then get the attention output of another. (Only sequences of the same length
-/// are batched, so these requests have the same prompt.)
+/// Fails if two requests share a batch, because all sequences but one then get the attention output of another. (Only sequences of the same
+/// length are batched, so these requests have the same prompt.)
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_at_once_decode_as_teacher_forced() {
     let model = TestModel::new(SMALL, 1);

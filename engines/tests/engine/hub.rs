@@ -10,10 +10,10 @@ use milepost_runtime::{AdapterRegistry, DirectoryRegistry, Engine, Error, Genera
 use crate::model::{SMALL, TestModel, free};
 
 const ID: &str = "acme/tiny";
-/// Set in the process that runs a test with its own cache.
+/// The environment variable that is set in the child process in which a test runs with its own cache.
 const INSIDE: &str = "MILEPOST_TEST_HUB";
 
-/// Runs the test of this name again in a process whose hub cache has the model, and whose network leads nowhere.
+/// Runs the test of this name again in a child process with a hub cache of its own, and with a hub address that does not answer.
 fn run_with_cache(test: &str) {
     let cache = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
@@ -101,6 +101,6 @@ async fn a_generation_of_an_earlier_version_is_served_under_its_id() {
     assert_eq!((swapped.id(), swapped.base), (old.id.clone(), base_hash(&config()).unwrap()));
     assert_eq!(base.serve_base().await.unwrap().registered_base, None);
 
-    // The same adapter from outside the registry is one of the weights.
+    // The same adapter from outside the registry gets an id that is computed from the weights.
     assert_ne!(base.swap(&adapter, &probes).await.unwrap().id(), old.id);
 }

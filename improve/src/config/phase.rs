@@ -18,7 +18,7 @@ pub struct TrainingPhase {
     pub rewards: RewardConfig,
     /// The roles whose tokens are trained.
     pub roles: Vec<Role>,
-    /// Whether the first plan of each episode is the expert's.
+    /// Whether the first plan of each episode comes from the expert instead of the model.
     pub given_plans: bool,
     /// The constants of the update.
     pub policy: PolicyConfig,

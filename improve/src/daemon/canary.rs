@@ -1,5 +1,5 @@
-//! A canary: a new generation serves a share of the live tasks first, and all tasks only if their verified outcomes are as good as its validation
-//! promised.
+//! A canary: a new generation serves a share of the live tasks first, and all tasks only if their verified outcomes do not fall below its
+//! validation result.
 //!
 //! Both models are loaded during a trial. The registry decides about trials: a generation that the loop promoted is put on trial, even if it was
 //! promoted while the daemon did not run; a generation that a person promoted is not. A canary that breaks its bound is rolled back before it
@@ -88,7 +88,7 @@ impl CanaryStatus {
 /// Holds the model of a generation on trial beside the one in service.
 #[async_trait]
 pub trait TrialModel: Send + Sync {
-    /// Loads the model with this adapter, which proves itself.
+    /// Loads the model with this adapter, and proves the adapter on its probes.
     ///
     /// # Errors
     /// The model cannot be loaded, or the adapter fails its proof.
@@ -154,7 +154,7 @@ impl Canary {
         self.trial().map(|trial| lock(&trial).clone())
     }
 
-    /// Checks whether the generation that the registry names has to be tried first. The caller holds the right to change the generation in service.
+    /// Checks whether the generation that the registry names has to be tried first. The caller holds the lock on the generation in service.
     pub(super) async fn check(&self, engine: &dyn GenerationEngine, registry: &DirectoryRegistry) -> Result<Decision> {
         let Some(config) = &self.config else { return Ok(Decision::ServesAll) };
         let serving = engine.generation();
@@ -262,8 +262,8 @@ impl Canary {
         record.breach.is_some()
     }
 
-    /// Rolls the generation on trial back if it broke its bound; the incumbent stays in service. The caller holds the right to change the generation
-    /// in service.
+    /// Rolls the generation on trial back if it broke its bound; the incumbent stays in service. The caller holds the lock on the
+    /// generation in service.
     pub(super) async fn roll_back_breach(&self, engine: &dyn GenerationEngine, registry: &DirectoryRegistry) {
         let Some(record) = self.record() else { return };
         let Some(breach) = &record.breach else { return };
@@ -306,8 +306,9 @@ fn read(file: &Path) -> Option<TrialRecord> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
-/// Returns the gate's figure of a generation, which it has to hold on trial: the number of solved tasks, and the number of tasks. Returns `None` if
-/// the generation needs no trial, because a person promoted it, it passed no gate, or a trial has ended since its promotion.
+/// Returns the gate's figure that a generation has to hold on trial: the number of solved validation tasks, and the number of validation
+/// tasks. Returns `None` if the generation needs no trial, because a person promoted it, it passed no gate, or a trial has ended since its
+/// promotion.
 fn promised(record: &Record) -> Option<[u64; 2]> {
     let promotion = record.promotion().filter(|promotion| promotion.by_hand == Some(false))?;
     let tried = record.figure(Occasion::Canary).is_some_and(|figure| figure.at >= promotion.at);

@@ -17,7 +17,7 @@ use crate::error::{Result, ResultExt};
 
 /// How long the process may take to end after SIGTERM.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// The number of quiet checks in a row after which a stopped process is continued.
+/// The number of consecutive checks without high load after which a stopped process is continued.
 const QUIET_CHECKS: u32 = 3;
 /// The maximum number of bytes at the end of the log that are reported.
 const LOG_TAIL: usize = 1000;
@@ -49,7 +49,7 @@ pub(super) struct Child {
     ended: oneshot::Receiver<std::io::Result<ExitStatus>>,
     directory: PathBuf,
     stopped: bool,
-    /// The number of quiet checks in a row.
+    /// The number of consecutive checks without high load.
     quiet: u32,
 }
 
@@ -84,7 +84,8 @@ impl Child {
         self.process
     }
 
-    /// Stops the process at once if the machine is busy, and continues it after some quiet checks. Returns whether it is stopped.
+    /// Stops the process at once if the machine is busy, and continues it after some consecutive checks without high load. Returns whether
+    /// it is stopped.
     pub(super) fn pause(&mut self, busy: bool) -> bool {
         self.quiet = if busy { 0 } else { self.quiet + 1 };
         if busy && !self.stopped {

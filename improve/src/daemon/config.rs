@@ -1,4 +1,4 @@
-//! Section `serve.improve` of the configuration: how the daemon improves its policy by itself.
+//! Section `serve.improve` of the configuration: when and how the daemon starts runs of the improvement loop.
 
 use serde::{Deserialize, Serialize};
 

@@ -42,7 +42,7 @@ pub struct Deployment {
     follows_registry: bool,
     canary: Canary,
     live: LiveWatch,
-    /// Held during a change of the generation in service.
+    /// The lock that is held during a change of the generation in service.
     changing: Mutex<()>,
 }
 
@@ -63,7 +63,7 @@ impl Deployment {
         }
     }
 
-    /// Waits for the right to change the generation in service; the guard holds it.
+    /// Waits for the lock on changes of the generation in service; the guard holds it.
     pub async fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().await
     }

@@ -14,11 +14,11 @@ use crate::host::{Assignment, EnvironmentKind, Judging, PlayRequest, TaskSuite, 
 /// One decision of an oracle, with the context that it was made in.
 #[derive(Clone)]
 pub(super) enum Decided {
-    /// The first plan.
+    /// The first plan of the episode.
     Plan { observation: Observation, steps: Vec<Planned> },
-    /// One turn.
+    /// A turn: a revision of the plan, and an action.
     Turn { observation: Observation, plan: Plan, steps: Vec<Step>, revision: Revision, action: Action },
-    /// The answer.
+    /// The answer at the end of the episode.
     Answer { observation: Observation, steps: Vec<Step>, text: String },
 }
 

@@ -28,7 +28,7 @@ enum Trajectory {
     Recorded(Box<Episode>, u64),
 }
 
-/// The model, and how it is asked in an expert's states.
+/// The model, and the settings with which it is queried in an expert's states.
 struct ModelQuery<'a> {
     model: &'a dyn Policy,
     text: &'a TextModel,

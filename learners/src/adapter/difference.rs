@@ -20,9 +20,9 @@ pub struct ModuleDifference {
 /// The update of one module, `scale · B A`.
 struct Update<'a> {
     module: &'a str,
-    /// `[rank, inputs]`.
+    /// The factor `A` `[rank, inputs]`.
     a: &'a [f32],
-    /// `[outputs, rank]`.
+    /// The factor `B` `[outputs, rank]`.
     b: &'a [f32],
     rank: usize,
     scale: f64,

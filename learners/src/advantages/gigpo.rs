@@ -30,7 +30,8 @@ impl Default for GigpoConfig {
 /// One step of an episode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// The name of the state in which the step was taken, without the parts that vary on their own: raw page text almost never repeats.
+    /// A key of the state in which the step was taken; steps with equal keys are compared. Volatile parts of the state are left out of it,
+    /// because raw page text almost never repeats.
     pub anchor: String,
     /// The reward of the step.
     pub reward: f64,

@@ -15,7 +15,7 @@ pub enum MonteCarlo {
     Rewards,
     /// Discounted rewards including their shaping.
     Shaped,
-    /// No Monte-Carlo half, whatever `lambda` says ("no doubly robust mix" among MiRA's ablations: training collapses early).
+    /// No Monte-Carlo half, whatever the value of `lambda` ("no doubly robust mix" among MiRA's ablations: training collapses early).
     #[serde(rename = "none")]
     Off,
 }

@@ -54,7 +54,7 @@ struct SavedLayer {
     out: Option<Tensor>,
 }
 
-/// What the forward pass saves for the backward pass.
+/// The tensors that the forward pass saves for the backward pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Save {
     Nothing,

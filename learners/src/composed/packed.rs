@@ -18,9 +18,9 @@ pub(super) struct Input {
     pub tokens: Tensor,
     /// The indices of the needed rows among the tokens `[M]`.
     pub rows: Tensor,
-    /// Every token as a query.
+    /// The query rows of a layer that computes every token.
     every: Queries,
-    /// The needed rows as queries.
+    /// The query rows of the last layer, which computes the needed rows only.
     needed: Queries,
 }
 

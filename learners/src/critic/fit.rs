@@ -34,13 +34,13 @@ impl Critic {
     /// Fits the head to one target per state. A later fit continues from the earlier one and keeps the feature scale of the first.
     ///
     /// # Errors
-    /// The configuration is invalid, there are no states, a state has another width, a target is no outcome (value critic) or no progress (potential
-    /// critic), or the loss becomes infinite or NaN.
+    /// The configuration is invalid, there are no states, a state has another width, a target is not 0 or 1 (value critic) or lies outside
+    /// 0 to 1 (potential critic), or the loss becomes infinite or NaN.
     pub fn fit(&mut self, features: &[Vec<f32>], targets: &[f64], config: &CriticConfig) -> Result<CriticFit> {
         self.fit_watched(features, targets, config, |_, _| Ok(()))
     }
 
-    /// Does what [`Self::fit`] does, and calls `watch` after every pass with the number of the pass, from 0, and the critic.
+    /// Fits the head as [`Self::fit`] does, and calls `watch` after every pass with the number of the pass, from 0, and the critic.
     pub(crate) fn fit_watched(
         &mut self,
         features: &[Vec<f32>],

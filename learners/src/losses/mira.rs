@@ -22,8 +22,8 @@ pub enum ActorLoss {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MiraLossConfig {
-    /// Strength with which the policy is held to the reference. MiRA's value is not published; in WebRL 0.01 collapses, and its code uses 1
-    /// and 5.
+    /// Strength of the regularisation towards the reference policy. MiRA's value is not published; in WebRL, training with 0.01 collapses,
+    /// and its code uses 1 and 5.
     pub beta: f64,
     /// The loss of an action.
     pub loss: ActorLoss,

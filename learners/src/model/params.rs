@@ -41,15 +41,15 @@ pub struct Tensor {
 pub(crate) struct LayerRanges {
     pub input_norm: Range<usize>,
     pub q: Range<usize>,
-    /// Empty if the model has none.
+    /// The bias of the queries; empty if the model has none.
     pub q_bias: Range<usize>,
-    /// Keys, then values.
+    /// The projection to the keys, then the projection to the values.
     pub kv: Range<usize>,
-    /// Keys, then values; empty if the model has none.
+    /// The biases of the keys, then those of the values; empty if the model has none.
     pub kv_bias: Range<usize>,
-    /// Empty if the model has none.
+    /// The weight of the norm of each query head; empty if the model has none.
     pub q_norm: Range<usize>,
-    /// Empty if the model has none.
+    /// The weight of the norm of each key head; empty if the model has none.
     pub k_norm: Range<usize>,
     pub o: Range<usize>,
     pub post_norm: Range<usize>,

@@ -70,8 +70,9 @@ impl Block {
         }
     }
 
-    /// Unpacks the scale and offset of group `g`. Those of the first four groups are the low six bits of bytes 0 to 7; of the others, the last
-    /// four bytes hold the low four bits, and the two high bits of bytes 0 to 7 hold the rest.
+    /// Unpacks the scale and offset of group `g`. The scales and offsets of the first four groups are the low six bits of bytes 0 to 7.
+    /// Those of the other four groups are split: the last four bytes hold their low four bits, and the two high bits of bytes 0 to 7 hold
+    /// the rest.
     fn affine(&self, g: usize) -> Affine {
         let f = &self.factors;
         let (scale, offset) = match g {

@@ -7,9 +7,9 @@ use super::norm::{inverse_rms, row_backward};
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     half: usize,
-    /// `[positions, half]`
+    /// The cosines `[positions, half]`.
     cos: Vec<f32>,
-    /// `[positions, half]`
+    /// The sines `[positions, half]`.
     sin: Vec<f32>,
 }
 

@@ -36,8 +36,8 @@ pub(super) fn errors(steps: &[Step]) -> Vec<usize> {
     (0..steps.len()).filter(|&at| !steps[at].outcome.ok).collect()
 }
 
-/// Returns true if an action is one of the expert's, `r(s, a)` of the single-turn problem (2509.20616, section 3). With more than one
-/// correct action the paper's theorem no longer holds, but correct actions are not punished.
+/// Returns true if an action is one of the expert's actions, `r(s, a)` of the single-turn problem (2509.20616, section 3). With more than
+/// one correct action the paper's theorem no longer holds, but correct actions are not punished.
 pub fn expert_match(action: &Action, experts: &[Action], matching: Match) -> bool {
     experts.iter().any(|expert| matching.same(&expert.to_string(), &action.to_string()))
 }

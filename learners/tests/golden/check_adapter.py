@@ -42,7 +42,7 @@ def main():
     adapter, base = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     warnings.simplefilter("error")  # PEFT only warns of missing and unexpected tensors
-    # PEFT 0.21 asks transformers 5 for an old name, whatever the adapter is.
+    # PEFT 0.21 reads a deprecated attribute of transformers 5, whichever adapter is loaded.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     plain = load_base(base)
     tokens = torch.randint(0, plain.config.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0))
@@ -52,7 +52,7 @@ def main():
         peft = PeftModel.from_pretrained(load_base(base), adapter).eval()(input_ids=tokens).logits
     difference = (peft - merged).abs().max().item()
     print(f"max abs difference {difference:.3g} (the adapter moves the logits by up to {(merged - before).abs().max():.3g})")
-    sys.exit(0 if difference <= LIMIT else 1)  # not a number is a failure too
+    sys.exit(0 if difference <= LIMIT else 1)  # NaN is a failure too
 
 
 if __name__ == "__main__":

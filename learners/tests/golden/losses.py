@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Asks TRL and verl what losses, gradients, corrections and advantages must be, and writes `losses.json` beside this file.
+"""Computes expected losses, gradients, corrections and advantages with TRL and verl, and writes `losses.json` beside this file.
 
 TRL's `GRPOTrainer._compute_loss` is called as it is, on a stub whose model returns fixed log-probabilities. What TRL does in
 the middle of long methods (the correction for the sampler, advantages) is cut out of its installed source between
-two lines and run. verl is read as text, since importing it wants ray: whole functions are taken by name. Nothing is copied here.
+two lines and run. verl is read as text, since importing it requires ray: whole functions are taken by name. Nothing is copied here.
 
     python3 -m venv venv && venv/bin/pip install torch trl==1.16.0 && venv/bin/pip install --no-deps verl==0.9.1
     venv/bin/python losses.py
@@ -40,7 +40,7 @@ def rounded(x):
 
 
 def batch():
-    """Sequences of several lengths, with holes for tool output and one that is not trained at all; ratios from 0.3 to 12."""
+    """Returns sequences of several lengths, some with untrained tool output and one without any trained token; ratios from 0.3 to 12."""
     g = torch.Generator().manual_seed(20)
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]])
     noise = lambda scale: scale * torch.randn(mask.shape, generator=g, dtype=torch.float64)
@@ -50,7 +50,7 @@ def batch():
     sampler = rounded(old + noise(0.3))
     sampler[2, 2] = old[2, 2] - 1.4
     reference = rounded(logprobs + noise(0.5))
-    reference[2, 4] = logprobs[2, 4] + 2.65  # beyond verl's cap of the KL
+    reference[2, 4] = logprobs[2, 4] + 2.65  # a KL divergence beyond verl's cap
     return {
         "mask": mask,
         "logprobs": logprobs,
@@ -115,13 +115,13 @@ def trl_loss(data, config, loss_type, advantages, correction=None, total=None):
     loss = GRPOTrainer._compute_loss(stub, None, inputs)
     loss.backward()
     clipped = metrics.get("clip_ratio/region_mean", metrics.get("cispo_clip_ratio"))[0]
-    # With a ratio a sequence TRL counts the sequence without trained tokens as well; the learner does not.
+    # With one ratio per sequence (GSPO), TRL also counts the sequence without trained tokens; the learner does not.
     clipped = None if gspo else clipped
     return {"loss": loss.item(), "gradient": logprobs.grad.tolist(), "clip_fraction": clipped, "kl": metrics.get("kl", [None])[0]}
 
 
 def cut(function, first, after):
-    """The lines of an installed function from the only one with `first` to that before the next with `after`, and where they stand."""
+    """Returns the lines of an installed function from the only one with `first` up to the next one with `after`, and their location."""
     lines, start = inspect.getsourcelines(function)
     (begin,) = [i for i, line in enumerate(lines) if first in line]
     end = next(i for i in range(begin, len(lines)) if after in lines[i])
@@ -193,7 +193,7 @@ def load_verl():
 
 
 class VerlConfig(dict):
-    """What verl's losses ask of their configuration."""
+    """The configuration that verl's losses read."""
 
     def __init__(self, config):
         super().__init__(clip_ratio_c=config["dual_clip"])
@@ -247,7 +247,7 @@ DEFAULTS = dict(
     kl_weight=0.0,
     kl_cap=None,
 )
-# name, TRL's loss_type, what differs from DEFAULTS
+# (name, TRL's loss_type, the settings that differ from DEFAULTS)
 LOSSES = [
     ("grpo", "grpo", dict(normalisation="grpo", eps_high=0.2)),
     ("grpo_kl", "grpo", dict(normalisation="grpo", eps_high=0.2, kl_weight=0.04)),
@@ -263,7 +263,7 @@ LOSSES = [
     ("cispo", "cispo", dict(objective="cispo")),
     ("cispo_kl", "cispo", dict(objective="cispo", cispo_max_ratio=1.5, kl_weight=0.1)),
 ]
-# TRL's mode, the learner's rule, bounds
+# (rule, in TRL and in the learner; lower bound; upper bound)
 CORRECTIONS = [
     ("token_truncate", 0.5, 2.0),
     ("token_mask", 0.5, 2.0),
@@ -297,7 +297,7 @@ def loss_cases(data, verl):
 
 
 def split_case(data):
-    """`dapo` in two micro-batches that know the batch's token count: the sum has to be the loss of the whole."""
+    """Computes `dapo` in two micro-batches, given the batch's token count; the sum must equal the loss of the whole batch."""
     total = int(data["mask"].sum())
     parts = [{k: v[rows] for k, v in data.items()} for rows in (slice(0, 2), slice(2, 5))]
     done = [trl_loss(part, DEFAULTS, "dapo", part["advantages"], total=total) for part in parts]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks transformers, PEFT and TRL again for the golden numbers (a virtual environment in target/golden).
+# Computes the golden numbers again with transformers, PEFT, TRL, verl and gguf, in a virtual environment in target/golden.
 set -eu
 cd "$(dirname "$0")/../../.."
 venv=target/golden

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks transformers and PEFT what the learner must compute: tiny random models, their adapters, and the numbers.
+"""Computes the learner's expected numbers with transformers and PEFT, on tiny random models with adapters.
 
 Writes `qwen3/`, `qwen2/` and `llama/` beside this file. See README.md.
 """
@@ -19,7 +19,7 @@ from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
 HERE = Path(__file__).parent
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-LENGTHS = [7, 41, 5]  # one beyond a vector's width and a block's edge
+LENGTHS = [7, 41, 5]  # 41 tokens are more than a vector register holds and cross the edge of a block
 STEPS = 5
 
 COMMON = dict(
@@ -37,7 +37,7 @@ COMMON = dict(
     attn_implementation="eager",
     dtype=torch.float32,
 )
-# Of the wavelengths 6, 63, 628 and 6283 the first stays, the second is mixed and the others are stretched.
+# Of the wavelengths 6, 63, 628 and 6283, Llama 3's scaling leaves the first unchanged, interpolates the second and stretches the others.
 LLAMA3 = dict(
     rope_type="llama3",
     rope_theta=10_000.0,
@@ -47,16 +47,16 @@ LLAMA3 = dict(
     original_max_position_embeddings=64,
 )
 CONFIGS = {
-    # Heads wider than hidden / heads, and the embedding is the output matrix.
+    # The heads are wider than hidden / heads, and the embedding is also the output matrix.
     "qwen3": Qwen3Config(**COMMON, head_dim=16, tie_word_embeddings=True),
-    # Biases of queries, keys and values, and an output matrix of its own.
+    # Queries, keys and values have biases, and the output matrix is not tied to the embedding.
     "qwen2": Qwen2Config(**COMMON, tie_word_embeddings=False),
     "llama": LlamaConfig(**COMMON, tie_word_embeddings=True, rope_parameters=LLAMA3),
 }
 
 
 def random_model(config, seed):
-    """A model with no weight at its usual start: norms near 1, biases not 0."""
+    """Returns a model whose weights all differ from their usual initial values: norms near 1, biases not 0."""
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     for name, p in model.named_parameters():
@@ -68,7 +68,7 @@ def random_model(config, seed):
 
 
 def random_adapter(model, name):
-    """A LoRA adapter on all seven linears whose `B` is drawn as well, so that `A` has a gradient."""
+    """Returns a LoRA adapter on all seven linear layers whose `B` is random too, so that `A` has a gradient."""
     config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=TARGETS, bias="none", task_type="CAUSAL_LM")
     model = get_peft_model(model, config)
     model.peft_config["default"].base_model_name_or_path = f"learners/tests/golden/{name}"
@@ -79,7 +79,7 @@ def random_adapter(model, name):
 
 
 def sequences(vocab, seed):
-    """Token ids and weights: 0 on the prompt (the first third), positive after it, one of all negative."""
+    """Returns token ids and weights: 0 on the prompt (the first third), positive after it, and all negative in one sequence."""
     g = torch.Generator().manual_seed(seed)
     tokens = [torch.randint(0, vocab, (n,), generator=g) for n in LENGTHS]
     weights = []
@@ -115,7 +115,7 @@ def adapter_tensors(model):
 
 
 def sort_targets(path):
-    """PEFT keeps the targets in a set: their order changes from run to run."""
+    """Sorts the targets in the saved configuration: PEFT keeps them in a set, whose order changes from run to run."""
     config = json.loads(path.read_text())
     config["target_modules"] = TARGETS
     path.write_text(json.dumps(config, indent=2) + "\n")

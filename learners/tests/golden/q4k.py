@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks the Python package `gguf` (0.19.0) what blocks of random bytes mean in Q4_K; writes `q4k.safetensors` beside this file.
+"""Dequantises blocks of random bytes as Q4_K with the Python package `gguf` (0.19.0); writes `q4k.safetensors` beside this file.
 
     python3 -m venv venv && venv/bin/pip install gguf==0.19.0 && venv/bin/python q4k.py
 """
@@ -18,7 +18,7 @@ BLOCKS, BYTES = 12, 144
 def main():
     rng = np.random.default_rng(4)
     blocks = rng.integers(0, 256, (BLOCKS, BYTES), dtype=np.uint8)
-    # Units of scales and offsets are never negative; from normal f16 down to subnormal.
+    # The scales of the groups' scales and offsets are never negative; they range from normal f16 numbers down to subnormal ones.
     units = rng.uniform(0.1, 1.0, (BLOCKS, 2)) * np.logspace(0, -6, BLOCKS)[:, None]
     blocks[:, :4] = units.astype(np.float16).view(np.uint8)
     weights = dequantize(blocks.reshape(1, -1), GGMLQuantizationType.Q4_K).astype(np.float32)

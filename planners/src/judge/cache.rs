@@ -63,7 +63,8 @@ fn unusable(file: &Path, error: &std::io::Error) -> Error {
     Error::BadInput(format!("the verdict cache {} cannot be used: {error}; remove it or free its disk", file.display()))
 }
 
-/// Returns everything of an episode that the answer to this question may depend on. For completeness it leaves out answer, plan and stop reason.
+/// Returns everything of an episode that the answer to this question may depend on. For completeness it leaves out answer, plan and stop
+/// reason.
 fn content(episode: &Episode, question: Question) -> Value {
     let step = |step: &Step| {
         let page = (&step.observation.title, step.observation.fingerprint());

@@ -7,7 +7,8 @@ use milepost_runtime::{Action, Context, Element, Environment, Observation, Plan,
 
 use super::scripted::Site;
 
-/// The hashes of the built-in prompts with the default settings. Another hash would separate every recorded generation from its prompts.
+/// The hashes of the built-in prompts with the default settings. If a hash changed, no recorded generation would match its prompts any
+/// more.
 const BUILT_IN_HASHES: [(PromptProfile, &str); 2] =
     [(PromptProfile::Seed, "66ef2de112e994e5"), (PromptProfile::Instruct, "7f97d9c72ec55137")];
 

@@ -99,7 +99,7 @@ impl Person {
     }
 }
 
-/// Makes the error of a run whose task the service no longer accepts calls for.
+/// Makes the error of a run for whose task the service no longer accepts calls.
 fn lost(error: milepost_service::Error) -> Error {
     Error::Environment(format!("the service no longer accepts calls of this run: {error}"))
 }

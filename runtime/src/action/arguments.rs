@@ -73,7 +73,7 @@ impl Argument<'_> {
     }
 }
 
-/// The rest of an action line, which is still to be read.
+/// The part of an action line that is not yet parsed.
 #[derive(Debug)]
 pub(super) struct Rest<'a> {
     line: &'a str,
@@ -85,7 +85,7 @@ pub(super) struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    /// Makes the rest of `line` after the action's word. `expected` names the arguments that should follow.
+    /// Creates the parser of `rest`, the part of `line` after the action's word. `expected` names the arguments that should follow.
     pub fn new(line: &'a str, rest: &'a str, expected: &'static [&'static str]) -> Self {
         Self { line, rest, expected, following: expected.len() }
     }
@@ -101,7 +101,7 @@ impl<'a> Rest<'a> {
         Error::parse("action", self.line, reason)
     }
 
-    /// Checks that the line is read to its end.
+    /// Checks that nothing of the line is left to parse.
     pub fn end(&self) -> Result<()> {
         match self.rest.trim() {
             "" => Ok(()),

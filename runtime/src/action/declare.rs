@@ -3,7 +3,7 @@
 /// Declares the actions: the enums `Action` and `ActionKind`, and for each kind its [`ActionSpec`](super::spec::ActionSpec).
 ///
 /// An entry reads `Variant(name: RustType as ArgumentKind) = "word" { effect: …, … }`, with braces for more than one argument and nothing
-/// for none. After `effect` follow the fields of `ActionSpec` that are not as usual (`granted`, `offer`).
+/// for none. The fields `granted` and `offer` of `ActionSpec` follow `effect` if they differ from their defaults.
 macro_rules! actions {
     ($(
         $(#[doc = $doc:expr])*

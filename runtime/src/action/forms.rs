@@ -1,4 +1,4 @@
-//! What an action can refer to in a turn, and how the agent writes its actions and its answer.
+//! The page, tools and settings that an action can refer to in a turn, and the forms in which the agent writes its actions and its answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,8 @@ pub enum Naming {
     /// By its id: `click 12`.
     #[default]
     Id,
-    /// By its name, then its id: `click "Cart" 12`. A small model finds a name by copying and the id by what follows that name on
-    /// the page; the grammar lets it write only names that are there, each with its own id.
+    /// By its name, then its id: `click "Cart" 12`. A small model finds a name by copying and the id by what follows that name on the page;
+    /// the grammar allows only names of elements on the page, each with its own id.
     NameAndId,
 }
 
@@ -49,7 +49,7 @@ pub enum AnswerText {
     Executor,
 }
 
-/// What an action can refer to in this turn.
+/// The page, tools and settings from which the grammar of a turn offers actions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Available<'a> {
     /// The page.

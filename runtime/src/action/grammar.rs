@@ -1,4 +1,4 @@
-//! The grammar of a turn's action: only what exists now can be decoded.
+//! The grammar of a turn's action: only elements, options, action kinds and tools that exist in this turn can be decoded.
 
 use super::forms::{AnswerText, Available, Naming, ToolForm};
 use super::rules::Rules;
@@ -8,7 +8,7 @@ use crate::check::Check;
 use crate::observation::Observation;
 use crate::text::LITERAL_RULE;
 
-/// What the grammar of a turn may contain besides what the page offers.
+/// The action kinds, tools and forms that the grammar of a turn may contain, besides the elements of the page.
 #[derive(Clone, Debug, Default)]
 pub struct ActionForms<'a> {
     /// Kinds that the capability allows.

@@ -1,4 +1,5 @@
-//! Actions: a typed enum with one line of text each, which prints, parses and yields the grammar of what exists now.
+//! Actions: a typed enum, each of whose variants has a form as one line of text. This module prints and parses these lines, and generates
+//! the grammar of those that are possible in a turn.
 //!
 //! `table.rs` declares every kind of action in one place and says how to add one.
 

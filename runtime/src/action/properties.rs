@@ -30,7 +30,7 @@ impl ActionKind {
 }
 
 impl Action {
-    /// Returns what carrying out the action may change.
+    /// Returns the side effect that the action may have.
     pub fn effect(&self) -> SideEffect {
         self.kind().spec().effect
     }
@@ -78,7 +78,7 @@ impl Action {
         typed.flatten().collect()
     }
 
-    /// Returns why it cannot be done on this page, if it cannot.
+    /// Returns the reason why the action is invalid on this page; `None` if it is valid.
     pub fn invalid_on(&self, observation: &Observation) -> Option<String> {
         let target = self.target().and_then(|id| observation.element(id));
         self.arguments().into_iter().find_map(|argument| match (argument, target) {

@@ -1,16 +1,16 @@
-//! What the table of actions says about each kind of action.
+//! The properties that the table of actions declares for each kind of action.
 
 use super::forms::Available;
 use super::rules::{Rules, Term};
 
-/// What carrying out an action may change.
+/// The side effect that an action may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SideEffect {
-    /// Nothing outside the browser. Going to an address counts as reading, as in HTTP (RFC 9110, 9.2.1).
+    /// No change outside the browser. Going to an address counts as reading, as in HTTP (RFC 9110, 9.2.1).
     None,
-    /// Something outside the browser, such as a record of the site.
+    /// A change outside the browser, such as one of the site's records.
     Possible,
-    /// What the tool that it calls may change.
+    /// The side effect of the tool that the action calls.
     OfTool,
 }
 
@@ -30,9 +30,10 @@ pub(super) enum Offer {
     /// By one alternative: the action's word, then what the grammar allows for each argument. If there is nothing to choose from for one of
     /// them, the action is not offered.
     Arguments,
-    /// By the alternatives that this function makes from the page. They stand in the order of the table.
+    /// By the alternatives that this function makes from the page. They are listed in the order of the table.
     Page(fn(&Available<'_>, &mut Rules)),
-    /// By the alternatives that this function makes from the agent's set-up (tools, who writes the answer). They stand after all others.
+    /// By the alternatives that this function makes from the agent's set-up (tools, who writes the answer). They are listed after all
+    /// others.
     Setup(fn(&Available<'_>, &mut Rules)),
 }
 
@@ -41,7 +42,7 @@ pub(super) enum Offer {
 pub(super) struct ActionSpec {
     /// The first word of its line, which is also its class in a stored capability.
     pub word: &'static str,
-    /// What carrying it out may change.
+    /// The side effect that it may have.
     pub effect: SideEffect,
     /// Which tasks may use it.
     pub granted: Granted,

@@ -14,7 +14,8 @@
 //!      secrets are guarded by these kinds.
 //!    - The word begins the action's line and is its class in a stored capability. Neither may change later, since episodes are stored
 //!      with both.
-//!    - The effect says whether the action may change something outside the browser. The run is then recorded as having acted before it acts.
+//!    - The effect says whether the action may change something outside the browser. The run is then recorded as having acted before it
+//!      acts.
 //!    - `granted: Granted::OnRequest` keeps the kind out of the default capability.
 //!    - `offer: …` replaces the alternative that the grammar would make from the arguments.
 //!

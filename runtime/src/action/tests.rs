@@ -1,4 +1,4 @@
-//! A new kind of action needs its table entry and a handler, and nothing else: shown on `highlight`, which exists in tests only.
+//! Tests that a new kind of action needs only its table entry and a handler, with the example `highlight`, which exists in tests only.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ fn highlight() -> Action {
     Action::Highlight { id: 3, label: "here".into() }
 }
 
-/// A page on which elements can be highlighted, and nothing else can be done.
+/// An environment that can only highlight elements.
 #[derive(Default)]
 struct Marked {
     marks: Vec<(u32, String)>,
@@ -61,7 +61,7 @@ impl Environment for Marked {
     }
 }
 
-/// Writes these action lines, one a turn.
+/// A policy that takes the actions of these lines, one per turn.
 struct Lines(&'static [&'static str]);
 
 #[async_trait]

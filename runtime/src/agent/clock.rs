@@ -3,24 +3,24 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The longest time between two looks at the clock.
+/// The maximum time between two checks of the clock.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A busy machine wakes a sleeping task at most this late; a task that wakes later was stopped.
+/// The maximum delay with which a busy machine wakes a sleeping task. A longer delay means that the process was stopped.
 const MAX_WAKE_DELAY: Duration = Duration::from_secs(3);
 
-/// A clock that counts the time of a run.
+/// A clock that measures the time of a run without its pauses.
 #[derive(Debug)]
 pub(super) struct RunClock {
     started: Instant,
     pauses: Mutex<Pauses>,
 }
 
-/// The time that does not count.
+/// The pauses of the clock.
 #[derive(Debug, Default)]
 struct Pauses {
-    /// The length of all pauses that are over.
+    /// The total length of the pauses that have ended.
     total: Duration,
-    /// When the pause began that the clock is in.
+    /// When the current pause began; `None` if the clock is running.
     since: Option<Instant>,
 }
 
@@ -31,7 +31,7 @@ impl Default for RunClock {
 }
 
 impl RunClock {
-    /// Returns the time that counts.
+    /// Returns the time since the start, without the pauses.
     fn elapsed(&self) -> Duration {
         let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let paused = pauses.total + pauses.since.map(|since| since.elapsed()).unwrap_or_default();
@@ -48,12 +48,12 @@ impl RunClock {
         output
     }
 
-    /// Completes when this much time has counted.
+    /// Completes when the elapsed time, without the pauses, reaches `limit`.
     pub async fn reached(&self, limit: Duration) {
         loop {
             let (sleep, before) = match limit.saturating_sub(self.elapsed()) {
                 Duration::ZERO => return,
-                // While the clock is paused, the remaining time does not shrink, and is looked at again after the same time.
+                // While the clock is paused, the remaining time stays the same, so that it is checked at equal intervals.
                 left => (left.clamp(Duration::from_millis(20), CHECK_INTERVAL), Instant::now()),
             };
             tokio::time::sleep(sleep).await;
@@ -61,7 +61,7 @@ impl RunClock {
         }
     }
 
-    /// Does not count the time that a sleep took too long: no time of the run passes in a process that is stopped.
+    /// Counts the time by which a sleep took too long as a pause, because the process was stopped in that time.
     fn discount_oversleep(&self, sleep: Duration, took: Duration) {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.since.is_none() && took > sleep + MAX_WAKE_DELAY {

@@ -1,4 +1,4 @@
-//! The phases of a turn: observing, verifying milestones, revising the plan, acting, and recording what came of it.
+//! The phases of a turn: observing, verifying milestones, revising the plan, acting, and recording the outcome.
 
 use url::Url;
 
@@ -39,8 +39,8 @@ impl Agent<'_> {
         Ok(observation)
     }
 
-    /// Verifies milestones from the cursor on; each true one moves the cursor. Returns the indices of the plan steps whose milestones were
-    /// reached.
+    /// Verifies milestones from the cursor on; each milestone that holds moves the cursor. Returns the indices of the plan steps whose
+    /// milestones were reached.
     pub(super) async fn verify_milestones(
         &mut self,
         turn: u32,
@@ -149,7 +149,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Replaces the values of secrets in an outcome by their placeholders: tools, pages and drivers repeat what was typed.
+    /// Replaces the values of secrets in an outcome by their placeholders: tools, pages and drivers may repeat the text that was typed.
     pub(super) fn scrubbed(&self, outcome: Outcome) -> Outcome {
         let clean = |text: String| self.environment.scrubbed(&text);
         Outcome { ok: outcome.ok, error: outcome.error.map(clean), result: outcome.result.map(clean) }
@@ -190,7 +190,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Applies a revision. Returns the error if the plan refuses it. The replaced version is recorded as it stood.
+    /// Applies a revision. Returns the error if the plan refuses it. The replaced version is recorded with its final state.
     pub(super) async fn revise(&mut self, episode: &mut Episode, state: &mut RunState, revision: &Revision) -> Result<Option<Error>> {
         if *revision == Revision::Keep {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Agent<'_> {
         Ok(None)
     }
 
-    /// Records a new plan version and tells the listener.
+    /// Records a new plan version and notifies the listener.
     pub(super) async fn record_plan(&mut self, episode: &mut Episode, plan: &Plan) -> Result<()> {
         self.store.plan(&episode.id, plan).await?;
         self.listener.event(Event::Plan(plan));
@@ -215,7 +215,7 @@ impl Agent<'_> {
         Ok(())
     }
 
-    /// Returns what the policy may use for a decision.
+    /// Returns the information that the policy may use for a decision.
     pub(super) fn context<'c>(
         &self,
         episode: &'c Episode,

@@ -1,4 +1,4 @@
-//! What a run carries from one turn to the next.
+//! The state that a run carries from one turn to the next.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ pub(super) struct RunState {
     pub stalled: bool,
     /// The result of the last tool call, which the next observation shows.
     pub tool_result: Option<String>,
-    /// Whether the browser was restarted; it is restarted once.
+    /// Whether the browser was restarted, which happens at most once per run.
     pub restarted: bool,
-    /// What people said to the agent, oldest first.
+    /// The messages of people to the agent, oldest first.
     pub messages: Vec<String>,
     /// The run's clock.
     pub clock: Arc<RunClock>,

@@ -1,4 +1,4 @@
-//! Which adapter serves: the configuration's choice, found in the registry or in a directory, and checked against what it was registered as.
+//! The choice of the adapter that serves: it is configured, found in the registry or in a directory, and checked against its registration.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::call::Generation;
 use crate::error::{Error, Result};
 use crate::traits::Probes;
 
-/// Which adapter serves.
+/// The adapter that the configuration chooses to serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum AdapterChoice {
@@ -51,7 +51,7 @@ pub struct ChosenAdapter {
     pub probes: Option<Probes>,
     /// Its record in the registry, where it has one.
     pub record: Option<Record>,
-    /// How to start without it.
+    /// How to start without the adapter, for error messages.
     pub way_out: &'static str,
 }
 
@@ -59,8 +59,8 @@ const CURRENT: &str = "`milepost adapters rollback` goes back to the one before,
 const NAMED: &str = "`adapter: current` and `adapter: none` do without it";
 
 impl ChosenAdapter {
-    /// Finds the adapter that the configuration asks for; `None` serves the base. `base` gives the generation of the base model; it is called
-    /// only where the registry has something to compare it with, since it hashes the weights.
+    /// Finds the adapter that the configuration chooses; `None` means that the base serves. `base` returns the generation of the base
+    /// model; it is called only if the registry must be searched for that base, since it hashes the weights.
     ///
     /// # Errors
     /// The name is neither a directory nor a generation, the generation's files are not there, or the base cannot be read.
@@ -101,10 +101,10 @@ impl ChosenAdapter {
         Ok(Self { directory, probes, record: None, way_out: NAMED })
     }
 
-    /// Checks that what serves is what was registered.
+    /// Checks that the served generation is the one that was registered.
     ///
     /// # Errors
-    /// Files, model, tokenizer or prompts are no longer those that the generation was registered with.
+    /// Files, model, tokenizer or prompts differ from those that the generation was registered with.
     pub fn check(&self, served: &Generation) -> Result<()> {
         let Some(record) = self.record.as_ref().filter(|record| record.id != served.id()) else { return Ok(()) };
         let known = &record.generation;
@@ -121,7 +121,8 @@ impl ChosenAdapter {
         Err(Error::Engine(format!("it was registered with other {}", changed.join("; "))))
     }
 
-    /// Returns the sentence that goes before the error of an adapter that cannot serve: which one, and how to start without it.
+    /// Returns the sentence that introduces the error of an adapter that cannot serve: it names the adapter and says how to start without
+    /// it.
     pub fn refusal(&self) -> String {
         let (directory, way_out) = (self.directory.display(), self.way_out);
         match &self.record {

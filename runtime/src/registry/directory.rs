@@ -16,9 +16,9 @@ use crate::hash::adapter_hash;
 /// The name of the file in an adapter directory of the registry that contains its record.
 pub(super) const RECORD: &str = "generation.json";
 const CURRENT: &str = "current.json";
-/// The lock file of a change.
+/// The lock file that every change of the registry holds.
 const CHANGES: &str = "changes.lock";
-/// The lock file of an updater.
+/// The lock file that the registry's only updater holds.
 const UPDATER: &str = "updater.lock";
 
 /// The registry in a directory of this machine.
@@ -125,8 +125,8 @@ impl DirectoryRegistry {
         files::write_json(&self.directory(&record.id).join(RECORD), record)
     }
 
-    /// Starts a change: takes the lock, which is released when the file is dropped, and finishes or removes what a dead process left
-    /// unfinished.
+    /// Starts a change: takes the lock, which is released when the file is dropped, and completes or removes the changes that a dead
+    /// process left unfinished.
     pub(super) fn change(&self) -> Result<(File, Pointers)> {
         let (path, file) = self.lock_file(CHANGES)?;
         file.lock().map_err(files::failed(&path, "locked"))?;
@@ -156,7 +156,8 @@ impl DirectoryRegistry {
         self.update_records(pointers)
     }
 
-    /// Takes the serving generation out of service, within a change. Returns what serves instead.
+    /// Takes the serving generation out of service, within a change. Returns the id of the generation that serves instead; `None` is the
+    /// base.
     fn roll_back(&self, pointers: &mut Pointers, base: &Generation, reason: &str) -> Result<Option<String>> {
         let records = self.records()?;
         let pointer = pointers.0.entry(base.weights().to_owned()).or_default();
@@ -263,7 +264,7 @@ impl AdapterRegistry for DirectoryRegistry {
         } else if incumbent == Incumbent::Any
             && let Some(promotion) = record.history.iter_mut().rev().find(|change| change.status == Status::Promoted)
         {
-            // A person confirms what a comparison put into service.
+            // A person confirms a generation that a comparison put into service.
             promotion.by_hand = Some(true);
             self.write(&record)?;
         }

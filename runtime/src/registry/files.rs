@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// The prefix of the names of unfinished files and directories.
 pub(super) const UNFINISHED: &str = ".unfinished-";
 
-/// Returns a function that makes the error about a file that could not be read, written, …
+/// Returns a function that makes the error about a file that could not be processed; `what` is the failed operation, such as "read".
 pub(super) fn failed<'a>(path: &'a Path, what: &'a str) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |error| Error::file(path, format!("cannot be {what}: {error}"))
 }
@@ -65,7 +65,7 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed(directory, "read"))).collect()
 }
 
-/// Whether a file or directory is unfinished: a process that died left it behind.
+/// Whether a file or directory is unfinished, that is, left behind by a process that died.
 pub(super) fn is_unfinished(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }

@@ -2,17 +2,19 @@
 //!
 //! # The base of a hub id
 //!
-//! The base of a model that is given as a hub id is the hash of its weights, as for a directory. Earlier versions took the hash of the id's name, so
-//! their registries hold that hash in records, lineages and `current.json`. Such a generation is accepted on the model with that hub id:
+//! The base of a model that is given as a hub id is the hash of its weights, as for a directory. Earlier versions took the hash of the id's
+//! name, so their registries hold that hash in records, lineages and `current.json`. Such a generation is accepted on the model with that
+//! hub id:
 //!
-//! - A generation's id is a hash over its base, and directories, episodes and the records of other generations refer to it. So the id stays: the
-//!   record holds the new hash as `base` and the old one as `registered_base`, from which the id is computed. An engine reads both from the
-//!   adapter's directory ([`registered_base`]) and serves the generation under the same id.
-//! - A record is rewritten only after a start has succeeded ([`DirectoryRegistry::rebase`]), because a name does not prove that the weights are those
-//!   that the adapters were trained on; the probes of the adapter that starts do. Until then, what serves is found under the old hash
-//!   ([`DirectoryRegistry::recorded_base`]).
+//! - A generation's id is a hash over its base, and directories, episodes and the records of other generations refer to it. So the id
+//!   stays: the record holds the new hash as `base` and the old one as `registered_base`, from which the id is computed. An engine reads
+//!   both from the adapter's directory ([`registered_base`]) and serves the generation under the same id.
+//! - A record is rewritten only after a start has succeeded ([`DirectoryRegistry::rebase`]), because only the probes of the adapter that
+//!   starts, and not a name, prove that the weights are those that the adapters were trained on. Until then, the generation in service is
+//!   found under the old hash ([`DirectoryRegistry::recorded_base`]).
 //! - All records of the hub id are rewritten at once, so that a rollback or a promotion finds each of them on the same base.
-//! - A rewritten record is bound to the weights like any other: on other weights its id is not computed from `registered_base`, and it is refused.
+//! - A rewritten record is bound to the weights like any other: on other weights its id is not computed from `registered_base`, and it is
+//!   refused.
 
 mod choice;
 mod directory;
@@ -41,9 +43,9 @@ use crate::traits::{GenerationEngine, Probes};
 pub enum Status {
     /// It was trained and not yet judged.
     Candidate,
-    /// It was put into service. Whether it still serves, [`AdapterRegistry::current`] says.
+    /// It was put into service; [`AdapterRegistry::current`] says whether it still serves.
     Promoted,
-    /// It was refused: it is worse, broken, or not what was trained.
+    /// It was refused: it is worse, broken, or not the adapter that was trained.
     Quarantined,
     /// It could be shown neither to be better nor to be worse.
     Inconclusive,
@@ -73,7 +75,8 @@ pub struct StatusChange {
     pub at: DateTime<Utc>,
     /// Why it changed.
     pub reason: String,
-    /// Whether a promotion was a person's choice, whatever served, and not the verdict of a comparison; `None` if that was not recorded.
+    /// Whether a promotion was a person's choice, regardless of the generation in service, and not the verdict of a comparison; `None` if
+    /// that was not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<bool>,
 }
@@ -86,7 +89,7 @@ pub enum Occasion {
     Gate,
     /// It was measured again on other tasks, since the gate's own figure is biased upwards by selection.
     Remeasured,
-    /// It was measured on the share of live traffic that tries the generation.
+    /// It was measured on the share of live traffic that was routed to the generation.
     Canary,
     /// It was measured in service.
     Live,
@@ -132,7 +135,7 @@ pub struct Record {
 }
 
 impl Figure {
-    /// Makes a measurement of now without a comparison.
+    /// Creates a measurement with the present time and without a comparison.
     pub fn new(occasion: Occasion, candidate: [u64; 2], reason: impl Into<String>) -> Self {
         Self { occasion, at: Utc::now(), candidate, incumbent: None, p: None, decision: None, reason: reason.into() }
     }
@@ -165,11 +168,11 @@ pub enum Rollback {
     },
 }
 
-/// What the caller of a promotion expects to serve. If something else serves, the promotion is refused, so that nobody overwrites a change
-/// that they have not seen.
+/// The generation that the caller of a promotion expects to be in service. If another one serves, the promotion is refused, so that a
+/// change that the caller has not seen is not overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incumbent<'a> {
-    /// Anything may serve: the promotion is a person's choice.
+    /// Any generation: the promotion is a person's choice.
     Any,
     /// The base, without an adapter.
     Base,
@@ -194,16 +197,18 @@ pub trait AdapterRegistry: Send + Sync {
     /// Sets the status of a generation that does not serve. To put one into service or take it out, use [`promote`](Self::promote) and
     /// [`rollback`](Self::rollback).
     async fn set_status(&self, id: &str, status: Status, reason: &str) -> Result<Record>;
-    /// Puts a generation into service. This is refused if it is quarantined, or if something else serves than the caller expects.
+    /// Puts a generation into service. This is refused if it is quarantined, or if the generation in service is not the one that the caller
+    /// expects.
     async fn promote(&self, id: &str, incumbent: Incumbent<'_>, reason: &str) -> Result<Record>;
-    /// Takes the serving generation on these base weights out of service and puts the latest earlier one that is still good back; `None` is
+    /// Takes the serving generation on these base weights out of service and restores the latest earlier one that is still good; `None` is
     /// the base.
     async fn rollback(&self, base: &Generation, reason: &str) -> Result<Option<Record>>;
-    /// Does the same as [`rollback`](Self::rollback), but only if this generation serves: for a caller who decided from measurements of it.
+    /// Does the same as [`rollback`](Self::rollback), but only if this generation serves. It is for callers that decided from measurements
+    /// of this generation.
     async fn rollback_of(&self, base: &Generation, id: &str, reason: &str) -> Result<Rollback>;
-    /// Returns what a rollback on these base weights would put back; `None` is the base.
+    /// Returns the generation that a rollback on these base weights would restore; `None` is the base.
     async fn previous(&self, base: &Generation) -> Result<Option<Record>>;
-    /// Returns what serves on these base weights; `None` is the base itself.
+    /// Returns the generation in service on these base weights; `None` is the base itself.
     async fn current(&self, base: &Generation) -> Result<Option<Record>>;
 }
 
@@ -216,16 +221,16 @@ const LINEAGE: &str = "lineage.json";
 /// Reads the probes in an adapter directory; `None` if there are none.
 ///
 /// # Errors
-/// The file cannot be read or contains no probes.
+/// The file cannot be read or parsed.
 pub fn read_probes(adapter: &Path) -> Result<Option<Probes>> {
     files::read_json(&adapter.join(PROBES))
 }
 
-/// Makes a running engine serve what the registry says, after a promotion or a rollback. Returns the new generation; `None` if nothing had
-/// to change.
+/// Makes a running engine serve the generation that the registry has in service, after a promotion or a rollback. Returns the new
+/// generation; `None` if the engine served it already.
 ///
 /// # Errors
-/// The adapter is not what was registered, or fails its proof; the engine then serves what it served before.
+/// The adapter differs from the registered one, or fails its proof; the engine then continues to serve the old generation.
 pub async fn sync_engine(registry: &dyn AdapterRegistry, engine: &dyn GenerationEngine) -> Result<Option<Generation>> {
     let now = engine.generation();
     match registry.current(&now).await? {
@@ -261,7 +266,7 @@ impl Lineage {
         Ok(files::read_json(&adapter.join(LINEAGE))?.unwrap_or_default())
     }
 
-    /// Checks that an adapter was trained on this base; what the lineage leaves out is not checked.
+    /// Checks that an adapter was trained on this base; properties that the lineage leaves out are not checked.
     fn check(&self, adapter: &Path, base: &Generation) -> Result<()> {
         let claims = [
             ("base weights", &self.base, base.weights()),

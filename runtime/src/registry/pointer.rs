@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Incumbent, Record, Status, StatusChange};
 
-/// What serves on one base model.
+/// The generation in service on one base model, and its predecessors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pointer {
     /// The generation in service; `None` is the base.
@@ -40,8 +40,8 @@ impl Pointer {
         self.last = Some(Change { id: id.to_owned(), change });
     }
 
-    /// Takes the serving generation out of service and puts back the latest earlier one that is still `good`. Returns the generation that
-    /// was taken out; `None` if the base serves.
+    /// Takes the serving generation out of service and restores the latest earlier one for which `good` returns true. Returns the
+    /// generation that was taken out; `None` if the base serves.
     pub(super) fn rollback(&mut self, good: impl Fn(&str) -> bool, reason: &str, at: DateTime<Utc>) -> Option<String> {
         let gone = self.serving.take()?;
         while let Some(before) = self.previous.pop() {

@@ -1,4 +1,5 @@
-//! Keeps the generations of a hub id whose base was registered as the hash of the id's name; the reasons are in the registry's documentation.
+//! Keeps the generations of a hub id whose base was registered as the hash of the id's name; the reasons are in the registry's
+//! documentation.
 
 use std::path::Path;
 
@@ -10,16 +11,16 @@ use super::{AdapterRegistry, LINEAGE, files};
 use crate::call::Generation;
 use crate::error::Result;
 
-/// The base of a registered adapter, as its record holds it.
+/// The base of a registered adapter, as its record contains it.
 #[derive(Deserialize)]
 struct RecordedBase {
     base: String,
     registered_base: Option<String>,
 }
 
-/// Returns the [`registered_base`](Generation::registered_base) under which an adapter directory serves on the base `base`: that of its record in
-/// the registry, if the record is of this base, or `former`, the base that the model had by its name, if the record still holds that one. `None` for a
-/// directory that no registry wrote, or whose record is of another base.
+/// Returns the [`registered_base`](Generation::registered_base) under which an adapter directory serves on the base `base`: the one in the
+/// directory's record, if the record has this base, or `former`, the hash of the model's name, if the record still has that as its base.
+/// Returns `None` for a directory that no registry wrote, or whose record has another base.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -32,8 +33,9 @@ pub fn registered_base(adapter: &Path, base: &str, former: Option<&str>) -> Resu
 }
 
 impl DirectoryRegistry {
-    /// Returns the base under which the registry records what serves on a model: `base`, or the base with the hash `former` of the model's name as
-    /// its weights, as long as nothing was put into service under the weights' own hash and [`rebase`](Self::rebase) has not run.
+    /// Returns the base under which the registry records the generation in service on a model: `base`, or, as long as no generation was put
+    /// into service under the weights' own hash and [`rebase`](Self::rebase) has not run, the base whose weights are `former`, the hash of
+    /// the model's name.
     ///
     /// # Errors
     /// `current.json` is damaged.
@@ -46,11 +48,12 @@ impl DirectoryRegistry {
         })
     }
 
-    /// Rewrites the records whose weights are `former`, the hash of a hub id's name, so that they hold the weights of `base`. Their ids stay. It is
-    /// called after a successful start on this model; every later call changes nothing. Returns how many records were rewritten.
+    /// Rewrites the records whose weights are `former`, the hash of a hub id's name, so that they hold the weights of `base`. Their ids
+    /// stay. It is called after a successful start on this model; every later call changes nothing. Returns how many records were
+    /// rewritten.
     ///
-    /// Whenever the process dies, the next call completes the change: each file is replaced atomically, and `current.json`, by which
-    /// [`recorded_base`](Self::recorded_base) finds what serves, comes last.
+    /// Whenever the process dies, the next call completes the change: each file is replaced atomically, and `current.json`, which
+    /// [`recorded_base`](Self::recorded_base) reads, comes last.
     ///
     /// # Errors
     /// The registry cannot be read or written.

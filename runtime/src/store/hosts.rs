@@ -40,7 +40,7 @@ pub(super) fn of_turn(start: &Url, page: &str, action: &str) -> Vec<String> {
             Argument::ToolArguments(arguments) => add_hosts(start, arguments, &mut hosts),
             _ => {}
         }),
-        // The line is one of another version: the addresses in its text count.
+        // Another version wrote the line, so the addresses are searched for in its text.
         Err(_) => hosts.extend(hosts_in_text(action)),
     }
     hosts

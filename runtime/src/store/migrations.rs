@@ -6,9 +6,9 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Makes a migrator from a list of (version, description, SQL), in ascending order of the versions.
 ///
-/// It gives each migration the checksum that `sqlx::migrate!` computes (SHA-384 of the SQL), and therefore accepts the databases that such a migrator
-/// wrote. A migration that has been released must never change: the checksum in existing databases would not match any more. Its description is the file's
-/// name without the version and with spaces for underscores.
+/// It gives each migration the checksum that `sqlx::migrate!` computes (SHA-384 of the SQL), and therefore accepts the databases that such
+/// a migrator wrote. A migration that has been released must never change: the checksum in existing databases would not match any more. Its
+/// description is the file's name without the version and with spaces for underscores.
 pub fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = migrations.iter().map(|(version, description, sql)| {
         Migration::new(*version, Cow::Borrowed(*description), MigrationType::Simple, Cow::Borrowed(*sql), false)

@@ -61,8 +61,8 @@ impl SqliteStore {
         Ok(kept)
     }
 
-    /// Returns the hosts that an episode touched. The last page counts even without a step: a turn whose output cannot be parsed leaves
-    /// none.
+    /// Returns the hosts that an episode touched. The last page counts even without a step, because a turn whose output cannot be parsed is
+    /// recorded without one.
     async fn hosts_of(&self, id: &str) -> Result<HashSet<String>> {
         let ends = "SELECT json_extract(task, '$.start_url') AS start_url, json_extract(last_observation, '$.url') AS last_url FROM episodes WHERE id = ?";
         let row = sqlx::query(ends).bind(id).fetch_one(&self.pool).await.map_err(|error| self.error(error))?;

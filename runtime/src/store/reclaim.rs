@@ -1,8 +1,9 @@
 //! Returns the disk space of deleted rows to the file system.
 //!
 //! SQLite keeps the pages of deleted rows for later rows; the file does not shrink by itself. A database that is created with
-//! `auto_vacuum=INCREMENTAL` can return its free pages cheaply. One that was created without can be converted by a full `VACUUM`, which rewrites the
-//! whole database and needs room for that. Source: <https://www.sqlite.org/pragma.html#pragma_auto_vacuum>, <https://www.sqlite.org/lang_vacuum.html>.
+//! `auto_vacuum=INCREMENTAL` can return its free pages cheaply. One that was created without it can be converted by a full `VACUUM`, which
+//! rewrites the whole database and needs disk space for that. Source: <https://www.sqlite.org/pragma.html#pragma_auto_vacuum>,
+//! <https://www.sqlite.org/lang_vacuum.html>.
 
 use std::ffi::CString;
 use std::io;
@@ -16,13 +17,13 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, Sql
 const NONE: i64 = 0;
 const INCREMENTAL: i64 = 2;
 
-/// Number of copies of the remaining rows for which a full `VACUUM` needs room: a temporary database and the write-ahead log.
+/// Number of copies of the remaining rows for which a full `VACUUM` needs disk space: a temporary database and the write-ahead log.
 const VACUUM_COPIES: u64 = 2;
 
 /// The reason why [`reclaim`] gave no space back.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReclaimed {
-    /// The database was created without `auto_vacuum`, and the disk has no room for rewriting it.
+    /// The database was created without `auto_vacuum`, and the disk has too little space for rewriting it.
     #[error("rewriting the database needs {needed} bytes and its disk has {free} free; free some space, and the next prune gives it back")]
     NoRoom {
         /// Bytes that a full `VACUUM` needs.
@@ -38,7 +39,8 @@ pub enum NotReclaimed {
     Database(#[from] sqlx::Error),
 }
 
-/// Adds `auto_vacuum=INCREMENTAL` to the options if the database does not exist yet. SQLite takes this setting only before the first table is created.
+/// Adds `auto_vacuum=INCREMENTAL` to the options if the database does not exist yet. SQLite takes this setting only before the first table
+/// is created.
 pub fn with_auto_vacuum(options: SqliteConnectOptions, database: &Path) -> SqliteConnectOptions {
     let is_new = std::fs::metadata(database).map_or(true, |file| file.len() == 0);
     if is_new { options.auto_vacuum(SqliteAutoVacuum::Incremental) } else { options }
@@ -46,11 +48,11 @@ pub fn with_auto_vacuum(options: SqliteConnectOptions, database: &Path) -> Sqlit
 
 /// Returns the free pages of a database to the file system, to be called after rows were deleted.
 ///
-/// A database that was created without `auto_vacuum` is rewritten with `auto_vacuum=INCREMENTAL` if its disk has room for that. No transaction
-/// may be open on the pool; other processes wait or fail as for any long transaction.
+/// A database that was created without `auto_vacuum` is rewritten with `auto_vacuum=INCREMENTAL` if its disk has enough space. No
+/// transaction may be open on the pool; other processes wait or fail as for any long transaction.
 ///
 /// # Errors
-/// The disk has no room, its free space cannot be read, or the database fails.
+/// The disk has too little space, its free space cannot be read, or the database fails.
 pub async fn reclaim(pool: &SqlitePool, database: &Path) -> Result<(), NotReclaimed> {
     let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     reclaim_within(pool, || free_bytes(directory)).await
@@ -77,7 +79,8 @@ pub(super) async fn reclaim_within(pool: &SqlitePool, free: impl FnOnce() -> io:
         // auto_vacuum=FULL: each commit has returned its free pages already.
         _ => {}
     }
-    // With a write-ahead log the file shrinks when the log is written back. Readers may delay that until a later checkpoint, which is no error.
+    // With a write-ahead log the file shrinks when the log is written back. Readers may delay that until a later checkpoint, which is no
+    // error.
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The daemon over HTTP, which the crate's feature `http` builds.
 //!
-//! From the lowest module to the highest: [`errors`], [`auth`], [`state`], [`request`] (what happens to a request before its handler), then the
-//! protocols [`rest`], [`openai`], [`mcp`] and [`web`] beside [`observability`], and at the top [`router`], [`listen`] and [`start`].
+//! From the lowest module to the highest: [`errors`], [`auth`], [`state`], [`request`] (processing of a request before its handler), then
+//! the protocols [`rest`], [`openai`], [`mcp`] and [`web`] beside [`observability`], and at the top [`router`], [`listen`] and [`start`].
 
 pub mod auth;
 mod errors;

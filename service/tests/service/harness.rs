@@ -36,7 +36,7 @@ pub fn report(stop: Stop, answer: Option<&str>) -> Report {
     Report { stop, answer: answer.map(str::to_owned), output: None, success: None, episode: None }
 }
 
-/// What a runner does when it is asked to end.
+/// The behaviour of a run that is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OnCancel {
     /// The run ends as cancelled.
@@ -128,7 +128,7 @@ impl Harness {
         timeout(TIMEOUT, async { self.runs.lock().await.recv().await }).await.expect("no run starts").unwrap()
     }
 
-    /// Returns true if every run that has started was taken by `next_run`. The caller makes sure that the dispatcher has looked at the queue.
+    /// Returns true if every run that has started was taken by `next_run`. The caller makes sure that the dispatcher has checked the queue.
     pub async fn no_run_is_waiting(&self) -> bool {
         self.runs.lock().await.is_empty()
     }
@@ -203,7 +203,7 @@ impl Process {
         self.runtime.block_on(future)
     }
 
-    /// Stops everything without asking it to end; nothing runs any more when this returns.
+    /// Stops all work without asking it to end; nothing runs any more when this returns.
     pub fn kill(self) {
         self.runtime.shutdown_timeout(Duration::from_secs(10));
         drop(self.harness);

@@ -1,4 +1,4 @@
-//! What becomes of a task when the process dies, or when its runner hangs, panics or fails.
+//! The recovery of tasks after the process dies, or after a runner hangs, panics or fails.
 
 use milepost_runtime::Stop;
 use milepost_service::{Error, RunFailure, ServiceConfig, TaskRecord, TaskState};

@@ -51,7 +51,7 @@ impl<S: Site> Draft<S> {
         self
     }
 
-    /// Adds a milestone for a change that the goal asks for: how it is seen on a page, and how the state has it.
+    /// Adds a milestone for a change that the goal asks for: `check` recognises it on a page, `holds` in the site's state.
     pub(crate) fn change(self, text: impl Into<String>, check: Check, holds: impl Fn(&S) -> bool + Send + Sync + 'static) -> Self {
         self.milestone(text.into(), check, Truth { holds: Box::new(holds), is_change: true })
     }
@@ -67,8 +67,8 @@ impl<S: Site> Draft<S> {
         self
     }
 
-    /// Adds a fact that the goal needs and only the site can tell. Each way is a list of phrases; a page with all phrases of one way tells
-    /// the fact.
+    /// Adds a fact that the goal needs and that only the site's pages contain. Each way is a list of phrases; a page with all phrases of
+    /// one way states the fact.
     pub(crate) fn needs_fact(self, ways: impl Into<Fact>) -> Self {
         self.needs_facts([ways.into()])
     }

@@ -96,7 +96,7 @@ def check_disconnect():
         raise AssertionError("a task within half a second?")
     except openai.APITimeoutError:
         pass
-    # The site stays up until the tasks have ended: without it they would fail before they are cancelled.
+    # The site keeps running until the tasks have ended; otherwise they would fail before they are cancelled.
     await_end(2)
     silent.close()
 

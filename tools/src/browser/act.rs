@@ -64,7 +64,7 @@ fn missing(id: u32) -> Outcome {
 }
 
 impl BrowserEnvironment {
-    /// Carries out an action. Where the page or the driver refuses it, the outcome has the reason; only a browser that is gone is an error.
+    /// Carries out an action. If the page or the driver refuses it, the outcome has the reason; only the loss of the browser is an error.
     pub(super) async fn perform(&mut self, action: &Action) -> Result<Outcome> {
         self.unsettled = true;
         let done = match action {
@@ -243,8 +243,8 @@ fn field_outcome(id: u32, answer: CallResult<Value>) -> CallResult<Outcome> {
     }
 }
 
-/// Accepts a new page, a dialog or a closed tab after an input event: it is the effect of the action, not a failure, and the next observation shows
-/// it.
+/// Accepts a new page, a dialog or a closed tab after an input event: it is the effect of the action, not a failure, and the next
+/// observation shows it.
 fn accept_page_change(answer: CallResult<Value>) -> CallResult<()> {
     match answer {
         Ok(_) | Err(CallError::Navigated | CallError::Dialog | CallError::NoWindow | CallError::Slow) => Ok(()),

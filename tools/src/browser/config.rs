@@ -35,11 +35,11 @@ pub struct BrowserConfig {
     pub proxy: Option<String>,
     /// The directory for the records of running browsers, by which a later process ends the browsers that a crashed one left.
     pub state_dir: Option<PathBuf>,
-    /// The directory of a profile that is kept, so that the next run has the cookies and the storage of this one. When not given, each browser gets a
-    /// new profile.
+    /// The directory of a profile that is kept, so that the next run has the cookies and the storage of this one. When not given, each
+    /// browser gets a new profile.
     pub profile: Option<PathBuf>,
-    /// The maximum memory, in MiB, that the browser's processes may hold unshared. A browser that holds more is ended; the run goes on in a new one,
-    /// once.
+    /// The maximum memory, in MiB, that the browser's processes may hold unshared. A browser that holds more is killed, and the run
+    /// continues in a new one, at most once.
     pub memory_mib: Option<u64>,
 }
 
@@ -165,7 +165,8 @@ pub(super) fn check_pair(chromium: &Program, driver: &Program) -> Result<()> {
     )))
 }
 
-/// Finds a program at the configured path, or by its usual names, and asks it for its version. `key` and `package` are for the message of an error.
+/// Finds a program at the configured path, or by its usual names, and asks it for its version. `key` and `package` are for the message of
+/// an error.
 fn find(what: &str, key: &str, given: Option<&Path>, names: &[&str], package: &str) -> Result<Program> {
     let path = match given {
         Some(path) if path.is_file() => path.to_owned(),

@@ -8,13 +8,13 @@ use super::config::{BrowserConfig, check_pair, find_chromedriver, find_chromium,
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The name of what was checked.
+    /// The name of the check.
     pub name: String,
     /// Whether the check passed.
     pub ok: bool,
-    /// What the check found.
+    /// The result in words.
     pub detail: String,
-    /// What to do where the check failed; else empty.
+    /// The fix if the check failed; otherwise empty.
     pub fix: String,
 }
 

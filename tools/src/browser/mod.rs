@@ -291,7 +291,8 @@ impl Environment for BrowserEnvironment {
 
     async fn observe(&mut self) -> Result<Observation> {
         let deadline = Instant::now() + self.config.navigation_timeout();
-        // The call of an action has already waited for the page that the action led to. If reading that page fails, another page may be loading.
+        // The call of an action has already waited for the page that the action led to. If reading that page fails, another page may be
+        // loading.
         let mut timeout = Timeout::Command;
         loop {
             let error = match self.read_page(std::mem::replace(&mut timeout, Timeout::Navigation)).await {

@@ -21,7 +21,7 @@ const NEW_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The script that runs in every document before the document's own scripts.
 const HOOK: &str = include_str!("hook.js");
 
-/// Which time limit a call has. Before and after most commands the driver itself waits for a page that is loading.
+/// The time limit of a call. Before and after most commands the driver itself waits for a page that is loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timeout {
     /// No page is loading: `browser.command_timeout_ms`.
@@ -107,12 +107,12 @@ impl WebDriverCompatibleCommand for Command {
     }
 }
 
-/// Who started the driver and the browser.
+/// The driver of a session, by its origin.
 #[derive(Debug)]
 enum Driver {
-    /// This process. The value is boxed because it is much larger than the other variant.
+    /// This process started the driver and the browser. The value is boxed because it is much larger than the other variant.
     Started(Box<DriverProcess>),
-    /// The WebDriver server that the configuration names.
+    /// The driver is the WebDriver server that the configuration names.
     Server { local: bool, pid: Option<u32>, profile: String },
 }
 
@@ -184,8 +184,8 @@ impl Session {
         }
     }
 
-    /// Sends one command. A command that exceeds its time limit kills the browser, because ChromeDriver can hang for ever on a page whose script never
-    /// ends.
+    /// Sends one command. A command that exceeds its time limit kills the browser, because ChromeDriver can hang for ever on a page whose
+    /// script never ends.
     pub(super) async fn call(&mut self, command: Command, timeout: Timeout) -> CallResult<Value> {
         if let Some(reason) = &self.gone {
             return Err(CallError::Gone(reason.clone()));
@@ -279,7 +279,7 @@ impl Session {
         CallError::Gone(reason)
     }
 
-    /// Records that the browser is gone, and kills the processes that are left of it.
+    /// Records that the browser is gone, and kills its remaining processes.
     async fn kill(&mut self, reason: String) {
         self.gone.get_or_insert(reason);
         match &mut self.driver {
@@ -291,7 +291,7 @@ impl Session {
     }
 }
 
-/// Asks the driver at `url` for a session with these capabilities. `browser` names the browser in the message of an error.
+/// Requests a session with these capabilities from the driver at `url`. `browser` names the browser in the message of an error.
 async fn new_session(url: &str, wanted: Capabilities, browser: &str) -> Result<Client> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -318,7 +318,7 @@ fn browser_pid(client: &Client) -> Option<u32> {
     client.capabilities()?.get("goog:processID")?.as_u64()?.try_into().ok()
 }
 
-/// Finds out what an error of the driver means. ChromeDriver has no error codes for some causes, which are recognised by their message.
+/// Classifies an error of the driver. ChromeDriver has no error codes for some causes, which are recognised by their message.
 fn classify(error: CmdError) -> CallError {
     let webdriver = match error {
         CmdError::Standard(webdriver) => webdriver,

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public internet: it is in none of IANA's special-purpose registries and is no cloud provider's metadata
-/// service.
+/// Whether an address belongs to the public internet: it is in none of IANA's special-purpose registries and is no cloud provider's
+/// metadata service.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

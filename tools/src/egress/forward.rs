@@ -78,8 +78,8 @@ async fn serve_connection(stream: TcpStream, state: Arc<ProxyState>) {
     }
 }
 
-/// Handles one request. Where the site cannot be reached it returns an error, which closes the connection: an answer of the proxy would look like
-/// a page of the site.
+/// Handles one request. Where the site cannot be reached it returns an error, which closes the connection: an answer of the proxy would
+/// look like a page of the site.
 async fn handle(request: Request<Incoming>, state: &Arc<ProxyState>) -> Result<Response<Body>, std::io::Error> {
     let done = if request.method() == Method::CONNECT { tunnel(request, state).await } else { forward(request, state).await };
     match done {

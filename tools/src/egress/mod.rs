@@ -1,8 +1,8 @@
 //! An egress proxy: the only network path of a browser, which leads to the listed hosts alone.
 //!
-//! An allow-list is safe only when the network enforces it: everything that a page makes a browser load (subresources, sockets, popups) passes
-//! through this proxy. The proxy resolves names itself and connects to the very address that it has checked, so that a second answer of the
-//! name server cannot lead it elsewhere (DNS rebinding). It does not inspect what passes through a tunnel.
+//! An allow-list is safe only when the network enforces it: everything that a page makes a browser load (subresources, sockets, popups)
+//! passes through this proxy. The proxy resolves names itself and connects to the very address that it has checked, so that a second,
+//! different answer of the name server has no effect (DNS rebinding). It does not inspect the content of tunnels.
 
 mod addresses;
 mod forward;

@@ -10,7 +10,7 @@ pub struct EgressRules {
     rules: HostRules,
 }
 
-/// What the rules permit for a target.
+/// The connections that the rules permit to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Permission {
     /// No rule names the target.

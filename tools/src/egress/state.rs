@@ -41,7 +41,7 @@ impl ProxyState {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// Returns what the rules permit for a target.
+    /// Returns the connections that the rules permit to a target.
     pub(super) fn permission(&self, target: &Target) -> Permission {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).permission(target)
     }

@@ -1,4 +1,4 @@
-//! Stands for the MCP client in a build without the feature `mcp`.
+//! The replacement of the MCP client in a build without the feature `mcp`.
 
 use std::sync::Arc;
 

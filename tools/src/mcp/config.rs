@@ -9,7 +9,7 @@ use url::Url;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Approval {
-    /// A person decides on each call, unless the task itself names the tool. A run without a person ends there.
+    /// A person decides on each call, unless the task itself names the tool. A run that no person oversees ends at such a call.
     #[default]
     Ask,
     /// Calls are carried out without approval.
@@ -24,8 +24,8 @@ pub struct McpServerConfig {
     pub command: Option<String>,
     /// The program's arguments.
     pub args: Vec<String>,
-    /// The program's environment variables, in addition to `PATH`, `HOME`, `LANG` and `TMPDIR`. The value `env:VARIABLE` copies a variable of this
-    /// process.
+    /// The program's environment variables, in addition to `PATH`, `HOME`, `LANG` and `TMPDIR`. The value `env:VARIABLE` copies a variable
+    /// of this process.
     pub env: BTreeMap<String, String>,
     /// The address of a running server, which must speak streamable HTTP.
     pub url: Option<Url>,

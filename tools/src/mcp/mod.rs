@@ -54,7 +54,8 @@ impl McpTools {
         self.tools.iter().cloned()
     }
 
-    /// Adds the tools that need no approval to the task's capability. The other tools stay outside it, so that a person is asked about each call.
+    /// Adds the tools that need no approval to the task's capability. The other tools stay outside it, so that a person is asked about each
+    /// call.
     pub fn allow(&self, task: &mut Task) {
         task.capability.tools.extend(self.allowed.iter().cloned());
     }

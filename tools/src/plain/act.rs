@@ -135,7 +135,7 @@ impl Page {
         }
     }
 
-    /// Carries out what a click on a button or input does.
+    /// Carries out the effect of a click on a button or input.
     fn activate(&mut self, node: NodeId) -> Result<Effect> {
         if self.disabled(node) {
             return Ok(Effect::Stay);
@@ -185,7 +185,8 @@ impl Page {
         }
     }
 
-    /// Submits the form of a field in which Enter was pressed, by the form's default button (as Chromium's `HTMLFormElement::SubmitImplicitly`).
+    /// Submits the form of a field in which Enter was pressed, by the form's default button (as Chromium's
+    /// `HTMLFormElement::SubmitImplicitly`).
     fn submit_implicitly(&mut self, node: NodeId, from_text_field: bool) -> Result<Effect> {
         let Some(form) = self.form_of(node) else { return Ok(Effect::Stay) };
         let controls = self.controls_of(form);

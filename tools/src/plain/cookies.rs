@@ -19,7 +19,8 @@ impl Cookies {
         }
     }
 
-    /// Returns the `cookie` header for a request to `url`: cookies with longer paths first, those of equal length in the order in which they were set.
+    /// Returns the `cookie` header for a request to `url`: cookies with longer paths first, those of equal length in the order in which
+    /// they were set.
     pub fn header(&self, url: &Url) -> Option<String> {
         let mut cookies = self.store.matches(url);
         cookies.sort_by_key(|cookie| Reverse(cookie.path.len()));

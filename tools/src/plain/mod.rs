@@ -1,7 +1,7 @@
 //! The plain reader: an environment for pages without scripts that needs no browser. It loads, fills and submits pages as a browser would.
 //!
-//! Its observation of a page equals that of the browser's script, as long as style sheets neither hide elements nor turn inline elements into
-//! blocks; `style` attributes are respected.
+//! Its observation of a page equals that of the browser's script, as long as style sheets neither hide elements nor turn inline elements
+//! into blocks; `style` attributes are respected.
 
 mod act;
 mod cookies;

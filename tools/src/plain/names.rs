@@ -152,7 +152,7 @@ impl Page {
         self.dom.children(details).find(|&child| self.dom.tag(child) == "summary")
     }
 
-    /// Returns the first word of the attribute `role`, without the roles that mean none.
+    /// Returns the first word of the attribute `role`; `None` for the roles without a meaning (`none`, `presentation`, `generic`).
     fn explicit_role(&self, node: NodeId) -> Option<String> {
         let role = self.dom.attribute(node, "role")?.split_whitespace().next()?.to_ascii_lowercase();
         (!matches!(role.as_str(), "none" | "presentation" | "generic")).then_some(role)
@@ -183,7 +183,7 @@ impl Page {
         self.dom.has(node, "onclick") || (tab() && !self.dom.descendants(node).any(|below| self.is_native(below)))
     }
 
-    /// Whether the element takes up room on the page.
+    /// Whether the element is drawn with a size: it is a form control, or contains text, an image or another element that is drawn.
     pub fn is_sized(&self, node: NodeId) -> bool {
         let dom = &self.dom;
         if matches!(dom.tag(node), "button" | "input" | "select" | "textarea" | "summary") {
@@ -237,7 +237,8 @@ impl Page {
         role.into()
     }
 
-    /// Returns the text of a subtree for a name: without hidden parts, form fields and the node `without`, with images as their alternative text.
+    /// Returns the text of a subtree for a name: without hidden parts, form fields and the node `without`, with images as their alternative
+    /// text.
     pub fn visible_text(&self, node: NodeId, without: Option<NodeId>) -> String {
         let mut out = String::new();
         self.add_visible_text(node, without, 0, &mut out);

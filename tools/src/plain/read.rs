@@ -12,7 +12,7 @@ const MAX_NAME: usize = 300;
 const MAX_VALUE: usize = 2_000;
 const MAX_OPTIONS: usize = 40;
 
-/// What is known about the ancestors of the node that is visited.
+/// Facts about the ancestors of the node that is being visited.
 #[derive(Clone, Copy, Default)]
 struct Context {
     /// Whether the node is inside an element that can be acted on.
@@ -45,8 +45,8 @@ pub(crate) fn read(page: &mut Page) -> Observation {
     }
 }
 
-/// Builds the text, line by line. An element's marker stands between control characters until the line ends, so that text of the page cannot imitate
-/// one.
+/// Builds the text, line by line. An element's marker is enclosed in control characters until the line ends, so that text of the page
+/// cannot imitate one.
 #[derive(Default)]
 struct TextBuilder {
     /// The complete lines.

@@ -18,7 +18,7 @@ enum ControlState {
     Selected(Vec<String>),
 }
 
-/// What identifies a control when the page is loaded again: the signature of its form, its name and its type.
+/// The key that identifies a control when the page is loaded again: the signature of its form, its name and its type.
 type ControlKey = (String, String, &'static str);
 
 /// The states of the controls of a page, in document order.
@@ -81,7 +81,7 @@ impl Page {
         }
     }
 
-    /// Returns what identifies a control when the page is loaded again.
+    /// Returns the key that identifies a control when the page is loaded again.
     fn key(&self, node: NodeId, forms: &mut FormSignatures) -> ControlKey {
         let kind = if self.dom.tag(node) == "input" {
             self.input_type(node)

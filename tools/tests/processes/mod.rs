@@ -111,7 +111,7 @@ async fn the_browser_of_a_dead_process_is_reaped() {
     assert_gone(fixture.browser.observe().await);
 }
 
-/// The environment variable by which the next test asks its child process to hold a browser, with the state directory as value.
+/// The environment variable that makes a child process of this test program hold a browser; its value is the state directory.
 const HOLDER: &str = "MILEPOST_TEST_HOLD_A_BROWSER_IN";
 
 /// Runs in the child process of the next test: holds a browser until the process is killed.

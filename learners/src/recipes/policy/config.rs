@@ -66,10 +66,10 @@ pub struct PolicyConfig {
     pub shape_failures: bool,
     /// How MiRA's and PPO's critics are fitted.
     pub critic: CriticConfig,
-    /// Which episodes of earlier rounds MiRA replays.
+    /// The selection of episodes of earlier rounds that MiRA replays.
     pub replay: ReplayConfig,
-    /// The number of folds into which the tasks are split; a state is judged by critics fitted to the other folds. With 1 fold, critics
-    /// judge the states that they were fitted to.
+    /// The number of folds into which the tasks are split for cross-fitting: a state is estimated by critics fitted to the other folds.
+    /// With 1 fold, critics estimate the states that they were fitted to.
     pub critic_folds: usize,
     /// Whether the potential critic is fitted to failed episodes too; digests of the paper disagree.
     pub potential_from_failures: bool,

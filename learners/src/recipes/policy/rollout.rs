@@ -19,7 +19,7 @@ pub struct ModelCall {
     pub old_logprobs: Vec<f32>,
     /// The temperature of the distribution; 0 is read as 1.
     pub temperature: f32,
-    /// The name of the state in which the call was made, without the parts that vary on their own; calls with equal anchors are compared.
+    /// A key of the state in which the call was made, without its volatile parts; calls with equal keys are compared.
     pub anchor: String,
     /// The turn of the episode that the call belongs to; `None` for the plan and the answer.
     pub turn: Option<u32>,

@@ -70,7 +70,7 @@ impl BatchFeed {
         let (sender, batches) = channel();
         let (requests, requested) = channel();
         for difficulty in &position.requested {
-            // The receiver is still here, so sending cannot fail.
+            // The receiver still exists, so sending cannot fail.
             let _ = requests.send(*difficulty);
         }
         let maker = BatchMaker { source, config: config.clone(), made: position.taken };

@@ -49,7 +49,7 @@ impl Scope {
 pub struct Caller {
     /// The name of the caller's token.
     pub name: String,
-    /// What the token permits.
+    /// The scope of the caller's token.
     pub scope: Scope,
 }
 

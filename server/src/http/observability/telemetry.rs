@@ -18,7 +18,7 @@ use crate::http::errors::{Error, Result};
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Sends the spans that are left. Blocks for a few seconds at most.
+    /// Sends the spans that were not sent yet. Blocks for a few seconds at most.
     pub fn end(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
             tracing::warn!(%error, "the last traces were not sent");

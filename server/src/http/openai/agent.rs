@@ -17,7 +17,7 @@ use crate::http::request::request_id::RequestId;
 use crate::http::rest::{NewTask, submit_task};
 use crate::http::state::{App, Schemas};
 
-/// Cancels a task when it is dropped, unless it was disarmed: the caller who waited for the answer has disconnected.
+/// Cancels a task when it is dropped without having been disarmed, which means that the caller who waited for the answer has disconnected.
 struct CancelOnDrop {
     service: Service,
     /// The task's id.

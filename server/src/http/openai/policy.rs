@@ -1,4 +1,5 @@
-//! The local policy as a chat model: it answers the caller's messages, without a page and with no grammar but that of the requested format.
+//! The local policy as a chat model: it answers the caller's messages. It sees no page, and its only grammar is that of the requested
+//! format.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use super::models::policy_name;
 use super::request::ChatRequest;
 use crate::http::state::App;
 
-/// The text of an answer: what the model generated, up to the first stop text.
+/// The text of an answer: the generated text up to the first stop text.
 struct AnswerText {
     generated: Generated,
     /// Length of the answer in bytes of the generated text.

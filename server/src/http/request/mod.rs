@@ -1,4 +1,4 @@
-//! What happens to a request before its handler runs: id and metrics, authentication, and reading the body, path and query.
+//! Processing of a request before its handler runs: id and metrics, authentication, and reading the body, path and query.
 
 pub(crate) mod guard;
 pub(crate) mod payload;

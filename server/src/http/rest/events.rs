@@ -20,7 +20,7 @@ use crate::http::state::App;
 /// The time without events after which a comment is sent to keep the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The query of a follower.
+/// The query parameters of a follower.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -17,7 +17,7 @@ use crate::http::request::payload::{OptionalPayload, Path, Payload, Query};
 use crate::http::request::request_id::RequestId;
 use crate::http::state::App;
 
-/// The query of a query.
+/// The query parameters of the list of tasks.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -77,7 +77,7 @@ pub struct Parts {
     pub store: Arc<SqliteStore>,
     /// Observes a page for the MCP tool `observe`.
     pub observer: Arc<dyn PageObserver>,
-    /// Which request submitted which task.
+    /// The id of the request that submitted each task.
     pub request_ids: Arc<RequestIds>,
     /// The tokens that callers authenticate with.
     pub tokens: Tokens,

@@ -1,4 +1,4 @@
-//! The stylesheet, the script, and the sign-in page. That page has both inline, because it is all that a browser gets without a token.
+//! The stylesheet, the script, and the sign-in page. The sign-in page has both inline, because a browser without a token gets nothing else.
 
 use std::sync::LazyLock;
 

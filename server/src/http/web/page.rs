@@ -1,4 +1,4 @@
-//! What all pages share: the viewer, the content security policy, and the error page.
+//! The parts that all pages share: the viewer, the content security policy, and the error page.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

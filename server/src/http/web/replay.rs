@@ -14,7 +14,7 @@ use crate::http::state::App;
 /// The maximum number of page lines of an observation that is shown.
 const MAX_PAGE_LINES: usize = 300;
 
-/// The query of the replay page.
+/// The query parameters of the replay page.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayQuery {

@@ -13,14 +13,14 @@ use crate::http::state::App;
 /// The number of tasks on a page.
 const PAGE_SIZE: u32 = 25;
 
-/// The query of the page.
+/// The query parameters of the page.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// List only tasks in the state with this name; an empty or unknown name lists all.
     #[serde(default)]
     state: String,
-    /// The cursor of this page: that of the link on the page before.
+    /// The cursor of this page, which the link on the previous page contains.
     cursor: Option<String>,
 }
 

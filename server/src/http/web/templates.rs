@@ -21,7 +21,8 @@ const FILES: [(&str, &str); 9] = [
     ("adapters.html", include_str!("templates/adapters.html")),
 ];
 
-/// The templates with their filters: `when` formats a time, `words` a name with underscores, and `shot` gives the turn of a screenshot's file.
+/// The templates with their filters: `when` formats a time, `words` replaces the underscores of a name by spaces, and `shot` gives the turn
+/// of a screenshot's file.
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut templates = Environment::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);

@@ -120,7 +120,7 @@ impl Drop for DriverProcess {
     }
 }
 
-/// Has the command run in a session and process group of its own, and be killed when the thread that starts it ends.
+/// Makes the command run in a session and process group of its own, and be killed when the thread that starts it ends.
 fn own_session(command: &mut Command) {
     // SAFETY: between fork and exec only setsid runs, which is async-signal-safe and allocates nothing.
     unsafe {
@@ -139,8 +139,8 @@ fn kill_group(pgid: u32) {
 /// A command to start, and where to send the child process.
 type Start = (Command, mpsc::Sender<std::io::Result<Child>>);
 
-/// Starts a command from a thread that lives as long as this process. The kernel sends a child its parent-death signal when the *thread* that
-/// started it ends, and the threads of an async runtime may end at any time.
+/// Starts a command from a thread that lives as long as this process. The kernel sends a child its parent-death signal when the *thread*
+/// that started it ends, and the threads of an async runtime may end at any time.
 fn spawn(command: Command) -> std::io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Start>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -185,7 +185,8 @@ fn send_port(line: &str, sender: &mut Option<oneshot::Sender<std::result::Result
     }
 }
 
-/// Reads a stream to its end, so that the writer never blocks, and calls `each` with each line. Returns the first lines, joined, about 1,000 bytes.
+/// Reads a stream to its end, so that the writer never blocks, and calls `each` with each line. Returns the first lines, joined, about
+/// 1,000 bytes.
 fn drain(stream: impl std::io::Read, mut each: impl FnMut(&str) -> bool) -> String {
     let mut kept = String::new();
     for line in BufReader::new(stream).lines().map_while(std::io::Result::ok) {

@@ -54,7 +54,7 @@ pub(crate) fn private_memory_mib(session: u32) -> u64 {
     members.map(private_pages).sum::<u64>() / PAGES_PER_MIB
 }
 
-/// Kills the processes of a browser that run now. The browser's session finds it gone at the next call.
+/// Kills the running processes of a browser. The browser's session notices this at its next call.
 pub(crate) fn kill_browser(profile: &Path) {
     marked_processes(profile).into_iter().for_each(kill);
 }

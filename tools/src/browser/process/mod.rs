@@ -1,8 +1,8 @@
-//! The processes of a browser: started in a session of their own, recorded on disk, and ended whatever happens.
+//! The processes of a browser: started in a session of their own, recorded on disk, and ended even if their owner crashes.
 //!
-//! Every process of a browser has a **mark**: the path of the browser's profile directory, which no other browser has. It stands in the process's
-//! environment (`MILEPOST_BROWSER`) or on its command line. A process is never killed by a recorded number alone, because the system may have given
-//! that number to another process.
+//! Every process of a browser has a **mark**: the path of the browser's profile directory, which no other browser has. It is in the
+//! process's environment (`MILEPOST_BROWSER`) or on its command line. A process is never killed by a recorded number alone, because the
+//! system may have given that number to another process.
 
 mod driver;
 mod marked;

@@ -1,4 +1,4 @@
-//! What the system tells about processes in `/proc` (see proc(5)). Where there is no `/proc`, there are no processes.
+//! Information about processes from `/proc` (see proc(5)). On systems without `/proc` no processes are found.
 
 /// Returns the ids of all processes.
 pub(super) fn process_ids() -> Vec<u32> {
@@ -19,7 +19,7 @@ pub(super) fn stat_field(pid: u32, number: usize) -> Option<u64> {
     rest.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// Returns when a process started, in ticks since boot. This tells a process from a later one with the same id.
+/// Returns when a process started, in ticks since boot. This distinguishes a process from a later one with the same id.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     stat_field(pid, 22)
 }

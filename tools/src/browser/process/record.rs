@@ -1,4 +1,5 @@
-//! Records of running browsers, and their profile directories. By the records a later process finds the browsers that a crashed one left.
+//! Records of running browsers, and their profile directories. A later process uses the records to find the browsers that a crashed one
+//! left.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::marked::kill_all;
 use super::procfs::{boot_id, is_alive, pid_namespace, start_time};
 
-/// How the names of profile directories begin that are removed with their browser.
+/// The prefix of the names of profile directories that are removed with their browser.
 const PROFILE_PREFIX: &str = "milepost-browser-";
 
 /// The record of a running browser, a JSON file in the state directory.
@@ -75,7 +76,8 @@ impl Record {
 pub(super) fn create_profile(kept: Option<&Path>) -> Result<PathBuf> {
     let cannot = |what: &str, error: std::io::Error| Error::Environment(format!("cannot create a profile directory in {what}: {error}"));
     if let Some(kept) = kept {
-        // All kept profiles have the same last name, so that no profile's path is the beginning of another's (paths are the marks of processes).
+        // All kept profiles have the same last name, so that no profile's path is the beginning of another's (paths are the marks of
+        // processes).
         let kept = &kept.join("chromium");
         let made = std::fs::create_dir_all(kept).and_then(|()| kept.canonicalize());
         return made.map_err(|error| cannot(&kept.display().to_string(), error));
@@ -85,8 +87,9 @@ pub(super) fn create_profile(kept: Option<&Path>) -> Result<PathBuf> {
     fresh.map(tempfile::TempDir::keep).map_err(|error| cannot(&parent(), error))
 }
 
-/// Ends the browsers whose owners are gone: kills the processes that are left and removes the profiles that are not kept. Returns the number of these
-/// browsers. A browser whose owner lives, or whose owner is in another PID namespace where this process cannot see it, is left alone.
+/// Ends the browsers whose owners are gone: kills the processes that are left and removes the profiles that are not kept. Returns the
+/// number of these browsers. A browser whose owner lives, or whose owner is in another PID namespace where this process cannot see it, is
+/// left alone.
 ///
 /// # Errors
 /// The directory cannot be read.

@@ -1,4 +1,4 @@
-//! A connection to a server, which is opened again by the next call after it broke.
+//! A connection to a server; if it breaks, the next call opens it again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Connection {
     pub(super) async fn call(&self, tool: &str, arguments: JsonObject) -> Result<CallToolResult> {
         let peer = self.peer().await?;
         let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        // The call is not retried: nobody knows whether a call that broke off was carried out.
+        // The call is not retried, because it is unknown whether an interrupted call was carried out.
         with_timeout(self.timeout(), async {
             match peer.call_tool_once(request).await? {
                 rmcp::model::CallToolResponse::Complete(result) => Ok(result),
@@ -60,7 +60,7 @@ impl Connection {
         .await
     }
 
-    /// Returns the server's end of the session, after connecting again where the connection broke.
+    /// Returns the handle for calls to the server; if the connection broke, connects again first.
     async fn peer(&self) -> Result<Peer<RoleClient>> {
         let mut session = self.session.lock().await;
         if session.is_closed() || session.is_transport_closed() {

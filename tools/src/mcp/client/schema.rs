@@ -10,8 +10,8 @@ const MAX_ITEMS: u64 = 16;
 const KEPT: [&str; 11] =
     ["type", "enum", "const", "required", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "$ref"];
 
-/// Returns the enforceable part of a schema, with bounds. Unreduced, one keyword that the grammar compiler does not know, in one tool's schema, would
-/// leave the model without a grammar.
+/// Returns the enforceable part of a schema, with bounds. Unreduced, one keyword that the grammar compiler does not know, in one tool's
+/// schema, would leave the model without a grammar.
 pub(super) fn bounded(schema: &Value) -> Value {
     let Value::Object(given) = schema else { return schema.clone() };
     let mut kept: Map<String, Value> =

@@ -1,4 +1,4 @@
-//! The names in tokens that `syn` does not parse: the arguments of macros and attributes.
+//! Finds names in tokens that `syn` does not parse: the arguments of macros and attributes.
 
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};

@@ -1,4 +1,4 @@
-//! Small crates with and without circles, which show that `circles.rs` finds the ones and only those.
+//! Small crates with and without circles, which show that `circles.rs` finds all circles and nothing else.
 
 use std::collections::BTreeSet;
 

@@ -1,11 +1,11 @@
-//! Which files define what a path names.
+//! Finds the files that define the item or module that a path names.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::modules::{Import, Modules};
 
-/// What the last name of a path stands for.
+/// The kind of definition that the last name of a path is resolved to.
 #[derive(Clone, Copy, PartialEq)]
 enum Wanted {
     Item,
@@ -13,13 +13,13 @@ enum Wanted {
 }
 
 impl Modules {
-    /// Returns the files that define the item which a path in the code of a module names. Several files are alternatives under different
+    /// Returns the files that define the item that a path in the code of a module names. Several files are alternatives under different
     /// features. The result is empty for items of other crates, and for modules.
     pub fn definers(&self, module: usize, path: &[String]) -> BTreeSet<PathBuf> {
         self.search(module, path, Wanted::Item)
     }
 
-    /// Returns the files that define what an import names: the item, or the module if no item has the name.
+    /// Returns the files that define the item that an import names, or the module if no item has the name.
     pub fn definers_of_import(&self, module: usize, import: &Import) -> BTreeSet<PathBuf> {
         let order = if import.is_self { [Wanted::Module, Wanted::Item] } else { [Wanted::Item, Wanted::Module] };
         let found = order.into_iter().map(|wanted| self.search(module, &import.path, wanted));

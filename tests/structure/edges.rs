@@ -1,4 +1,4 @@
-//! Which file of a crate names something that another file defines.
+//! Finds the files of a crate that name something that another file defines.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use syn::visit::{self, Visit};
 use super::modules::{Modules, attributes, imports, is_for_tests, name};
 use super::tokens::Tokens;
 
-/// For each file, the files that define something which it names, with one such path as it is written.
+/// For each file, the files that define something that it names, each with one path that names it, as it is written.
 pub type Edges = BTreeMap<PathBuf, BTreeMap<PathBuf, String>>;
 
 /// Returns the edges between the files of a crate, read from the file of its root.
