@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Atomically replaces the content of a file: writes a temporary file beside it, syncs it to the disk and renames it.
+/// Atomically replaces the content of a file: writes a temporary file beside it, syncs it to the disk, renames it and syncs the directory.
 ///
 /// # Errors
 /// The temporary file cannot be written or renamed; the error names the path.
@@ -24,5 +24,8 @@ pub(crate) fn replace_with(path: &Path, write: impl FnOnce(&Path) -> Result<()>)
     write(&temporary)?;
     let file = std::fs::File::open(&temporary).map_err(Error::io(&temporary))?;
     file.sync_all().map_err(Error::io(&temporary))?;
-    std::fs::rename(&temporary, path).map_err(Error::io(path))
+    std::fs::rename(&temporary, path).map_err(Error::io(path))?;
+    // The rename is on the disk only once the directory is.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(Error::io(directory))
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::event::EventKind;
 use crate::lifecycle;
 use crate::listing::Submitted;
+use crate::store::Tx;
 use crate::submission::Submission;
 
 /// Queues a new task, or returns the task that the caller submitted before with the same idempotency key.
@@ -14,8 +15,15 @@ use crate::submission::Submission;
 /// # Errors
 /// `KeyReused`, `Draining`, `Invalid` for a deadline that has passed, `Full`, `TooMany`, or the store cannot be read or written.
 pub(crate) async fn submit(core: &Core, caller: &str, submission: Submission) -> Result<Submitted> {
-    let (config, retry_after) = (&core.config, core.config.retry_after_seconds);
     let mut tx = core.store.begin().await?;
+    let submitted = admit(core, &mut tx, caller, submission).await;
+    let submitted = tx.finish(submitted).await?;
+    core.queue_changed.notify_one();
+    Ok(submitted)
+}
+
+async fn admit(core: &Core, tx: &mut Tx<'_>, caller: &str, submission: Submission) -> Result<Submitted> {
+    let (config, retry_after) = (&core.config, core.config.retry_after_seconds);
     if let Some(key) = &submission.idempotency_key
         && let Some((record, hash)) = tx.task_by_key(caller, key).await?
     {
@@ -38,7 +46,5 @@ pub(crate) async fn submit(core: &Core, caller: &str, submission: Submission) ->
     let mut record = lifecycle::admit(caller, submission, config, Utc::now());
     tx.insert(&record).await?;
     tx.update(&mut record, vec![EventKind::Queued { reason: None }]).await?;
-    tx.commit().await?;
-    core.queue_changed.notify_one();
     Ok(Submitted { record, repeated: false })
 }

@@ -39,7 +39,7 @@ impl Channel {
         self.head.subscribe()
     }
 
-    /// Returns the events after a number, or `None` if the tail does not reach back that far.
+    /// Returns the events after a number, or `None` if the events in memory do not reach back that far.
     pub(crate) fn after(&self, scope: &Scope, after: u64) -> Option<VecDeque<Arc<TaskEvent>>> {
         let tail = lock(&self.tail);
         let first = scope.number(tail.front()?);
@@ -50,7 +50,7 @@ impl Channel {
 /// The channels of all scopes that are in use.
 pub(crate) struct Broadcast {
     channels: Mutex<HashMap<Scope, Weak<Channel>>>,
-    /// The maximum number of events in a channel's tail.
+    /// The maximum number of events that a channel keeps.
     tail_size: usize,
 }
 
@@ -59,7 +59,7 @@ impl Broadcast {
         Self { channels: Mutex::default(), tail_size: tail_size.max(1) }
     }
 
-    /// Returns the channel of a scope; it exists as long as somebody holds it.
+    /// Returns the channel of a scope; the channel exists as long as a reference to it does.
     pub(crate) fn channel(&self, scope: &Scope) -> Arc<Channel> {
         let mut channels = lock(&self.channels);
         if let Some(channel) = channels.get(scope).and_then(Weak::upgrade) {

@@ -24,7 +24,7 @@ pub struct ServiceConfig {
     pub drain_seconds: u64,
     /// The maximum number of attempts at a task; a person who resumes an interrupted task allows as many again.
     pub max_attempts: u32,
-    /// Seconds before another attempt, times the number of attempts so far; also the waiting time that a refused caller is told.
+    /// Seconds before another attempt, times the number of attempts so far; also the waiting time in the error that refuses a submission.
     pub retry_after_seconds: u64,
     /// Seconds from its submission after which a task without a deadline of its own expires; 0 means never.
     pub deadline_seconds: u64,

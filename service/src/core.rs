@@ -99,12 +99,15 @@ impl Core {
 
     async fn write_events(&self, job: &JobState, kinds: Vec<EventKind>) -> Result<()> {
         let mut tx = self.store.begin().await?;
-        let mut task = tx.task(&job.id).await?;
-        if !job.owns(&task) {
-            return Err(Error::Lost(job.id.clone()));
-        }
-        tx.update(&mut task, kinds).await?;
-        tx.commit().await
+        let written = async {
+            let mut task = tx.task(&job.id).await?;
+            if !job.owns(&task) {
+                return Err(Error::Lost(job.id.clone()));
+            }
+            tx.update(&mut task, kinds).await
+        };
+        let written = written.await;
+        tx.finish(written).await
     }
 
     /// Returns the job of a task, if the task is running.

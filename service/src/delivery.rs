@@ -16,7 +16,7 @@ use crate::webhook::{SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookRequest, Webhook
 const CONCURRENCY: usize = 4;
 /// The maximum number of webhooks that are read from the outbox at once.
 const BATCH: u32 = 32;
-/// The maximum time between two looks at the outbox.
+/// The maximum time between two checks of the outbox.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Delivers webhooks until the service stops.
@@ -39,7 +39,7 @@ pub(crate) async fn deliver_webhooks(core: Arc<Core>, sender: Arc<dyn WebhookSen
     }
 }
 
-/// Attempts each webhook that is due; returns the time until the next look at the outbox.
+/// Attempts each webhook that is due; returns the time until the next check of the outbox.
 async fn deliver_due(core: &Core, sender: &dyn WebhookSender) -> Result<Duration> {
     loop {
         let due = core.store.due_webhooks(Utc::now(), BATCH).await?;

@@ -13,7 +13,7 @@ use crate::lifecycle;
 use crate::runner::Runner;
 use crate::supervisor;
 
-/// The maximum time between two looks at the queue.
+/// The maximum time between two checks of the queue.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Time to wait after the store could not be read or written.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(crate) async fn dispatch(core: Arc<Core>, runner: Arc<dyn Runner>) {
     }
 }
 
-/// Ends expired tasks and starts as many queued ones as possible; returns the time until the next look at the queue.
+/// Ends expired tasks and starts as many queued ones as possible; returns the time until the next check of the queue.
 async fn dispatch_due(core: &Arc<Core>, runner: &Arc<dyn Runner>) -> Result<Duration> {
     expire_overdue(core).await?;
     loop {
@@ -67,13 +67,13 @@ async fn start_next(core: &Arc<Core>, runner: &Arc<dyn Runner>) -> Result<bool> 
     let now = Utc::now();
     let mut tx = core.store.begin().await?;
     if core.is_draining() {
-        return Ok(false);
+        return tx.finish(Ok(false)).await;
     }
-    let Some(mut task) = tx.next_to_start(core.config.per_caller_running, now).await? else { return Ok(false) };
+    let Some(mut task) = tx.next_to_start(core.config.per_caller_running, now).await? else { return tx.finish(Ok(false)).await };
     let started = lifecycle::start(&mut task, now);
     tx.update(&mut task, vec![started]).await?;
     let job = Arc::new(JobState::new(&task, permit, core.store.messages(&task.id).await?));
-    // The job is registered before the commit, so that whoever reads that the task is running also finds its job.
+    // The job is registered before the commit, so that the job of every task with the state `running` can be found.
     core.jobs.insert(task.id.clone(), job.clone());
     if let Err(error) = tx.commit().await {
         core.jobs.remove(&task.id);

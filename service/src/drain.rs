@@ -19,7 +19,7 @@ use crate::{lifecycle, recovery};
 pub(crate) async fn drain(core: &Arc<Core>, time_limit: Duration) -> Result<Drained> {
     let ends = Instant::now() + time_limit;
     core.draining.store(true, Ordering::Release);
-    // An empty transaction waits for a start that was under way when the flag was set; no task starts after it.
+    // The empty transaction waits until a task that was being started when the flag was set has started; no task starts after it.
     core.store.begin().await?.commit().await?;
     let ids: Vec<String> = core.jobs.iter().map(|job| job.id.clone()).collect();
     for job in core.jobs.iter().filter(|job| job.awaits_approval.load(Ordering::Acquire)) {

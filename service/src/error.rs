@@ -42,7 +42,7 @@ pub enum Error {
         id: String,
         /// The task's state.
         state: TaskState,
-        /// What is not possible and what is.
+        /// Why the operation is not possible, and what is possible instead.
         reason: String,
     },
     /// The idempotency key was used for a different submission.
@@ -75,7 +75,20 @@ pub enum Error {
         /// What happened and what to do.
         reason: String,
     },
+    /// The disk of the database is full.
+    #[error("service store {path}: its disk is full; free some space. What was written so far is safe")]
+    NoSpace {
+        /// The file.
+        path: String,
+    },
     /// The episode store failed.
     #[error(transparent)]
     Episodes(#[from] milepost_runtime::Error),
+}
+
+impl Error {
+    /// Returns whether the database failed, as opposed to a request that was refused.
+    pub(crate) fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::NoSpace { .. })
+    }
 }

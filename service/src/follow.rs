@@ -1,4 +1,5 @@
-//! Streams of events: each follower reads from its own last number on, from the newest events in memory or else from the store; commits wake it.
+//! Streams of events: each follower reads the events after the last one that it has returned, from memory or else from the store, and is
+//! woken by commits.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -44,7 +44,8 @@ impl TaskHandle {
         self.job.cancellation_token()
     }
 
-    /// Takes the messages from people that arrived since the last call; the first call of an attempt returns all messages to the task so far.
+    /// Takes the messages from people that arrived since the last call; the first call of an attempt returns all messages to the task so
+    /// far.
     pub fn take_messages(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.job.messages))
     }
@@ -62,7 +63,7 @@ impl TaskHandle {
         .await
     }
 
-    /// Records that the run is about to change something; await it before the first action with a side effect. Further calls cost nothing.
+    /// Records that the run is about to change something; await it before the first action with a side effect. Further calls write nothing.
     ///
     /// # Errors
     /// [`Error::Lost`], or the store cannot be written: then the action must not be carried out.
@@ -79,7 +80,8 @@ impl TaskHandle {
         Ok(())
     }
 
-    /// Asks a person to approve an action and waits for the decision. Meanwhile the worker is free for other tasks, and the lease cannot expire.
+    /// Asks a person to approve an action and waits for the decision. Meanwhile the worker is free for other tasks, and the lease cannot
+    /// expire.
     ///
     /// # Errors
     /// [`Error::Lost`], or the store cannot be written.
@@ -116,7 +118,8 @@ impl TaskHandle {
         Ok(decision)
     }
 
-    /// Sets the task back to running after nobody decided. A drain leaves it as it is: a task that waits for a person becomes interrupted.
+    /// Sets the task back to running if no person decided. In a drain the state is left unchanged, because a task that waits for a person
+    /// becomes interrupted.
     async fn withdraw_request(&self, cause: CancelCause) {
         if cause == CancelCause::Drain {
             return;
@@ -137,13 +140,16 @@ impl TaskHandle {
         run_to_completion(async move {
             core.write_pending_events(&job).await?;
             let mut tx = core.store.begin().await?;
-            let mut task = tx.task(&job.id).await?;
-            if !job.owns(&task) {
-                return Err(Error::Lost(job.id.clone()));
-            }
-            let kinds = change(&mut task);
-            tx.update(&mut task, kinds).await?;
-            tx.commit().await
+            let written = async {
+                let mut task = tx.task(&job.id).await?;
+                if !job.owns(&task) {
+                    return Err(Error::Lost(job.id.clone()));
+                }
+                let kinds = change(&mut task);
+                tx.update(&mut task, kinds).await
+            };
+            let written = written.await;
+            tx.finish(written).await
         })
         .await
     }

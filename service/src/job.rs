@@ -13,7 +13,8 @@ use crate::record::TaskRecord;
 use crate::state::CancelCause;
 use crate::sync::lock;
 
-/// The state of one attempt at a task. The attempt's number is the fencing token: a runner with an older attempt can write nothing any more.
+/// The state of one attempt at a task. The attempt's number is the fencing token: a runner with an older attempt can write nothing any
+/// more.
 pub(crate) struct JobState {
     pub(crate) id: String,
     pub(crate) attempt: u32,

@@ -1,8 +1,8 @@
 //! Milepost's daemon without its protocols: a durable queue, workers, leases, approvals, events and webhooks.
 //!
-//! [`Service`] is the entry point. Tasks are carried out by a [`Runner`], which the daemon supplies (an agent with a browser and a model); a
-//! runner reports and asks through its [`TaskHandle`]. All state that must survive a `kill -9` is in one SQLite file, and every change to a
-//! task is one transaction together with the events that it causes.
+//! [`Service`] is the entry point. Tasks are carried out by a [`Runner`], which the daemon supplies (an agent with a browser and a model);
+//! a runner reports and requests approvals through its [`TaskHandle`]. All state that must survive a `kill -9` is in one SQLite file, and
+//! every change to a task is one transaction together with the events that it causes.
 //!
 //! ```text
 //! submit → queued → running → done | failed | cancelled
@@ -18,11 +18,12 @@
 //! broadcast   the newest events in memory
 //! store       SQLite: transactions (published to `broadcast` after the commit), reads, the outbox
 //! job, core   the state of a running task; the state that all parts share
-//! follow, delivery, admission, recovery, retention    event streams, webhooks, submitting, lost tasks, old tasks
-//! handle, runner                                      what a running task gets; the trait that runs it
+//! follow, delivery, admission, recovery, retention, probe    event streams, webhooks, submitting, lost tasks, old tasks, health
+//! handle, runner                                      the interface of a running task; the trait that runs tasks
 //! supervisor, dispatch, drain                         running one task, starting tasks, shutting down
 //! service     the public operations
 //! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod admission;
 mod approval;
@@ -39,6 +40,7 @@ mod handle;
 mod job;
 mod lifecycle;
 mod listing;
+mod probe;
 mod record;
 mod recovery;
 mod report;

@@ -98,8 +98,8 @@ pub(crate) fn finish(
     end(task, state, Some(report.stop.word()), report.stop.reason(), now)
 }
 
-/// Ends an attempt without a result: the task is queued again if that repeats no side effect and attempts are left, else a person must decide or
-/// it fails. A task that is to be cancelled or whose deadline has passed ends.
+/// Ends an attempt without a result: the task is queued again if that repeats no side effect and attempts are left, else a person must
+/// decide or it fails. A task that is to be cancelled or whose deadline has passed ends.
 pub(crate) fn lose_runner(task: &mut TaskRecord, reason: &str, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
     if task.cancel_requested {
         return cancel(task, now);
@@ -125,8 +125,8 @@ pub(crate) fn lose_runner(task: &mut TaskRecord, reason: &str, config: &ServiceC
     EventKind::Queued { reason: Some(reason.to_owned()) }
 }
 
-/// Ends an attempt that was running when the service crashed. It counts as an attempt, so that a task that crashes the service does not do so for
-/// ever.
+/// Ends an attempt that was running when the service crashed. It counts as an attempt, so that a task that crashes the service does not do
+/// so for ever.
 pub(crate) fn recover_from_crash(task: &mut TaskRecord, config: &ServiceConfig, now: DateTime<Utc>) -> EventKind {
     let kind = lose_runner(task, "the service died", config, now);
     task.not_before = None;

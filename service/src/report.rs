@@ -3,7 +3,7 @@
 use milepost_runtime::Stop;
 use serde_json::Value;
 
-/// The result of a run that came to an end.
+/// The result of a run that finished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Why the run ended: [`Stop::Answered`] makes the task `done`, [`Stop::Cancelled`] makes it `cancelled`, anything else `failed`.
@@ -18,7 +18,7 @@ pub struct Report {
     pub episode: Option<String>,
 }
 
-/// The error of a run that came to no end.
+/// The error of a run that did not finish.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunFailure {
     /// Another attempt may succeed (for example after no browser could be started): the task is tried again if that repeats no side effect.

@@ -1,4 +1,4 @@
-//! The trait of whatever carries tasks out.
+//! The trait of implementations that carry tasks out.
 
 use async_trait::async_trait;
 
@@ -18,7 +18,7 @@ pub struct Job {
 /// Carries tasks out; the daemon's implementation is an agent with a browser and a model.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
-    /// Checks what only the runner knows about a submission (for example the planner's name) before the submission is queued.
+    /// Checks the parts of a submission that only the runner can check (for example the planner's name) before the submission is queued.
     ///
     /// # Errors
     /// The runner cannot carry the submission out; the text says why and what to do.

@@ -24,7 +24,7 @@ use crate::stats::{Drained, Load, ProfileLease, Stats};
 use crate::submission::Submission;
 use crate::sync::{lock, run_to_completion};
 use crate::webhook::WebhookSender;
-use crate::{admission, delivery, dispatch, drain, lifecycle, recovery, retention};
+use crate::{admission, delivery, dispatch, drain, lifecycle, probe, recovery, retention};
 
 /// The maximum length of a message to an agent in bytes.
 const MESSAGE_BYTES: usize = 8_192;
@@ -40,6 +40,24 @@ pub struct Ports {
     pub episodes: Arc<dyn EpisodeStore>,
     /// Sends webhooks.
     pub webhook_sender: Arc<dyn WebhookSender>,
+}
+
+/// A change of a task: its events, and what happens outside the database once they are committed.
+struct Change {
+    events: Vec<EventKind>,
+    after_commit: Box<dyn FnOnce() + Send>,
+}
+
+impl Change {
+    fn then(events: Vec<EventKind>, after_commit: impl FnOnce() + Send + 'static) -> Self {
+        Self { events, after_commit: Box::new(after_commit) }
+    }
+}
+
+impl From<Vec<EventKind>> for Change {
+    fn from(events: Vec<EventKind>) -> Self {
+        Self::then(events, || ())
+    }
 }
 
 /// The part that all clones of a service share; dropping it stops the background work.
@@ -74,6 +92,7 @@ impl Service {
         tokio::spawn(dispatch::dispatch(core.clone(), runner.clone()));
         tokio::spawn(delivery::deliver_webhooks(core.clone(), webhook_sender));
         tokio::spawn(retention::prune_old_tasks(core.clone()));
+        tokio::spawn(probe::probe_writes(core.clone()));
         Ok(Self { shared: Arc::new(Shared { core, runner, episodes }) })
     }
 
@@ -99,6 +118,11 @@ impl Service {
         run_to_completion(async move { admission::submit(&core, &caller, submission).await }).await
     }
 
+    /// Returns why the database cannot be written, or `None` if it can. It is written every few seconds, to know.
+    pub fn write_failure(&self) -> Option<String> {
+        self.core().store.health.failure()
+    }
+
     /// Returns the record of a task.
     ///
     /// # Errors
@@ -121,14 +145,14 @@ impl Service {
     /// `NotFound`, `Conflict` for one that ended.
     pub async fn cancel(&self, id: &str) -> Result<TaskRecord> {
         self.change(id, |core, task| match (task.state, core.job(&task.id)) {
-            (TaskState::Cancelled, _) => Ok(Vec::new()),
+            (TaskState::Cancelled, _) => Ok(Vec::new().into()),
             (state, _) if state.is_final() => Err("it ended already; there is nothing to cancel".into()),
             (state, Some(job)) if state.has_runner() => {
-                job.cancel(CancelCause::Cancelled);
                 let first = !std::mem::replace(&mut task.cancel_requested, true);
-                Ok(if first { vec![EventKind::CancelRequested {}] } else { Vec::new() })
+                let events = if first { vec![EventKind::CancelRequested {}] } else { Vec::new() };
+                Ok(Change::then(events, move || job.cancel(CancelCause::Cancelled)))
             }
-            _ => Ok(vec![lifecycle::cancel(task, Utc::now())]),
+            _ => Ok(vec![lifecycle::cancel(task, Utc::now())].into()),
         })
         .await
     }
@@ -139,7 +163,7 @@ impl Service {
     /// `NotFound`, `Conflict`.
     pub async fn resume(&self, id: &str) -> Result<TaskRecord> {
         self.change(id, |core, task| match task.state {
-            TaskState::Interrupted => Ok(vec![lifecycle::resume(task, &core.config)]),
+            TaskState::Interrupted => Ok(vec![lifecycle::resume(task, &core.config)].into()),
             _ => Err("only an interrupted task can be resumed".into()),
         })
         .await
@@ -154,7 +178,7 @@ impl Service {
         self.decide(id, EventKind::Approved { note: note.clone() }, Decision::Approved(note)).await
     }
 
-    /// Denies the action for which the task waits; the run continues and learns of it.
+    /// Denies the action for which the task waits; the run continues and is informed of the denial.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -166,12 +190,16 @@ impl Service {
     async fn decide(&self, id: &str, kind: EventKind, decision: Decision) -> Result<TaskRecord> {
         self.change(id, move |core, task| {
             let waiting = core.job(&task.id).filter(|_| task.state == TaskState::NeedsApproval);
-            let sender = waiting.and_then(|job| lock(&job.decision_sender).take());
-            let sender = sender.ok_or("it does not wait for a decision")?;
-            sender.send(decision).map_err(|_| "it does not wait for a decision any more")?;
+            let job = waiting.filter(|job| lock(&job.decision_sender).as_ref().is_some_and(|sender| !sender.is_closed()));
+            let job = job.ok_or("it does not wait for a decision")?;
             task.state = TaskState::Running;
             task.approval = None;
-            Ok(vec![kind])
+            Ok(Change::then(vec![kind], move || {
+                // A run that was cancelled meanwhile has dropped the receiver.
+                if let Some(sender) = lock(&job.decision_sender).take() {
+                    drop(sender.send(decision));
+                }
+            }))
         })
         .await
     }
@@ -189,10 +217,12 @@ impl Service {
             if task.state.is_final() {
                 return Err("it ended already; nobody hears it".into());
             }
-            if let Some(job) = core.job(&task.id) {
-                lock(&job.messages).push(text.clone());
-            }
-            Ok(vec![EventKind::Message { text }])
+            let (job, event) = (core.job(&task.id), EventKind::Message { text: text.clone() });
+            Ok(Change::then(vec![event], move || {
+                if let Some(job) = job {
+                    lock(&job.messages).push(text);
+                }
+            }))
         })
         .await
     }
@@ -213,7 +243,7 @@ impl Service {
         self.change(id, move |_, task| {
             task.success = Some(success);
             task.feedback = Some(feedback);
-            Ok(Vec::new())
+            Ok(Vec::new().into())
         })
         .await
     }
@@ -221,15 +251,21 @@ impl Service {
     /// Changes a task in one transaction; an error of the closure becomes a `Conflict`.
     async fn change<F>(&self, id: &str, change: F) -> Result<TaskRecord>
     where
-        F: FnOnce(&Core, &mut TaskRecord) -> Result<Vec<EventKind>, String> + Send + 'static,
+        F: FnOnce(&Core, &mut TaskRecord) -> Result<Change, String> + Send + 'static,
     {
         let (core, id) = (self.core().clone(), id.to_owned());
         run_to_completion(async move {
             let mut tx = core.store.begin().await?;
-            let mut task = tx.task(&id).await?;
-            let kinds = change(&core, &mut task).map_err(|reason| Error::Conflict { id, state: task.state, reason })?;
-            tx.update(&mut task, kinds).await?;
-            tx.commit().await?;
+            let written = async {
+                let mut task = tx.task(&id).await?;
+                let Change { events, after_commit } =
+                    change(&core, &mut task).map_err(|reason| Error::Conflict { id, state: task.state, reason })?;
+                tx.update(&mut task, events).await?;
+                Ok::<_, Error>((task, after_commit))
+            };
+            let written = written.await;
+            let (task, after_commit) = tx.finish(written).await?;
+            after_commit();
             core.queue_changed.notify_one();
             core.outbox_changed.notify_one();
             Ok(task)
@@ -237,7 +273,8 @@ impl Service {
         .await
     }
 
-    /// Streams a task's events after `after_seq`: first the stored ones, then live ones, each once and in order. The stream ends after `ended`.
+    /// Streams a task's events after `after_seq`: first the stored ones, then live ones, each once and in order. The stream ends after
+    /// `ended`.
     ///
     /// # Errors
     /// `NotFound`.
@@ -312,8 +349,8 @@ impl Service {
         &self.core().webhook_key
     }
 
-    /// Shuts the service down: it accepts and starts no more tasks, waits for running ones up to the time limit, and aborts the rest; no task is
-    /// lost. Event streams end.
+    /// Shuts the service down: it accepts and starts no more tasks, waits for running ones up to the time limit, and aborts the rest; no
+    /// task is lost. Event streams end.
     ///
     /// # Errors
     /// The store cannot be read or written.

@@ -45,7 +45,7 @@ pub struct Load {
     pub waiting: u64,
 }
 
-/// What a drain did with the tasks that were running.
+/// The result of a drain: the outcomes of the tasks that were running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
     /// Number of tasks that ended within the time limit.

@@ -189,7 +189,8 @@ impl Submission {
         }
     }
 
-    /// Returns the SHA-256 of the submission in hex, which tells a repeated request from a different one with the same idempotency key.
+    /// Returns the SHA-256 of the submission in hex, which distinguishes a repeated request from a different one with the same idempotency
+    /// key.
     pub(crate) fn hash(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()

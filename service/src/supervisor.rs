@@ -94,7 +94,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Aborts the run; a report that it returns all the same counts.
+    /// Aborts the run; if the run returns a report nevertheless, the report is used.
     async fn abort(&mut self, reason: &str) -> RunEnd {
         tracing::warn!(task = self.job.id, reason, "a runner is cut off");
         self.run.abort();
@@ -135,17 +135,19 @@ async fn record_end(core: &Core, job: &JobState, run_end: RunEnd) {
 async fn write_end(core: &Core, job: &JobState, run_end: &RunEnd) -> Result<()> {
     core.write_pending_events(job).await?;
     let mut tx = core.store.begin().await?;
-    let mut task = tx.task(&job.id).await?;
-    if !job.owns(&task) {
-        return Err(Error::Lost(job.id.clone()));
-    }
-    let cause = job.cancel_cause();
-    let kind = lifecycle::finish(&mut task, run_end.clone(), cause, &core.config, Utc::now());
-    tx.update(&mut task, vec![kind]).await?;
-    tx.commit().await
+    let written = async {
+        let mut task = tx.task(&job.id).await?;
+        if !job.owns(&task) {
+            return Err(Error::Lost(job.id.clone()));
+        }
+        let kind = lifecycle::finish(&mut task, run_end.clone(), job.cancel_cause(), &core.config, Utc::now());
+        tx.update(&mut task, vec![kind]).await
+    };
+    let written = written.await;
+    tx.finish(written).await
 }
 
-/// Converts a time of day to an instant, as the two clocks relate now.
+/// Converts a date and time to an instant, by the present difference between the two clocks.
 fn instant_of(at: DateTime<Utc>) -> Instant {
     Instant::now() + (at - Utc::now()).to_std().unwrap_or_default()
 }

@@ -9,7 +9,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a change to its end even when the caller's future is dropped meanwhile: a commit without what must follow it would be half a change.
+/// Runs a change to its end even when the caller's future is dropped meanwhile, because a commit without the steps that must follow it
+/// would be a partial change.
 ///
 /// # Errors
 /// The change fails or panics.

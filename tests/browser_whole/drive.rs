@@ -27,6 +27,46 @@ async fn a_page_can_send_no_request_to_a_host_outside_the_capability() {
     assert!(arrivals.try_recv().is_err(), "a request reached a host outside the capability");
 }
 
+/// Two peers in the page, and a STUN server and a candidate at the address that must not be reached.
+const WEBRTC: &str = r#"<title>Call</title><button>Call</button><script>(async () => {
+  const at = 'CANARY', [host, port] = at.split(':');
+  const servers = [{ urls: 'stun:' + at }, { urls: 'turn:' + at + '?transport=udp', username: 'a', credential: 'b' }];
+  const alone = new RTCPeerConnection({ iceServers: servers });
+  alone.createDataChannel('x');
+  await alone.setLocalDescription(await alone.createOffer());
+  const a = new RTCPeerConnection(), b = new RTCPeerConnection();
+  a.createDataChannel('x');
+  await a.setLocalDescription(await a.createOffer());
+  await b.setRemoteDescription(a.localDescription);
+  await b.setLocalDescription(await b.createAnswer());
+  await a.setRemoteDescription(b.localDescription);
+  const candidate = 'candidate:1 1 udp 2122260223 ' + host + ' ' + port + ' typ host';
+  for (const peer of [a, b]) await peer.addIceCandidate({ candidate, sdpMid: '0', sdpMLineIndex: 0 });
+  await fetch('/ran');
+})()</script><script src='/slow.js'></script>"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_can_send_no_datagram_by_webrtc() {
+    let directory = tempfile::tempdir().unwrap();
+    let canary = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    let body = WEBRTC.replace("CANARY", &canary.local_addr().unwrap().to_string());
+    let (ran, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    // The page does not finish loading before WebRTC has had time to send.
+    let slow = || async { tokio::time::sleep(std::time::Duration::from_secs(4)).await };
+    let site = axum::Router::new()
+        .route("/", get(move || async move { Html(body) }))
+        .route("/slow.js", get(slow))
+        .route("/ran", get(move || async move { ran.send(()).unwrap_or_default() }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, site).await });
+    tokio::task::block_in_place(|| super::milepost(directory.path(), &["run", "Click \"Call\".", "--url", &url, "--max-steps", "1"]));
+    assert!(runs.try_recv().is_ok(), "the page's script did not run");
+    let mut datagram = [0; 1500];
+    assert!(canary.recv_from(&mut datagram).is_err(), "a datagram went past the egress proxy");
+}
+
 #[test]
 fn the_error_about_a_site_that_does_not_answer_says_what_to_check() {
     let directory = tempfile::tempdir().unwrap();

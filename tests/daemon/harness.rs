@@ -56,10 +56,17 @@ pub fn browsers(directory: &Path) -> usize {
 }
 
 impl Daemon {
+    /// The arguments with which the daemon is started.
+    pub const ARGUMENTS: [&'static str; 7] = ["serve", "--port", "0", "--token-file", "token", "--ready-file", "ready"];
+
     /// Starts the daemon and waits until it is ready.
     pub fn start(directory: &Path, settings: &[(&str, &str)]) -> Self {
-        let arguments = ["serve", "--port", "0", "--token-file", "token", "--ready-file", "ready"];
-        let mut child = command(directory, &arguments, settings).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_command(directory, command(directory, &Self::ARGUMENTS, settings))
+    }
+
+    /// Starts the daemon with a command whose process becomes the daemon, and waits until it is ready.
+    pub fn start_command(directory: &Path, mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let log = Arc::new(Mutex::new(String::new()));
         let keep = {
@@ -73,13 +80,17 @@ impl Daemon {
         Self { child, address: read("ready"), token: read("token"), directory: directory.to_owned(), log }
     }
 
-    /// Returns what the daemon has logged so far.
+    /// Returns the daemon's log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     pub fn port(&self) -> u16 {
         self.address.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: &str) {

@@ -11,6 +11,7 @@ mod clients;
 mod crashes;
 mod deploy;
 mod document;
+mod full_disk;
 mod harness;
 mod improvement;
 mod mcp_client;

@@ -1,6 +1,6 @@
-//! Watches the verified live outcomes of the generation in service: a fall below what its validation promised rolls it back.
+//! Watches the verified live outcomes of the generation in service, and rolls it back if they fall below its validation result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use milepost_learners::files;
@@ -27,7 +27,10 @@ pub(super) struct LiveWatch {
 impl LiveWatch {
     /// Creates a watch that continues with the outcomes in its file.
     pub(super) fn new(config: Option<LiveConfig>, file: PathBuf) -> Self {
-        let watched = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let watched = read(&file).unwrap_or_else(|error| {
+            tracing::error!(%error, file = %file.display(), "the outcomes of the generation in service cannot be read; they are counted from 0");
+            None
+        });
         Self { config, file, watched: Mutex::new(watched) }
     }
 
@@ -55,6 +58,15 @@ impl LiveWatch {
     }
 }
 
+/// Reads the record; returns `None` if there is no file.
+fn read(file: &Path) -> std::io::Result<Option<Watched>> {
+    match std::fs::read(file) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Rolls back a generation that broke its bound. Nothing is rolled back if another generation has come into service meanwhile.
 pub(super) async fn roll_back(registry: &DirectoryRegistry, serving: &Generation, breach: &Breach) -> milepost_runtime::Result<Rollback> {
     let id = serving.id();
@@ -78,8 +90,6 @@ pub(super) async fn roll_back(registry: &DirectoryRegistry, serving: &Generation
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use milepost_runtime::registry::{Incumbent, Record, Status};
 
     use super::*;

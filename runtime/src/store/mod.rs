@@ -9,6 +9,7 @@ mod quarantine;
 mod read;
 pub mod reclaim;
 mod sqlite;
+mod transaction;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -18,6 +19,7 @@ pub use discard::{DiscardingStore, unrecorded_agent};
 pub use hosts::bare_host;
 pub use quarantine::Quarantined;
 pub use sqlite::SqliteStore;
+pub use transaction::WriteTransaction;
 
 use crate::call::Call;
 use crate::episode::{Episode, Step};
@@ -47,7 +49,7 @@ pub struct EpisodeSummary {
     pub success: Option<bool>,
 }
 
-/// What [`EpisodeStore::prune`] removed.
+/// The result of [`EpisodeStore::prune`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
     /// Number of removed episodes.
@@ -78,7 +80,7 @@ pub struct TrainingQuery {
 pub trait EpisodeStore: Send + Sync {
     /// Records the start of an episode.
     async fn begin(&self, episode: &Episode) -> Result<()>;
-    /// Records a plan version as it stands now; it is recorded again when it changes.
+    /// Records the present state of a plan version; it is recorded again when it changes.
     async fn plan(&self, episode: &str, plan: &Plan) -> Result<()>;
     /// Records a step with its calls.
     async fn step(&self, episode: &str, step: &Step) -> Result<()>;
@@ -94,8 +96,8 @@ pub trait EpisodeStore: Send + Sync {
     async fn load(&self, id: &str) -> Result<Option<Episode>>;
     /// Lists the newest episodes first, at most `limit`.
     async fn list(&self, limit: u32) -> Result<Vec<EpisodeSummary>>;
-    /// Returns the ids of the episodes that may be trained on, oldest first: those that ended with a verified outcome, were not broken off
-    /// by a failure or a person, and belong to no held-out template, no validation or test seed and no quarantined host.
+    /// Returns the ids of the episodes that may be trained on, oldest first: those that ended with a verified outcome, were not ended by a
+    /// failure or cancelled by a person, and belong to no held-out template, no validation or test seed and no quarantined host.
     async fn trainable(&self, query: &TrainingQuery) -> Result<Vec<String>>;
     /// Puts a host into quarantine: from now on, every episode that starts on it, sees a page of it, or names an address of it in a `goto`
     /// or in a tool's arguments is kept out of training. Spelling and port do not matter.

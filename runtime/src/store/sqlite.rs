@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, Sqlite, Transaction};
 
 use super::codec::{pack_f32, pack_u32};
 use super::reclaim::{free_bytes, with_auto_vacuum};
+use super::transaction::WriteTransaction;
 use super::{EpisodeStore, EpisodeSummary, Pruned, TrainingQuery, hosts, migrations, prune};
 use crate::call::Call;
 use crate::episode::{Episode, Step, Stop};
@@ -23,8 +24,8 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
     (2, "quarantine", include_str!("../../migrations/0002_quarantine.sql")),
 ];
 
-/// Selects the episodes that may be trained on if no host is in quarantine. A task without a source is a user's own, whose outcome was verified;
-/// it counts as a training task.
+/// Selects the episodes that may be trained on if no host is in quarantine. A task without a source is a user's own, whose outcome was
+/// verified; it counts as a training task.
 const TRAINABLE: &str = "SELECT id FROM episodes \
     WHERE success IS NOT NULL AND ended_at IS NOT NULL AND stop_kind NOT IN ('failed', 'cancelled', 'needs_approval') \
     AND coalesce(json_extract(task, '$.source.split'), 'train') = 'train' AND coalesce(json_extract(task, '$.source.held_out'), 0) = 0 \
@@ -111,20 +112,13 @@ impl SqliteStore {
     }
 
     /// Inserts a call with its grammar.
-    async fn insert_call(
-        &self,
-        tx: &mut Transaction<'_, Sqlite>,
-        episode: &str,
-        turn: Option<u32>,
-        in_step: bool,
-        call: &Call,
-    ) -> Result<()> {
+    async fn insert_call(&self, tx: &mut WriteTransaction, episode: &str, turn: Option<u32>, in_step: bool, call: &Call) -> Result<()> {
         let hash = call.grammar.as_ref().map(Grammar::hash);
         if let (Some(grammar), Some(hash)) = (&call.grammar, &hash) {
             sqlx::query("INSERT OR IGNORE INTO grammars (hash, text) VALUES (?, ?)")
                 .bind(hash)
                 .bind(&grammar.0)
-                .execute(&mut **tx)
+                .execute(tx.connection())
                 .await
                 .map_err(|error| self.error(error))?;
         }
@@ -146,7 +140,7 @@ impl SqliteStore {
         .bind(call.seed.cast_signed())
         .bind(&call.generation)
         .bind(call.latency_ms)
-        .execute(&mut **tx)
+        .execute(tx.connection())
         .await
         .map(|_| ())
         .map_err(|error| self.error(error))
@@ -179,12 +173,12 @@ impl EpisodeStore for SqliteStore {
     }
 
     async fn plan(&self, episode: &str, plan: &Plan) -> Result<()> {
-        let mut tx = self.pool.begin().await.map_err(|error| self.error(error))?;
+        let mut tx = WriteTransaction::begin(&self.pool).await.map_err(|error| self.error(error))?;
         sqlx::query("INSERT OR REPLACE INTO plans (episode_id, version, cursor) VALUES (?, ?, ?)")
             .bind(episode)
             .bind(plan.version)
             .bind(i64::try_from(plan.cursor).unwrap_or(i64::MAX))
-            .execute(&mut *tx)
+            .execute(tx.connection())
             .await
             .map_err(|error| self.error(error))?;
         for (position, step) in plan.steps.iter().enumerate() {
@@ -203,7 +197,7 @@ impl EpisodeStore for SqliteStore {
             .bind(word(&step.milestone.verdict))
             .bind(step.milestone.by.as_ref().map(word))
             .bind(step.milestone.at)
-            .execute(&mut *tx)
+            .execute(tx.connection())
             .await
             .map_err(|error| self.error(error))?;
         }
@@ -211,7 +205,7 @@ impl EpisodeStore for SqliteStore {
     }
 
     async fn step(&self, episode: &str, step: &Step) -> Result<()> {
-        let mut tx = self.pool.begin().await.map_err(|error| self.error(error))?;
+        let mut tx = WriteTransaction::begin(&self.pool).await.map_err(|error| self.error(error))?;
         let bare = Step { calls: Vec::new(), ..step.clone() };
         sqlx::query("INSERT INTO steps (episode_id, turn, action, ok, error, step, screenshot) VALUES (?, ?, ?, ?, ?, ?, ?)")
             .bind(episode)
@@ -221,7 +215,7 @@ impl EpisodeStore for SqliteStore {
             .bind(&step.outcome.error)
             .bind(to_json(&bare))
             .bind(&step.screenshot)
-            .execute(&mut *tx)
+            .execute(tx.connection())
             .await
             .map_err(|error| self.error(error))?;
         for call in &step.calls {
@@ -231,7 +225,7 @@ impl EpisodeStore for SqliteStore {
     }
 
     async fn call(&self, episode: &str, turn: Option<u32>, call: &Call) -> Result<()> {
-        let mut tx = self.pool.begin().await.map_err(|error| self.error(error))?;
+        let mut tx = WriteTransaction::begin(&self.pool).await.map_err(|error| self.error(error))?;
         self.insert_call(&mut tx, episode, turn, false, call).await?;
         tx.commit().await.map_err(|error| self.error(error))
     }

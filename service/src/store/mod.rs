@@ -1,6 +1,8 @@
 //! The service's SQLite database: one writer, whose events are published in the order of the commits, and concurrent readers.
 
+mod health;
 mod outbox;
+mod probe;
 mod read;
 mod tx;
 
@@ -14,7 +16,9 @@ use milepost_runtime::store::{migrations, reclaim};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
 
+pub(crate) use health::WriteHealth;
 pub(crate) use outbox::OutboxEntry;
+pub(crate) use tx::Tx;
 
 use crate::broadcast::Broadcast;
 use crate::error::{Error, Result};
@@ -32,10 +36,12 @@ pub(crate) struct Store {
     /// Number of queued tasks, to be read without a query.
     queued: AtomicI64,
     pub(crate) broadcast: Broadcast,
+    pub(crate) health: WriteHealth,
 }
 
 impl Store {
-    /// Opens the database (creating it if necessary) and migrates its schema; `tail_size` is the number of events that are kept in memory per scope.
+    /// Opens the database (creating it if necessary) and migrates its schema; `tail_size` is the number of events that are kept in memory
+    /// per scope.
     ///
     /// # Errors
     /// The database cannot be opened or migrated.
@@ -61,8 +67,15 @@ impl Store {
             fail(format!("its schema cannot be brought up to date: {error}; it may belong to a newer version of milepost"))
         })?;
         let readers = connect(options.read_only(true), 4).await?;
-        let store =
-            Self { file, writer, readers, write_lock: Arc::default(), queued: AtomicI64::new(0), broadcast: Broadcast::new(tail_size) };
+        let store = Self {
+            file,
+            writer,
+            readers,
+            write_lock: Arc::default(),
+            queued: AtomicI64::new(0),
+            broadcast: Broadcast::new(tail_size),
+            health: WriteHealth::default(),
+        };
         store.initialise_queued().await?;
         Ok(store)
     }
@@ -78,8 +91,18 @@ impl Store {
 
     /// Converts an error of the database.
     fn error(&self, error: &sqlx::Error) -> Error {
-        let reason = format!("{error}; where the disk is full, free some space: what was written so far is safe");
-        Error::Store { path: self.file.display().to_string(), reason }
+        let path = self.file.display().to_string();
+        if is_full(error) {
+            return Error::NoSpace { path };
+        }
+        Error::Store { path, reason: format!("{error}; what was written so far is safe") }
+    }
+
+    /// Converts an error of a write, and records that the database cannot be written.
+    fn write_error(&self, error: &sqlx::Error) -> Error {
+        let error = self.error(error);
+        self.health.failed(&error);
+        error
     }
 
     /// Makes the error for stored data that cannot be read.
@@ -87,6 +110,11 @@ impl Store {
         let reason = format!("{what} cannot be read: {reason}; it was written by another version or the file is damaged");
         Error::Store { path: self.file.display().to_string(), reason }
     }
+}
+
+/// Returns whether SQLite reports a full disk (SQLITE_FULL, code 13; <https://www.sqlite.org/rescode.html#full>).
+fn is_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "13")
 }
 
 /// Converts a time to milliseconds since 1970.

@@ -45,7 +45,12 @@ impl Store {
     /// Removes a webhook that was delivered.
     pub(crate) async fn remove_delivered(&self, id: &str) -> Result<()> {
         let _writing = self.write_lock.lock().await;
-        sqlx::query("DELETE FROM outbox WHERE id = ?").bind(id).execute(&self.writer).await.map(|_| ()).map_err(|error| self.error(&error))
+        sqlx::query("DELETE FROM outbox WHERE id = ?")
+            .bind(id)
+            .execute(&self.writer)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.write_error(&error))
     }
 
     /// Records a failed attempt; the webhook is attempted again at `next`, or given up if that is `None`.
@@ -58,6 +63,6 @@ impl Store {
             .execute(&self.writer)
             .await
             .map(|_| ())
-            .map_err(|error| self.error(&error))
+            .map_err(|error| self.write_error(&error))
     }
 }

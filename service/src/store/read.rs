@@ -116,7 +116,8 @@ impl Store {
         self.query_time("SELECT min(created_at) AS at FROM tasks WHERE state = 'queued'").await
     }
 
-    /// Returns the next time at which the dispatcher must look at the queue even if no task changes: a waiting time or a deadline ends.
+    /// Returns the next time at which the dispatcher must check the queue even if no task changes, because a waiting time or a deadline
+    /// ends.
     pub(crate) async fn next_queue_time(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
         let deadline = "SELECT min(deadline) AS at FROM tasks WHERE state IN ('queued', 'interrupted')";
         let wait = "SELECT min(not_before) AS at FROM tasks WHERE state = 'queued' AND not_before > ?1";

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Row, Sqlite, Transaction};
+use milepost_runtime::store::WriteTransaction;
+use sqlx::Row;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Store, ms};
@@ -13,10 +14,10 @@ use crate::event::{EventKind, TaskEvent};
 use crate::record::TaskRecord;
 use crate::state::TaskState;
 
-/// A write transaction. There is one at a time; dropping it without a commit rolls it back.
+/// A write transaction. There is one at a time. [`Tx::finish`] ends it; dropping it rolls it back and closes its connection.
 pub(crate) struct Tx<'s> {
     store: &'s Store,
-    tx: Transaction<'static, Sqlite>,
+    tx: WriteTransaction,
     /// Events to publish after the commit.
     events: Vec<TaskEvent>,
     /// The last known state of each task that was read or written, by the task's id.
@@ -30,7 +31,7 @@ impl Store {
     /// Begins a write transaction, waiting for the one before it to end.
     pub(crate) async fn begin(&self) -> Result<Tx<'_>> {
         let write_lock = self.write_lock.clone().lock_owned().await;
-        let tx = self.writer.begin().await.map_err(|error| self.error(&error))?;
+        let tx = WriteTransaction::begin(&self.writer).await.map_err(|error| self.write_error(&error))?;
         Ok(Tx { store: self, tx, events: Vec::new(), states: HashMap::new(), queued: 0, _write_lock: write_lock })
     }
 }
@@ -47,9 +48,9 @@ impl Tx<'_> {
     pub(crate) async fn task(&mut self, id: &str) -> Result<TaskRecord> {
         let row = sqlx::query("SELECT record FROM tasks WHERE id = ?")
             .bind(id)
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.tx.connection())
             .await
-            .map_err(|error| self.store.error(&error))?;
+            .map_err(|error| self.store.write_error(&error))?;
         let row = row.ok_or_else(|| Error::NotFound(id.to_owned()))?;
         self.parse_task(row.get("record"))
     }
@@ -59,9 +60,9 @@ impl Tx<'_> {
         let row = sqlx::query("SELECT record, body_hash FROM tasks WHERE caller = ? AND idempotency_key = ?")
             .bind(caller)
             .bind(key)
-            .fetch_optional(&mut *self.tx)
+            .fetch_optional(self.tx.connection())
             .await
-            .map_err(|error| self.store.error(&error))?;
+            .map_err(|error| self.store.write_error(&error))?;
         row.map(|row| Ok((self.parse_task(row.get("record"))?, row.get("body_hash")))).transpose()
     }
 
@@ -69,15 +70,15 @@ impl Tx<'_> {
     pub(crate) async fn count_queued(&mut self, caller: &str) -> Result<(usize, usize)> {
         let row = sqlx::query("SELECT count(*) AS everyone, coalesce(sum(caller = ?), 0) AS own FROM tasks WHERE state = 'queued'")
             .bind(caller)
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.tx.connection())
             .await
-            .map_err(|error| self.store.error(&error))?;
+            .map_err(|error| self.store.write_error(&error))?;
         let count = |column| usize::try_from(row.get::<i64, _>(column)).unwrap_or_default();
         Ok((count("everyone"), count("own")))
     }
 
-    /// Returns the task to start next: of the queued tasks whose waiting time is over, whose caller has fewer than `per_caller` tasks running and
-    /// whose profile is free, the oldest with the highest priority.
+    /// Returns the task to start next: of the queued tasks whose waiting time is over, whose caller has fewer than `per_caller` tasks
+    /// running and whose profile is free, the oldest with the highest priority.
     pub(crate) async fn next_to_start(&mut self, per_caller: usize, now: DateTime<Utc>) -> Result<Option<TaskRecord>> {
         let row = sqlx::query(
             "SELECT record FROM tasks AS task WHERE state = 'queued' AND (not_before IS NULL OR not_before <= ?1) \
@@ -88,9 +89,9 @@ impl Tx<'_> {
         )
         .bind(ms(now))
         .bind(i64::try_from(per_caller).unwrap_or(i64::MAX))
-        .fetch_optional(&mut *self.tx)
+        .fetch_optional(self.tx.connection())
         .await
-        .map_err(|error| self.store.error(&error))?;
+        .map_err(|error| self.store.write_error(&error))?;
         row.map(|row| self.parse_task(row.get("record"))).transpose()
     }
 
@@ -105,7 +106,7 @@ impl Tx<'_> {
     }
 
     async fn tasks(&mut self, query: &'static str, bound: i64) -> Result<Vec<TaskRecord>> {
-        let rows = sqlx::query(query).bind(bound).fetch_all(&mut *self.tx).await.map_err(|error| self.store.error(&error))?;
+        let rows = sqlx::query(query).bind(bound).fetch_all(self.tx.connection()).await.map_err(|error| self.store.write_error(&error))?;
         rows.iter().map(|row| self.parse_task(row.get("record"))).collect()
     }
 
@@ -123,10 +124,10 @@ impl Tx<'_> {
         .bind(task.submission.priority)
         .bind(&task.submission.profile)
         .bind(ms(task.created_at))
-        .execute(&mut *self.tx)
+        .execute(self.tx.connection())
         .await
         .map(|_| ())
-        .map_err(|error| self.store.error(&error))
+        .map_err(|error| self.store.write_error(&error))
     }
 
     /// Writes a task's record, the events that led to it and the webhooks for these events.
@@ -144,9 +145,9 @@ impl Tx<'_> {
             .bind(task.ended_at.map(ms))
             .bind(record)
             .bind(&task.id)
-            .execute(&mut *self.tx)
+            .execute(self.tx.connection())
             .await
-            .map_err(|error| self.store.error(&error))?;
+            .map_err(|error| self.store.write_error(&error))?;
         let was = self.states.insert(task.id.clone(), task.state);
         self.queued += i64::from(task.state == TaskState::Queued) - i64::from(was == Some(TaskState::Queued));
         Ok(())
@@ -161,9 +162,9 @@ impl Tx<'_> {
             .bind(task.last_seq.cast_signed())
             .bind(ms(at))
             .bind(text)
-            .fetch_one(&mut *self.tx)
+            .fetch_one(self.tx.connection())
             .await
-            .map_err(|error| self.store.error(&error))?;
+            .map_err(|error| self.store.write_error(&error))?;
         let position = row.get::<i64, _>("position").cast_unsigned();
         self.events.push(TaskEvent { position, task: task.id.clone(), seq: task.last_seq, at, kind });
         Ok(())
@@ -183,10 +184,10 @@ impl Tx<'_> {
             .bind(url.as_str())
             .bind(body)
             .bind(ms(Utc::now()))
-            .execute(&mut *self.tx)
+            .execute(self.tx.connection())
             .await
             .map(|_| ())
-            .map_err(|error| self.store.error(&error))
+            .map_err(|error| self.store.write_error(&error))
     }
 
     /// Removes the tasks that ended before a time, with their events and webhooks; returns the number of tasks.
@@ -197,15 +198,42 @@ impl Tx<'_> {
             "DELETE FROM events WHERE task IN (SELECT id FROM tasks WHERE ended_at < ?1)",
             "DELETE FROM tasks WHERE ended_at < ?1",
         ] {
-            let done = sqlx::query(query).bind(ms(before)).execute(&mut *self.tx).await.map_err(|error| self.store.error(&error))?;
+            let done =
+                sqlx::query(query).bind(ms(before)).execute(self.tx.connection()).await.map_err(|error| self.store.write_error(&error))?;
             removed = done.rows_affected();
         }
         Ok(removed)
     }
 
+    /// Writes one page of the database, to see whether it can be written. `user_version` is a number in its header that nothing else uses.
+    pub(crate) async fn write_probe(&mut self) -> Result<()> {
+        let read = sqlx::query_scalar::<_, i64>("PRAGMA user_version").fetch_one(self.tx.connection()).await;
+        let statement = match read.map_err(|error| self.store.write_error(&error))? {
+            1 => "PRAGMA user_version = 2",
+            _ => "PRAGMA user_version = 1",
+        };
+        sqlx::query(statement).execute(self.tx.connection()).await.map(|_| ()).map_err(|error| self.store.write_error(&error))
+    }
+
+    /// Ends the transaction with the result of its work. It is committed if that is `Ok`, and its events are published after that. If the work was
+    /// refused, the transaction is rolled back; if the database failed, its connection is closed.
+    pub(crate) async fn finish<T>(self, result: Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => self.commit().await.map(|()| value),
+            Err(error) if error.is_of_store() => Err(error),
+            Err(error) => match self.tx.rollback().await {
+                Ok(()) => Err(error),
+                Err(failed) => {
+                    tracing::error!(error = %failed, "a transaction cannot be rolled back; its connection is closed");
+                    Err(error)
+                }
+            },
+        }
+    }
+
     /// Commits the transaction, then publishes its events.
     pub(crate) async fn commit(self) -> Result<()> {
-        self.tx.commit().await.map_err(|error| self.store.error(&error))?;
+        self.tx.commit().await.map_err(|error| self.store.write_error(&error))?;
         self.store.queued.fetch_add(self.queued, Ordering::Relaxed);
         self.store.broadcast.publish(self.events);
         Ok(())

@@ -1,4 +1,4 @@
-//! What people do with a task: approving and denying, sending messages, cancelling, giving feedback.
+//! The operations of people on a task: approving and denying, sending messages, cancelling, giving feedback.
 
 use milepost_runtime::{Episode, EpisodeStore, Stop, store::TrainingQuery};
 use milepost_service::{CancelCause, Decision, Error, ServiceConfig, TaskState};
@@ -134,4 +134,30 @@ async fn feedback_makes_an_episode_trainable() {
     let judged = harness.service.feedback(&record.id, false, Some("the wrong mug")).await.unwrap();
     assert_eq!((judged.success, judged.feedback.unwrap().note.as_deref()), (Some(false), Some("the wrong mug")));
     assert_eq!(trainable().await, [episode.id]);
+}
+
+/// The database is locked by another process for longer than the service waits.
+#[tokio::test]
+async fn a_decision_that_cannot_be_recorded_does_not_reach_the_run() {
+    let (directory, harness) = open(config(), OnCancel::Ignores).await;
+    let record = harness.submit(submission("asks")).await;
+    let asking = harness.next_run().await;
+    let handle = asking.handle.clone();
+    let decision = tokio::spawn(async move { handle.request_approval(approval_request()).await });
+    harness.after_event(&record.id, 0, "approval_requested").await;
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("service.sqlite"));
+    let mut locking = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut locking).await.unwrap();
+    let (approved, message) = tokio::join!(harness.service.approve(&record.id, None), harness.service.message(&record.id, "go on"));
+    assert!(matches!(approved, Err(Error::Store { .. })) && message.is_err(), "{approved:?}");
+    assert!(!decision.is_finished() && asking.handle.take_messages().is_empty());
+    assert!(harness.service.write_failure().is_some());
+    sqlx::query("ROLLBACK").execute(&mut locking).await.unwrap();
+
+    assert_eq!(harness.service.get(&record.id).await.unwrap().state, TaskState::NeedsApproval);
+    harness.service.approve(&record.id, None).await.unwrap();
+    assert_eq!(decision.await.unwrap().unwrap(), Decision::Approved(None));
+    assert_eq!(harness.event_kinds(&record.id).await, ["queued", "started", "approval_requested", "approved"]);
+    asking.answer("42");
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use fantoccini::wd::Capabilities;
 use serde_json::json;
+use url::Url;
 
 use super::config::BrowserConfig;
 
 /// Switches of Chromium that do not depend on the configuration.
-const SWITCHES: [&str; 19] = [
+const SWITCHES: [&str; 20] = [
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -28,10 +29,12 @@ const SWITCHES: [&str; 19] = [
     "--mute-audio",
     "--password-store=basic",
     "--use-mock-keychain",
+    // WebRTC sends no UDP past a proxy. Chromium ignores the switch `--force-webrtc-ip-handling-policy` (observed with 156).
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
 ];
 
-/// Returns the capabilities to ask for. `own` has the profile and the program of a Chromium that is started here; a WebDriver server elsewhere
-/// chooses its own.
+/// Returns the capabilities to request. `own` has the profile and the program of a Chromium that is started here; a WebDriver server
+/// elsewhere chooses its own.
 pub(super) fn capabilities(config: &BrowserConfig, own: Option<(&Path, &Path)>) -> Capabilities {
     let mut arguments = switches(config);
     let mut options = json!({
@@ -70,7 +73,13 @@ fn switches(config: &BrowserConfig) -> Vec<String> {
     if let Some(proxy) = &config.proxy {
         arguments.push(format!("--proxy-server={proxy}"));
         arguments.push("--proxy-bypass-list=<-loopback>".into());
-        arguments.push("--force-webrtc-ip-handling-policy=disable_non_proxied_udp".into());
+        arguments.push(format!("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {}", proxy_host(proxy)));
     }
     arguments
+}
+
+/// Returns the host of a proxy's address, which may lack the scheme. It is the only name that the browser itself resolves.
+fn proxy_host(proxy: &str) -> String {
+    let address = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    Url::parse(&address).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| "127.0.0.1".into())
 }

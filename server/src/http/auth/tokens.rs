@@ -1,6 +1,6 @@
 //! Tokens: the administrator's token in a file of its own, and named tokens as hashes in `tokens.json`.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const MIN_TOKEN_LENGTH: usize = 16;
 pub struct TokenRow {
     /// The token's name, which is also the caller's name.
     pub name: String,
-    /// What the token permits.
+    /// The token's scope.
     pub scope: Scope,
     /// SHA-256 of the token, in hex.
     pub sha256: String,
@@ -43,7 +43,7 @@ pub struct TokenRow {
 pub struct NewToken {
     /// The token's name.
     pub name: String,
-    /// What the token permits.
+    /// The token's scope.
     pub scope: Scope,
     /// When the token expires; `None` for never.
     pub expires_at: Option<DateTime<Utc>>,
@@ -138,6 +138,7 @@ impl Tokens {
         if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) {
             return Err(Error::BadInput(format!("{:?} is no name for a token; use 1 to 64 letters, digits, `-` and `_`", new.name)));
         }
+        let _lock = self.lock()?;
         let mut rows = self.list()?;
         if new.name == ADMIN || rows.iter().any(|row| row.name == new.name) {
             return Err(Error::BadInput(format!("there is a token {:?} already; revoke it first, or take another name", new.name)));
@@ -154,6 +155,7 @@ impl Tokens {
     /// # Errors
     /// There is no token with this name, or the file cannot be read or written.
     pub fn revoke(&self, name: &str) -> Result<()> {
+        let _lock = self.lock()?;
         let mut rows = self.list()?;
         let before = rows.len();
         rows.retain(|row| row.name != name);
@@ -168,8 +170,21 @@ impl Tokens {
     /// # Errors
     /// The file cannot be written.
     pub fn rotate(&self) -> Result<&Path> {
+        let _lock = self.lock()?;
         write_private(&self.admin_file, &random_token())?;
         Ok(&self.admin_file)
+    }
+
+    /// Waits until no other process or thread changes the tokens, and keeps them from it until the returned file is dropped.
+    fn lock(&self) -> Result<File> {
+        let path = self.named_file.with_extension("lock");
+        let cannot = |error: std::io::Error| Error::file(&path, format!("cannot be locked: {error}"));
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(cannot)?;
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(cannot)?;
+        file.lock().map_err(cannot)?;
+        Ok(file)
     }
 
     /// Writes the file of the named tokens.
@@ -248,7 +263,10 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     let _ = std::fs::remove_file(&draft);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(cannot)?;
     file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all()).map_err(cannot)?;
-    std::fs::rename(&draft, path).map_err(cannot)
+    std::fs::rename(&draft, path).map_err(cannot)?;
+    // The rename is on the disk only once the directory is.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(cannot)
 }
 
 /// Returns the bytes in hex.
@@ -300,6 +318,26 @@ mod tests {
         assert_eq!(tokens.caller(&reader), None);
         assert!(other.revoke("ci").is_err());
         assert!(!std::fs::read_to_string(directory.path().join("tokens.json")).unwrap().contains(&expired));
+    }
+
+    #[test]
+    fn no_change_is_lost_when_several_processes_change_the_tokens_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let open = || Tokens::open(&file, directory.path()).unwrap().0;
+        let new = |name: String| NewToken { name, scope: Scope::Run, expires_at: None };
+        for n in 0..8 {
+            open().add(new(format!("old-{n}"))).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                scope.spawn(move || open().add(new(format!("new-{n}"))).unwrap());
+                scope.spawn(move || open().revoke(&format!("old-{n}")).unwrap());
+            }
+        });
+        let mut names: Vec<String> = open().list().unwrap().into_iter().map(|row| row.name).collect();
+        names.sort();
+        assert_eq!(names, (0..8).map(|n| format!("new-{n}")).collect::<Vec<_>>());
     }
 
     #[test]

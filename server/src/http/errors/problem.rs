@@ -6,6 +6,9 @@ use milepost_service::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// The number of seconds after which a request may be repeated if the database failed.
+const STORE_RETRY_AFTER: u64 = 5;
+
 /// An error response: what went wrong and what to do (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -81,7 +84,18 @@ impl From<Error> for Problem {
             Error::NotFound(_) => Self::missing(error.to_string()),
             Error::Conflict { .. } | Error::KeyReused { .. } | Error::Lost(_) => Self::conflict(error.to_string()),
             Error::Invalid { .. } => Self::invalid(error.to_string()),
-            Error::InUse(_) | Error::Store { .. } | Error::Episodes(_) => Self::internal(&error),
+            Error::NoSpace { .. } => {
+                tracing::error!(%error, "a request failed");
+                Self::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "the daemon's disk is full; free some space and try again. What was recorded is safe",
+                )
+            }
+            Error::Store { .. } => {
+                let problem = Self::internal(&error);
+                Self { retry_after: Some(STORE_RETRY_AFTER), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, problem.detail) }
+            }
+            Error::InUse(_) | Error::Episodes(_) => Self::internal(&error),
         }
     }
 }

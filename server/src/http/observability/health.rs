@@ -36,11 +36,15 @@ async fn healthz() -> Json<Health> {
 /// Check that the daemon accepts tasks
 #[utoipa::path(get, path = "/readyz", tag = "observability", security(()), responses(
     (status = 200, description = "The daemon accepts tasks", body = Health),
-    (status = 503, description = "The daemon is starting or shutting down", body = Problem, content_type = "application/problem+json")))]
+    (status = 503, description = "The daemon is starting or shutting down, or cannot write its records", body = Problem, content_type = "application/problem+json")))]
 async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
-    match app.is_ready() {
-        true => Ok(Json(Health { status: "ok" })),
-        false => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or shuts down; try again soon")),
+    let problem = |detail| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    if !app.is_ready() {
+        return problem("the daemon starts or shuts down; try again soon");
+    }
+    match app.service.write_failure() {
+        None => Ok(Json(Health { status: "ok" })),
+        Some(_) => problem("the daemon cannot write its records; its log says why. If its disk is full, free some space"),
     }
 }
 
