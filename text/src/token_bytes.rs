@@ -78,7 +78,7 @@ fn encoding(decoder: &Value) -> Option<Encoding> {
                     space = character;
                 }
             }
-            Some("Sequence") => next.extend(decoder["decoders"].as_array().into_iter().flatten()),
+            Some("Sequence") => next.extend(decoder["decoders"].as_array().into_iter().flatten().rev()),
             _ => {}
         }
     }
@@ -145,6 +145,13 @@ mod tests {
         let decoder = json!({ "type": "Sequence", "decoders": decoders });
         let bytes: [&[u8]; 4] = [b" the", &[0x0A], "é".as_bytes(), b""];
         check(&decoder, &["▁the", "<0x0A>", "é"], &added(3, "<s>", true), &bytes);
+    }
+
+    #[test]
+    fn the_last_replacement_by_a_space_counts() {
+        let replace = |pattern: &str| json!({ "type": "Replace", "pattern": { "String": pattern }, "content": " " });
+        let decoder = json!({ "type": "Sequence", "decoders": [replace("x"), replace("▁"), { "type": "ByteFallback" }] });
+        check(&decoder, &["▁the", "x"], &added(2, "<s>", true), &[b" the", b"x", b""]);
     }
 
     #[test]

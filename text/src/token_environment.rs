@@ -65,15 +65,18 @@ fn name_special(info: &mut TokRxInfo, name: &str, id: TokenId) {
 
 /// Returns a normalizer without the parts that prepend a space; `None` if nothing is left of it.
 fn without_prepended_space(normalizer: &Value) -> Option<Value> {
-    match normalizer["type"].as_str() {
-        Some("Prepend") | None => None,
-        Some("Sequence") => {
-            let parts = normalizer["normalizers"].as_array().into_iter().flatten();
-            let kept: Vec<Value> = parts.filter_map(without_prepended_space).collect();
-            (!kept.is_empty()).then(|| serde_json::json!({ "type": "Sequence", "normalizers": kept }))
-        }
-        Some(_) => Some(normalizer.clone()),
+    // The library also reads normalizers without `type`, so the fields decide.
+    if normalizer.is_null() || normalizer["prepend"].is_string() {
+        return None;
     }
+    let mut kept = normalizer.clone();
+    if let Some(parts) = kept.get_mut("normalizers").and_then(Value::as_array_mut) {
+        *parts = parts.iter().filter_map(without_prepended_space).collect();
+        if parts.is_empty() {
+            return None;
+        }
+    }
+    Some(kept)
 }
 
 /// Changes a pre-tokenizer so that it prepends no space.
@@ -132,6 +135,22 @@ mod tests {
         assert_eq!(environment.tokenize_bytes_special(b"ab<|im_end|>"), [3, 5]);
         let trie = environment.tok_trie();
         assert_eq!((trie.token(2), trie.info().tok_eos, trie.info().tok_end_of_turn), (&b" "[..], 5, Some(5)));
+    }
+
+    #[test]
+    fn only_the_part_that_prepends_a_space_is_dropped_with_and_without_a_type() {
+        let replace = serde_json::json!({ "pattern": { "String": " " }, "content": "x" });
+        let typed = serde_json::json!({ "type": "Replace", "pattern": { "String": " " }, "content": "x" });
+        for (prepend, kept) in
+            [(serde_json::json!({ "prepend": "x" }), replace), (serde_json::json!({ "type": "Prepend", "prepend": "x" }), typed)]
+        {
+            assert_eq!(without_prepended_space(&kept), Some(kept.clone()));
+            assert_eq!(without_prepended_space(&prepend), None);
+            let sequence = serde_json::json!({ "type": "Sequence", "normalizers": [prepend, kept] });
+            let expected = serde_json::json!({ "type": "Sequence", "normalizers": [kept] });
+            assert_eq!(without_prepended_space(&sequence), Some(expected));
+            assert_eq!(without_prepended_space(&serde_json::json!({ "normalizers": [prepend] })), None);
+        }
     }
 
     #[test]
